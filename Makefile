@@ -1,0 +1,36 @@
+# Two commands do all: `make run` for a whole node, `make test` for every test.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+ENV := . deploy/environment.sh
+
+.PHONY: help
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+.PHONY: setup
+setup: ## Install everything a node needs (run and test do it by themselves)
+	@$(ENV) && nexus_setup
+
+.PHONY: run
+run: setup ## Start a whole node in the foreground, with a demo tenant on first start
+	@$(ENV) && exec "$$NEXUS_VENV/bin/nexus" up --demo --data "$$NEXUS_DATA"
+
+.PHONY: test
+test: setup ## Every test, on real parts
+	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests -m "not slow" $(ARGS)
+
+.PHONY: test-long
+test-long: setup ## The long forms too: more examples, more kills
+	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, types, import rules, sizes
+	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests/tidy $(ARGS)
+
+.PHONY: bench
+bench: setup ## Benchmarks, each with its ratio to a floor measured in the same run
+	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m tests.bench $(ARGS)
+
+.PHONY: format
+format: setup ## Let ruff format the code
+	@$(ENV) && nexus_setup_dev && "$$NEXUS_VENV/bin/ruff" format appliance tests && "$$NEXUS_VENV/bin/ruff" check --fix appliance tests

@@ -1,0 +1,1 @@
+"""The floor everything stands on: errors, settings, clock, ids, limits, logs, roles."""

@@ -1,0 +1,126 @@
+"""Settings: one TOML file plus NEXUS_… environment variables; an unknown key refuses to start.
+
+Names map one to one: `[database] url` is NEXUS_DATABASE_URL. A secret may be given as a file:
+NEXUS_DATABASE_URL_FILE. The data folder holds `nexus.toml`; NEXUS_DATA says where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from appliance.base.errors import Misconfigured
+from appliance.base.roles import Role
+
+
+class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Servers by URL; when `url` is empty the node starts its own PostgreSQL.
+
+    `url` and `control_url` log in as the application role, the `owner_` ones as the role that
+    owns tables and runs migrations.
+    """
+
+    url: str = ""
+    owner_url: str = ""
+    control_url: str = ""
+    control_owner_url: str = ""
+    pool_max: int = 8
+
+
+class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Redis or Valkey by URL; empty starts the embedded one."""
+
+    url: str = ""
+
+
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the API listens. Anything but loopback needs TLS in front (docs/operating.md)."""
+
+    host: str = "127.0.0.1"
+    trusted_proxies: str = ""
+    workers: int = 1
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Password and session policy. Minutes and hours are as named."""
+
+    password_chars_min: int = 12
+    idle_minutes: int = 60
+    session_hours: int = 12
+    failures_before_delay: int = 5
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a node is told from outside."""
+
+    data: str = "./nexus-data"
+    port: int = 8470
+    role: Role = Role.SOLO
+    log_level: str = "info"
+    database: Database = msgspec.field(default_factory=Database)
+    redis: RedisSettings = msgspec.field(default_factory=RedisSettings)
+    http: Http = msgspec.field(default_factory=Http)
+    login: Login = msgspec.field(default_factory=Login)
+
+    @property
+    def data_dir(self) -> Path:
+        """The data folder as an absolute path."""
+        return Path(self.data).expanduser().absolute()
+
+
+_GROUPS = ("database", "redis", "http", "login")
+_PROCESS_KEYS = frozenset({"NEXUS_ENDPOINTS_FILE"})
+
+
+def load(
+    environ: Mapping[str, str] | None = None, *, overrides: Mapping[str, object] | None = None
+) -> Settings:
+    """Read file and environment; command line `overrides` win. Raises Misconfigured."""
+    env = os.environ if environ is None else environ
+    tree: dict[str, object] = {}
+    given = {**_from_environment(env), **{k: v for k, v in (overrides or {}).items() if v is not None}}
+    data = Path(str(given.get("data", Settings().data))).expanduser()
+    path = Path(env.get("NEXUS_SETTINGS", str(data / "nexus.toml")))
+    if path.is_file():
+        try:
+            tree = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as bad:
+            raise Misconfigured(f"{path.name}: cannot be read as TOML: {bad}") from None
+    for key, value in given.items():
+        group, _, leaf = key.partition(".")
+        if leaf:
+            inner = tree.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise Misconfigured(f"{group}: expected a table, see docs/operating.md")
+            inner[leaf] = value
+        else:
+            tree[key] = value
+    try:
+        return msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as bad:
+        raise Misconfigured(f"settings: {bad}; the list is in docs/operating.md") from None
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in env.items():
+        if not name.startswith("NEXUS_") or name in _PROCESS_KEYS or name == "NEXUS_SETTINGS":
+            continue
+        key = name.removeprefix("NEXUS_").lower()
+        text = value
+        if key.endswith("_file"):
+            key = key.removesuffix("_file")
+            try:
+                text = Path(value).read_text("utf-8").strip()
+            except OSError as bad:
+                raise Misconfigured(f"{name}: cannot read {value}: {bad.strerror}") from None
+        for group in _GROUPS:
+            if key.startswith(group + "_"):
+                key = f"{group}.{key.removeprefix(group + '_')}"
+                break
+        found[key] = text
+    return found

@@ -1,0 +1,219 @@
+"""The sole way to a connection: `read` for one round trip, `transaction` for a unit of work.
+
+Promises: the tenant is set inside the transaction and nowhere else; without a tenant there is
+no session; the commit is at the edge, once; driver errors leave as errors of ours that name the
+dependency, with nothing written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from appliance.base import limits
+from appliance.base.errors import (
+    ApplianceError,
+    Clash,
+    Invalid,
+    Limited,
+    StorageFull,
+    Unavailable,
+)
+from appliance.db.placement import Routes
+from appliance.db.wire import Call, Rows, Statement, Wire
+
+Connection = psycopg.AsyncConnection[object]
+Pool = AsyncConnectionPool[Connection]
+
+ENTER = Statement("SELECT set_config('nexus.tenant', $1, true)")
+ENTER_SLOW = Statement(
+    "SELECT set_config('nexus.tenant', $1, true), set_config('statement_timeout', $2, true)"
+)
+BEGIN = Statement("BEGIN")
+COMMIT = Statement("COMMIT")
+ROLLBACK = Statement("ROLLBACK")
+
+_POOL_WAIT_S = 5.0
+
+
+class Transaction:
+    """An open transaction of one tenant. `run` sends any number of calls in one round trip."""
+
+    def __init__(self, wire: Wire, opening: Sequence[Call]) -> None:
+        self._wire = wire
+        self._opening: tuple[Call, ...] = tuple(opening)
+        self._closed = False
+
+    async def run(self, *calls: Call, commit: bool = False) -> list[Rows]:
+        """Answers in the order of the calls. `commit=True` makes this the last round trip."""
+        opening, self._opening = self._opening, ()
+        ending: tuple[Call, ...] = ((COMMIT, ()),) if commit else ()
+        answers = await self._wire.run([*opening, *calls, *ending])
+        self._closed = commit
+        return answers[len(opening) : len(answers) - len(ending)]
+
+    async def finish(self, *, commit: bool) -> None:
+        """End it if `run` has not yet done so."""
+        if self._closed or self._opening:
+            return
+        self._closed = True
+        await self._wire.run([(COMMIT if commit else ROLLBACK, ())])
+
+
+class Database:
+    """Pools of this process: one for the control plane, one per placement database."""
+
+    def __init__(
+        self,
+        control_dsn: str,
+        pool_dsn: str,
+        *,
+        pool_max: int = 8,
+        placements: dict[str, str] | None = None,
+    ) -> None:
+        self._pool_dsn = pool_dsn
+        self._pool_max = pool_max
+        self._placements = placements or {}
+        self._pools: dict[str, Pool] = {}
+        self._wires: WeakKeyDictionary[Connection, Wire] = WeakKeyDictionary()
+        self.control: Pool = _make_pool(control_dsn, 4)
+        self.routes = Routes(self.control)
+
+    async def start(self) -> None:
+        """Open the control pool and load the routes. Raises Unavailable("PostgreSQL")."""
+        with translated():
+            await self.control.open(wait=True, timeout=30.0)
+            await self.routes.start()
+
+    async def stop(self) -> None:
+        """Close every pool."""
+        await self.routes.stop()
+        for pool in (*self._pools.values(), self.control):
+            await pool.close()
+
+    async def pool(self, target: str) -> Pool:
+        """The pool of a placement: a URL from the settings, or a database on our own server."""
+        found = self._pools.get(target)
+        if found is None:
+            dsn = self._placements.get(target) or make_conninfo(self._pool_dsn, dbname=target)
+            found = self._pools[target] = _make_pool(dsn, self._pool_max)
+            await found.open()
+        return found
+
+    @contextlib.asynccontextmanager
+    async def wire(self, target: str) -> AsyncIterator[Wire]:
+        """A borrowed connection to a placement, no tenant set: for maintenance of the room db."""
+        with translated():
+            pool = await self.pool(target)
+            async with pool.connection(timeout=_POOL_WAIT_S) as conn:
+                wire = self._wires.get(conn)
+                if wire is None:
+                    wire = self._wires[conn] = Wire(conn)
+                yield wire
+
+    async def read(
+        self, tenant: UUID, *calls: Call, timeout_ms: int | None = None
+    ) -> list[Rows]:
+        """Run calls for a tenant in one round trip and one read-only-by-use transaction."""
+        route = self.routes.of(tenant)
+        enter: Call = (
+            (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else (ENTER, (str(tenant),))
+        )
+        async with self.wire(route.target) as wire:
+            return (await wire.run([enter, *calls]))[1:]
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self, tenant: UUID, *, timeout_ms: int | None = None
+    ) -> AsyncIterator[Transaction]:
+        """A unit of work: committed at the end of the block, rolled back when it raises."""
+        route = self.routes.of(tenant)
+        async with self.wire(route.target) as wire, bound(wire, tenant, timeout_ms) as tx:
+            yield tx
+
+
+@contextlib.asynccontextmanager
+async def bound(
+    wire: Wire, tenant: UUID, timeout_ms: int | None = None
+) -> AsyncIterator[Transaction]:
+    """A transaction of a tenant on a given connection."""
+    enter: Call = (
+        (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else (ENTER, (str(tenant),))
+    )
+    tx = Transaction(wire, ((BEGIN, ()), enter))
+    try:
+        yield tx
+    except BaseException:
+        if not wire.connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                await tx.finish(commit=False)
+        raise
+    await tx.finish(commit=True)
+
+
+def _make_pool(dsn: str, size_max: int) -> Pool:
+    return AsyncConnectionPool(
+        dsn,
+        min_size=1,
+        max_size=size_max,
+        open=False,
+        timeout=_POOL_WAIT_S,
+        max_idle=120.0,
+        kwargs={
+            "autocommit": True,
+            "options": (
+                f"-c statement_timeout={limits.STATEMENT_TIMEOUT_MS} "
+                f"-c lock_timeout={limits.LOCK_TIMEOUT_MS} "
+                f"-c idle_in_transaction_session_timeout={limits.TRANSACTION_TIMEOUT_MS} "
+                "-c timezone=UTC -c search_path=public"
+            ),
+        },
+    )
+
+
+@contextlib.contextmanager
+def translated() -> AsyncIterator[None]:  # type: ignore[misc]
+    """Driver errors become ours; ours pass."""
+    try:
+        yield
+    except ApplianceError:
+        raise
+    except (psycopg.Error, PoolTimeout) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> ApplianceError:
+    """Which of our refusals a driver error means; its text never leaves (it may hold values)."""
+    match error:
+        case pg.DiskFull():
+            return StorageFull(
+                "The database's disk is full; nothing was written. Free space and repeat.",
+                dependency="PostgreSQL",
+                retry_after_s=30,
+            )
+        case pg.QueryCanceled():
+            return Limited(
+                "The request took longer than its time limit and was stopped; narrow it.",
+                code="query.too_slow",
+            )
+        case pg.LockNotAvailable() | pg.DeadlockDetected() | pg.SerializationFailure():
+            return Clash(
+                "Someone else is writing the same records; nothing was written. Repeat.",
+                code="record.busy",
+            )
+        case pg.UntranslatableCharacter() | pg.CharacterNotInRepertoire():
+            return Invalid("A text holds a character that cannot be stored.", code="text.unstorable")
+        case pg.DataError() | pg.IntegrityError() | pg.ProgrammingError():
+            return ApplianceError("The database refused a statement of ours.", code="node.fault")
+        case _:
+            return Unavailable(
+                "PostgreSQL does not answer; nothing was written. Try again in a moment.",
+                dependency="PostgreSQL",
+            )

@@ -1,0 +1,103 @@
+"""Where each tenant lives: routes read from the control plane, fresh within seconds.
+
+Promises: an unknown or suspended tenant is refused before any tenant database is opened; a
+routing change reaches every process within REFRESH_S because each polls one counter row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from appliance.base import logs
+from appliance.base.errors import Refused, Unavailable
+
+REFRESH_S = 2.0
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One tenant and the database it is in (`target` names it, see `Database.pool`)."""
+
+    tenant: UUID
+    slug: str
+    name: str
+    state: str
+    target: str
+    placement: str
+
+
+class Routes:
+    """The routing table of this process."""
+
+    def __init__(self, control: AsyncConnectionPool[psycopg.AsyncConnection[object]]) -> None:
+        self._control = control
+        self._rev = -1
+        self._by_id: dict[UUID, Route] = {}
+        self._by_slug: dict[str, Route] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load once, then keep following the counter."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._follow(), name="routes")
+
+    async def stop(self) -> None:
+        """End the polling."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.refresh()
+            except (psycopg.Error, Unavailable, TimeoutError) as error:
+                # The last known routes stay: tenants' databases may well be up.
+                logs.event("routes.refresh_failed", level="warning", error_type=type(error).__name__)
+
+    async def refresh(self) -> None:
+        """Reload when the counter moved."""
+        async with self._control.connection() as conn:
+            row = await (await conn.execute("SELECT rev FROM routing")).fetchone()
+            rev = int(row[0]) if row else 0  # type: ignore[index]
+            if rev == self._rev:
+                return
+            cursor = await conn.execute(
+                "SELECT t.id, t.slug, t.name, t.state, p.target, p.name FROM tenant t "
+                "JOIN placement p ON p.id = t.placement_id"
+            )
+            routes = [Route(*row) for row in await cursor.fetchall()]  # type: ignore[misc]
+        self._by_id = {r.tenant: r for r in routes}
+        self._by_slug = {r.slug: r for r in routes}
+        self._rev = rev
+
+    def all(self) -> list[Route]:
+        """Every known tenant."""
+        return list(self._by_id.values())
+
+    def of(self, tenant: UUID) -> Route:
+        """The route of an active tenant; Refused when unknown, suspended or closed."""
+        return _active(self._by_id.get(tenant))
+
+    def by_slug(self, slug: str) -> Route:
+        """The same by slug, for login."""
+        return _active(self._by_slug.get(slug))
+
+
+def _active(route: Route | None) -> Route:
+    if route is None or route.state in ("creating", "suspended", "closed"):
+        raise Refused("There is no such tenant here.", code="tenant.unknown")
+    if route.state == "moving":
+        raise Unavailable(
+            "This tenant is being moved to another database; try again in a moment.",
+            dependency="placement",
+            code="tenant.moving",
+        )
+    return route

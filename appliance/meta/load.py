@@ -1,0 +1,146 @@
+"""Compile the tenant's `sys.kind` and `sys.field` records to a Schema, once per revision.
+
+The cache key is the revision that every request reads in its own round trip, so a new field is
+there on the very next request of every process and nothing ever expires by time.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.errors import Unavailable
+from appliance.db.database import Database
+from appliance.db.wire import Rows, Statement
+from appliance.fields import TYPES
+from appliance.kernel.kind import Field, Home, Json, Kind, Policy, Schema, Sensitivity
+from appliance.meta.system import SYSTEM_KINDS
+
+_RECORDS = Statement(
+    "SELECT kind, id::text, data FROM record WHERE tenant_id = $1 "
+    "AND kind IN ('sys.kind', 'sys.field', 'sys.setting') AND deleted_at IS NULL ORDER BY id"
+)
+_SLOTS = Statement(
+    "SELECT kind, fid, slot, is_ready FROM slot WHERE tenant_id = $1 AND NOT is_retired"
+)
+_REV = Statement("SELECT schema_rev FROM tenant_state WHERE tenant_id = $1")
+
+_cache: dict[UUID, Schema] = {}
+_decode = msgspec.json.Decoder(dict[str, Json]).decode
+
+
+async def load_schema(db: Database, tenant: UUID, rev: int | None = None) -> Schema:
+    """The schema at `rev` (None: whatever is current). Raises Unavailable."""
+    cached = _cache.get(tenant)
+    if cached is not None and rev is not None and cached.rev == rev:
+        return cached
+    answers = await db.read(tenant, *schema_calls(tenant))
+    schema = compile_schema(answers)
+    # The revision was read before the records: at worst it is too old and is loaded again.
+    _cache[tenant] = schema
+    return schema
+
+
+def schema_calls(tenant: UUID) -> list[tuple[Statement, tuple[UUID]]]:
+    """The statements whose answers `compile_schema` takes, revision first."""
+    return [(_REV, (tenant,)), (_RECORDS, (tenant,)), (_SLOTS, (tenant,))]
+
+
+def compile_schema(answers: list[Rows]) -> Schema:
+    """Rows to Schema; the system kinds are always there."""
+    revs, records, slots = answers
+    first = revs.first()
+    if first is None:
+        raise Unavailable("The tenant is not on this database.", dependency="placement")
+    slot_of = {
+        (str(kind, "utf-8"), str(fid, "utf-8")): (str(slot, "utf-8"), ready == b"t")
+        for kind, fid, slot, ready in slots
+        if kind and fid and slot
+    }
+    kinds: list[tuple[str, dict[str, Json]]] = []
+    fields: dict[str, list[Field]] = {}
+    settings: dict[str, Json] = {}
+    for kind, ident, data in records:
+        values = _decode(data or b"{}")
+        match kind:
+            case b"sys.kind":
+                kinds.append((str(ident, "utf-8") if ident else "", values))
+            case b"sys.setting":
+                settings[str(values.get("key"))] = values.get("value")
+            case _:
+                field = build_field(values, slot_of)
+                if field is not None:
+                    fields.setdefault(str(values.get("kind")), []).append(field)
+    tenant_wide = settings.get("tenant")
+    wide = tenant_wide if isinstance(tenant_wide, dict) else {}
+    built = {k.key: k for k in (build_kind(i, v, fields) for i, v in kinds)}
+    return Schema(
+        rev=int(first[0] or 0),
+        kinds={**built, **SYSTEM_KINDS},
+        currency=str(wide.get("currency") or "UAH"),
+        locale=str(wide.get("locale") or "en"),
+    )
+
+
+def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field]]) -> Kind:
+    """One kind from its record and the fields found for it."""
+    key = str(values["key"])
+    ordered = tuple(sorted(fields.get(key, ()), key=lambda f: (f.order, f.fid)))
+    home = values.get("home")
+    return Kind(
+        key=key,
+        id=ident,
+        labels=_labels(values.get("labels")),
+        fields=ordered,
+        home=Home(home) if home in Home.__members__.values() else Home.UNIT,
+        display=_text(values.get("display")) or (ordered[0].name if ordered else None),
+        series=_text(values.get("series")),
+        enabled=values.get("enabled") is not False,
+    )
+
+
+def build_field(
+    values: dict[str, Json], slots: dict[tuple[str, str], tuple[str, bool]] | None = None
+) -> Field | None:
+    """One field from its record; None for a type this program does not know (a newer peer's):
+    its values stay in `data` untouched until the program is upgraded."""
+    type_ = TYPES.get(str(values.get("type")))
+    if type_ is None:
+        return None
+    name = str(values.get("name"))
+    fid = str(values.get("fid") or name)
+    slot, ready = (slots or {}).get((str(values.get("kind")), fid), (None, True))
+    policy = values.get("policy")
+    options = values.get("options")
+    order = values.get("order")
+    return Field(
+        fid=fid,
+        name=name,
+        type=type_.name,
+        labels=_labels(values.get("labels")),
+        help=_labels(values.get("help")),
+        options=options if isinstance(options, dict) else {},
+        required=values.get("required") is True,
+        default=values.get("default"),
+        min=_text(values.get("min")),
+        max=_text(values.get("max")),
+        pattern=_text(values.get("pattern")),
+        sensitivity=Sensitivity(str(values.get("sensitivity") or "internal")),
+        filterable=values.get("filterable") is True,
+        searchable=values.get("searchable") is True,
+        unique=values.get("unique") is True,
+        policy=Policy(str(policy)) if policy else type_.policy,
+        group=_text(values.get("group")),
+        order=order if isinstance(order, int) else 0,
+        slot="link" if type_.slot == "link" else slot,
+        slot_ready=ready,
+    )
+
+
+def _labels(value: Json) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _text(value: Json) -> str | None:
+    return value if isinstance(value, str) and value else None

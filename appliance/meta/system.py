@@ -1,0 +1,151 @@
+"""The kinds that configuration is made of: `sys.*`, defined here and nowhere else.
+
+Configuration is records, so it is permitted, audited, versioned, undone and replicated by the
+same two paths as a customer card. Their slots are fixed, so that they can be read before any
+schema is loaded.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from appliance.kernel.kind import Field, Home, Json, Kind, Policy, Sensitivity
+
+
+def _field(name: str, type_: str, slot: str | None = None, **extra: object) -> Field:
+    labels = {"en": name.replace("_", " ").capitalize()}
+    return Field(
+        fid=name, name=name, type=type_, slot=slot, filterable=slot is not None, labels=labels,
+        system=True, **extra,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _choices(*keys: str) -> dict[str, Json]:
+    return {"choices": [{"key": k, "labels": {"en": k.capitalize()}} for k in keys]}
+
+
+def _kind(key: str, home: Home, display: str, label: str, *fields: Field) -> Kind:
+    placed = tuple(_with_order(f, n) for n, f in enumerate(fields))
+    return Kind(
+        key=key, fields=placed, home=home, display=display, labels={"en": label}, system=True
+    )
+
+
+def _with_order(field: Field, order: int) -> Field:
+    return msgspec.structs.replace(field, order=order)
+
+
+KIND = _kind(
+    "sys.kind", Home.SCHEMA, "key", "Kinds",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("labels", "json"),
+    _field("help", "json"),
+    _field("home", "choice", options=_choices("unit", "shared", "schema"), default="unit"),
+    _field("display", "text"),
+    _field("series", "text"),
+    _field("layout", "json"),
+    _field("enabled", "yes_no", "n1", default=True),
+    _field("template", "text"),
+)  # fmt: skip
+
+FIELD = _kind(
+    "sys.field", Home.SCHEMA, "name", "Fields",
+    _field("kind", "text", "t1", required=True),
+    _field("name", "text", "t2", required=True),
+    _field("fid", "text"),
+    _field("type", "text", "t3", required=True),
+    _field("labels", "json"),
+    _field("help", "json"),
+    _field("options", "json"),
+    _field("required", "yes_no", default=False),
+    _field("default", "json"),
+    _field("min", "text"),
+    _field("max", "text"),
+    _field("pattern", "text"),
+    _field("sensitivity", "choice", options=_choices(*(s.value for s in Sensitivity)),
+           default="internal"),
+    _field("filterable", "yes_no", default=False),
+    _field("searchable", "yes_no", default=False),
+    _field("unique", "yes_no", default=False),
+    _field("policy", "choice", options=_choices(*(p.value for p in Policy))),
+    _field("group", "text"),
+    _field("order", "integer", "n1"),
+    _field("template", "text"),
+)  # fmt: skip
+
+UNIT = _kind(
+    "sys.unit", Home.SHARED, "name", "Units",
+    _field("name", "text", "t1", required=True, searchable=True),
+    _field("code", "text", "t2", unique=True),
+    _field("sort", "choice", "t3", default="branch",
+           options=_choices("company", "branch", "store", "warehouse", "department")),
+    _field("parent", "reference", "r1", options={"target": "sys.unit"}),
+    _field("tz", "text", default="UTC"),
+    _field("currency", "text"),
+    _field("prefix", "text", "t4"),
+)  # fmt: skip
+
+PERSON = _kind(
+    "sys.person", Home.SHARED, "name", "People",
+    _field("name", "text", "t1", required=True, searchable=True,
+           sensitivity=Sensitivity.PERSONAL),
+    _field("email", "email", "t2", required=True, unique=True,
+           sensitivity=Sensitivity.PERSONAL),
+    _field("phone", "phone", sensitivity=Sensitivity.PERSONAL),
+    _field("locale", "text", default="en"),
+    _field("tz", "text"),
+    _field("state", "choice", "t3", default="active",
+           options=_choices("invited", "active", "suspended", "gone")),
+)  # fmt: skip
+
+PROFILE = _kind(
+    "sys.profile", Home.SHARED, "key", "Access profiles",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("labels", "json"),
+    _field("help", "json"),
+    _field("capabilities", "json"),
+    _field("template", "text"),
+)  # fmt: skip
+
+GRANT = _kind(
+    "sys.grant", Home.SHARED, "kind", "Grants",
+    _field("profile", "reference", "r1", required=True, options={"target": "sys.profile"}),
+    _field("kind", "text", "t1", required=True),
+    _field("actions", "json"),
+    _field("fields", "json"),
+)  # fmt: skip
+
+MEMBERSHIP = _kind(
+    "sys.membership", Home.SHARED, "person", "Memberships",
+    _field("person", "reference", "r1", required=True, options={"target": "sys.person"}),
+    _field("profile", "reference", "r2", required=True, options={"target": "sys.profile"}),
+    _field("units", "references", "link", options={"target": "sys.unit"}),
+    _field("valid_from", "date", "d1"),
+    _field("valid_to", "date", "d2"),
+)  # fmt: skip
+
+VIEW = _kind(
+    "sys.view", Home.SHARED, "key", "Views",
+    _field("key", "text", "t1", required=True),
+    _field("kind", "text", "t2", required=True),
+    _field("labels", "json"),
+    _field("query", "json"),
+    _field("layout", "json"),
+    _field("shared", "yes_no", "n1", default=False),
+    _field("template", "text"),
+)  # fmt: skip
+
+SETTING = _kind(
+    "sys.setting", Home.SHARED, "key", "Settings",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("value", "json"),
+)  # fmt: skip
+
+SYSTEM_KINDS: dict[str, Kind] = {
+    kind.key: kind
+    for kind in (KIND, FIELD, UNIT, PERSON, PROFILE, GRANT, MEMBERSHIP, VIEW, SETTING)
+}
+
+# Which revision a change of a kind's records moves on: caches of rights and schema are keyed by it.
+SCHEMA_KINDS = frozenset({"sys.kind", "sys.field", "sys.setting"})
+RIGHTS_KINDS = frozenset({"sys.unit", "sys.person", "sys.profile", "sys.grant", "sys.membership"})

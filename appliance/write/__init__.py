@@ -1,0 +1,46 @@
+"""The one write path: `apply` and what reads the log it writes."""
+
+from appliance.write.command import Command, Op
+from appliance.write.history import HistoryEntry, HistoryPage, history
+from appliance.write.outcome import (
+    Applied,
+    Conflict,
+    Effect,
+    FieldConflict,
+    Outcome,
+    Rejected,
+    Result,
+    Unchanged,
+)
+from appliance.write.pipeline import Guard, apply, check
+from appliance.write.reassign import owned, reassign
+from appliance.write.reproject import Difference, rebuild, reproject_kind
+from appliance.write.undo import undo
+from appliance.write.verify import LogReport, verify_log
+
+__all__ = [
+    "Applied",
+    "Command",
+    "Conflict",
+    "Difference",
+    "Effect",
+    "FieldConflict",
+    "Guard",
+    "HistoryEntry",
+    "HistoryPage",
+    "LogReport",
+    "Op",
+    "Outcome",
+    "Rejected",
+    "Result",
+    "Unchanged",
+    "apply",
+    "check",
+    "history",
+    "owned",
+    "rebuild",
+    "reassign",
+    "reproject_kind",
+    "undo",
+    "verify_log",
+]

@@ -1,0 +1,106 @@
+"""Stage 3: may this actor do this to this row, as it was and as it will be.
+
+A row outside the scope reads as unknown. A reference may only point to a record the actor may
+read, so that a link is never a way to probe for one.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Kind
+from appliance.kernel.profile import Scope, ScopeKind
+from appliance.kernel.record import RecordState
+from appliance.write.command import Op
+from appliance.write.draft import Draft, changed_fields
+from appliance.write.load import Loaded, references_in
+from appliance.write.rowrule import holds
+from appliance.write.validate import UNPROFILED
+
+
+def authorize(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, Kind]) -> None:
+    """Refuse what the row scopes do not allow; `born` are the records this batch creates."""
+    op = draft.command.op
+    if op is Op.CREATE:
+        if draft.before is not None:
+            draft.fault("/id", "id_taken", "A record with this id exists already.", status=409)
+            return
+    elif not _reaches(ctx, draft):
+        draft.refuse_unknown()
+        return
+    _check_references(ctx, draft, loaded, born)
+
+
+def _reaches(ctx: Ctx, draft: Draft) -> bool:
+    before, op = draft.before, draft.command.op
+    if before is None or draft.kind is None or before.kind != draft.kind.key:
+        return False
+    if (before.deleted_at is not None) != (op is Op.RESTORE):
+        return False
+    if ctx.door in UNPROFILED:
+        return True
+    key = draft.kind.key
+    return in_scope(ctx, ctx.profile.scope(key, "read"), before, draft.kind) and in_scope(
+        ctx, ctx.profile.scope(key, op), before, draft.kind
+    )
+
+
+def check_settled(ctx: Ctx, draft: Draft) -> None:
+    """The same scope over the record as it will be: nobody writes a row out of their reach."""
+    if draft.after is None or draft.kind is None or ctx.door in UNPROFILED:
+        return
+    scope = ctx.profile.scope(draft.kind.key, draft.command.op)
+    if not in_scope(ctx, scope, draft.after, draft.kind):
+        draft.fault(
+            "/fields",
+            "out_of_scope",
+            "With these values, unit and owner the record would be outside your access.",
+        )
+
+
+def in_scope(ctx: Ctx, scope: Scope, state: RecordState, kind: Kind) -> bool:
+    """Whether a row scope covers a record."""
+    match scope.kind:
+        case ScopeKind.ALL:
+            return True
+        case ScopeKind.SUBTREE:
+            return state.unit in ctx.subtree
+        case ScopeKind.UNIT:
+            return state.unit in ctx.units
+        case ScopeKind.OWN:
+            return state.owner == ctx.actor
+        case ScopeKind.WHERE:
+            return holds(ctx, scope.where, state, kind)
+        case _:
+            return False
+
+
+def _check_references(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, Kind]) -> None:
+    for field in changed_fields(draft):
+        if field.type not in ("reference", "references"):
+            continue
+        target_key = str(field.option("target"))
+        target_kind = ctx.schema.kind(target_key)
+        for text in references_in(field, draft.values[field.fid]):
+            if not _may_point(ctx, UUID(text), target_kind, loaded, born):
+                draft.fault(
+                    f"/fields/{field.name}",
+                    "reference_unknown",
+                    f"There is no such {target_key} for you.",
+                )
+
+
+def _may_point(
+    ctx: Ctx, target: UUID, kind: Kind | None, loaded: Loaded, born: dict[UUID, Kind]
+) -> bool:
+    if kind is None:
+        return False
+    if target in born:
+        return born[target].key == kind.key
+    state = loaded.targets.get(target)
+    if state is None or state.kind != kind.key or state.deleted_at is not None:
+        return False
+    if ctx.door in UNPROFILED:
+        return True
+    return in_scope(ctx, ctx.profile.scope(kind.key, "read"), state, kind)

@@ -1,0 +1,141 @@
+"""A record's history out of the log, seen with today's field rights."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.clock import hlc_moment
+from appliance.base.errors import Refused
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.kernel.change import describe
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json, Kind
+from appliance.kernel.profile import Mode
+from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState, fold
+from appliance.write.authorize import in_scope
+from appliance.write.load import COLUMNS, read_state
+from appliance.write.trail import read_entry, trail_call
+
+_ROW = Statement(f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = $2 AND kind = $3")
+_PEOPLE = Statement(
+    "SELECT id::text, data->>'name' FROM record WHERE tenant_id = $1 AND kind = 'sys.person' "
+    "AND id = ANY($2::uuid[])"
+)
+
+
+class FieldStep(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
+    """One field's step: from what to what."""
+
+    field: str
+    before: Json
+    after: Json
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """Who changed what when, through which door; `change_set` is what undo takes."""
+
+    at: datetime
+    who: UUID
+    who_text: str | None
+    door: str
+    op: str
+    change_set: UUID
+    fields: tuple[FieldStep, ...]
+
+
+class HistoryPage(msgspec.Struct, frozen=True):
+    """Newest first; `next` continues with older ones."""
+
+    entries: tuple[HistoryEntry, ...]
+    next: str | None
+
+
+async def history(
+    db: Database, ctx: Ctx, kind_key: str, ident: UUID, *, limit: int = 50, before: str | None = None
+) -> HistoryPage:
+    """The history of a record the reader may read (deleted ones: with the right to restore).
+
+    A step of a hidden field is not there; an entry with nothing left to show is left out.
+    Raises Refused.
+    """
+    kind = ctx.schema.kind(kind_key)
+    row, trail = await db.read(
+        ctx.tenant, (_ROW, (ctx.tenant, ident, kind_key)), trail_call(ctx.tenant, [ident])
+    )
+    found = row.first()
+    state = read_state(found) if found else None
+    if kind is None or state is None or not _may_see(ctx, kind, state):
+        raise Refused("There is no such record for you.", code="record.unknown")
+    steps = _steps(ctx, kind, [read_entry(r) for r in trail])
+    end = len(steps) if before is None else max(0, min(len(steps), int(before)))
+    page = steps[max(0, end - limit) : end]
+    people = await _names(db, ctx, {s.who for s in page})
+    entries = tuple(msgspec.structs.replace(s, who_text=people.get(s.who)) for s in reversed(page))
+    start = max(0, end - limit)
+    return HistoryPage(entries, str(start) if start else None)
+
+
+def _may_see(ctx: Ctx, kind: Kind, state: RecordState) -> bool:
+    action = "read" if state.deleted_at is None else "restore"
+    return ctx.profile.sees(kind) and in_scope(
+        ctx, ctx.profile.scope(kind.key, action), state, kind
+    )
+
+
+def _steps(ctx: Ctx, kind: Kind, entries: list[object]) -> list[HistoryEntry]:
+    visible = visible_names(ctx, kind)
+    state: RecordState | None = None
+    steps: list[HistoryEntry] = []
+    for entry in entries:
+        after = fold(state, entry)  # type: ignore[arg-type]
+        diffs = describe(_shown(state), _shown(after))
+        fields = tuple(
+            FieldStep(visible[d.fid], d.before, d.after) for d in diffs if d.fid in visible
+        )
+        op = str(entry.op)  # type: ignore[attr-defined]
+        if fields or op in ("new", "del", "undel"):
+            steps.append(
+                HistoryEntry(
+                    at=hlc_moment(entry.hlc),  # type: ignore[attr-defined]
+                    who=entry.actor,  # type: ignore[attr-defined]
+                    who_text=None,
+                    door=entry.door,  # type: ignore[attr-defined]
+                    op=op,
+                    change_set=entry.change_set,  # type: ignore[attr-defined]
+                    fields=fields,
+                )
+            )
+        state = after
+    return steps
+
+
+def visible_names(ctx: Ctx, kind: Kind) -> dict[str, str]:
+    """Field id to name for what the reader may read in full, system columns among them."""
+    modes = ctx.profile.grant(kind.key).fields
+    found = {f.fid: f.name for f in kind.fields if modes.get(f.fid, Mode.HIDDEN) >= Mode.READ}
+    return {**found, UNIT: "unit", OWNER: "owner", NUMBER: "number"}
+
+
+def _shown(state: RecordState | None) -> dict[str, Json]:
+    if state is None:
+        return {}
+    return {
+        **state.data,
+        UNIT: str(state.unit) if state.unit else None,
+        OWNER: str(state.owner) if state.owner else None,
+        NUMBER: state.number,
+    }
+
+
+async def _names(db: Database, ctx: Ctx, people: set[UUID]) -> dict[UUID, str]:
+    person = ctx.schema.kind("sys.person")
+    if person is None or not ctx.profile.sees(person) or not people:
+        return {}
+    if ctx.profile.mode("sys.person", person.by_name["name"]) < Mode.READ:
+        return {}
+    (rows,) = await db.read(ctx.tenant, (_PEOPLE, (ctx.tenant, sorted(people))))
+    return {UUID((i or b"").decode()): (n or b"").decode() for i, n in rows}

@@ -1,0 +1,180 @@
+"""Stage 1: one round trip that locks what the batch will touch and reads what it refers to.
+
+Rows are locked in id order, so that two batches cannot deadlock; unique values are locked
+before they are looked up, so that two offices cannot take one at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from uuid import UUID
+
+import msgspec
+
+from appliance.db.wire import Call, Rows, Statement
+from appliance.fields import type_of
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.record import RecordState
+from appliance.kernel.stamps import Stamps
+from appliance.write.command import Op
+from appliance.write.draft import Draft
+
+COLUMNS = (
+    "id::text, kind, stream::text, unit_id::text, owner_id::text, number, data, stamps, "
+    "(extract(epoch FROM created_at) * 1000)::bigint, created_by::text, "
+    "(extract(epoch FROM updated_at) * 1000)::bigint, updated_by::text, "
+    "(extract(epoch FROM deleted_at) * 1000)::bigint, deleted_by::text"
+)
+_LOCK_ROWS = Statement(
+    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
+    "ORDER BY id FOR UPDATE"
+)
+_READ_ROWS = Statement(
+    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
+)
+_LOCK_VALUES = Statement(
+    "SELECT pg_advisory_xact_lock(v) FROM (SELECT unnest($1::bigint[]) AS v ORDER BY 1) AS sorted"
+)
+_CLAIMS = Statement(
+    "SELECT c.kind, c.rule, c.value, c.record_id::text FROM unique_claim c "
+    "JOIN unnest($2::text[], $3::text[], $4::text[]) AS w(kind, rule, value) "
+    "ON c.kind = w.kind AND c.rule = w.rule AND c.value = w.value WHERE c.tenant_id = $1"
+)
+_VALUE_LOCKS_MAX = 256
+
+decode_data = msgspec.json.Decoder(dict[str, Json]).decode
+Claim = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What the first round trip found."""
+
+    rows: dict[UUID, RecordState] = field(default_factory=dict)
+    targets: dict[UUID, RecordState] = field(default_factory=dict)
+    holders: dict[Claim, list[UUID]] = field(default_factory=dict)
+
+
+def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[Call]:
+    """The statements of the round trip, in the order `read_loaded` takes their answers."""
+    existing = sorted({d.id for d in drafts if d.command.id is not None and not d.faults})
+    claims = sorted({c for d in drafts for c in claims_of(d)})
+    calls: list[Call] = []
+    if claims:
+        calls.append((_LOCK_VALUES, (_lock_keys(ctx.tenant, claims),)))
+    calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, existing)))
+    calls.append((_READ_ROWS, (ctx.tenant, sorted(targets_of(drafts)))))
+    if claims:
+        kinds, rules, values = zip(*claims, strict=True)
+        calls.append((_CLAIMS, (ctx.tenant, kinds, rules, values)))
+    return calls
+
+
+def read_loaded(drafts: Sequence[Draft], answers: Sequence[Rows]) -> Loaded:
+    """Rows into states; each draft gets the state it will change."""
+    claimed = len(answers) == 4
+    rows, targets = answers[1:3] if claimed else answers[0:2]
+    found = Loaded(
+        rows={s.id: s for s in map(read_state, rows)},
+        targets={s.id: s for s in map(read_state, targets)},
+    )
+    if claimed:
+        for kind, rule, value, holder in answers[3]:
+            claim = (_text(kind), _text(rule), _text(value))
+            found.holders.setdefault(claim, []).append(UUID(_text(holder)))
+    for draft in drafts:
+        draft.before = found.rows.get(draft.id)
+    return found
+
+
+def targets_of(drafts: Sequence[Draft]) -> set[UUID]:
+    """Every record that the batch's references point to."""
+    return {
+        UUID(target)
+        for draft in drafts
+        if draft.kind is not None
+        for fid, value in draft.values.items()
+        if (found := draft.kind.by_fid.get(fid)) is not None
+        and found.type in ("reference", "references")
+        for target in references_in(found, value)
+    }
+
+
+def references_in(field_: Field, value: Json) -> list[str]:
+    """The ids a canonical reference value holds."""
+    if isinstance(value, str):
+        return [value]
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+def claims_of(draft: Draft) -> list[Claim]:
+    """The unique values that a draft is about to take."""
+    if draft.kind is None or draft.faults or draft.command.op is Op.DELETE:
+        return []
+    return claims_in(draft.kind, draft.values)
+
+
+def claims_in(kind: Kind, data: dict[str, Json]) -> list[Claim]:
+    """The unique values in a record's data, in the form they are compared in."""
+    found: list[Claim] = []
+    for field_ in kind.fields:
+        value = data.get(field_.fid) if field_.unique else None
+        if value is not None:
+            slot = type_of(field_.type).slot_value(field_, value)
+            found.append((kind.key, field_.fid, str(slot)))
+    return found
+
+
+def _lock_keys(tenant: UUID, claims: Sequence[Claim]) -> list[int]:
+    """Lock one key per value; a large batch locks its kinds' rules instead, a few keys in all.
+
+    A single writer takes both, so that it also waits for a large batch.
+    """
+    rules = {_key(tenant, kind, rule, "") for kind, rule, _ in claims}
+    if len(claims) > _VALUE_LOCKS_MAX:
+        return sorted(rules)
+    return sorted({_key(tenant, *claim) for claim in claims} | rules)
+
+
+def _key(tenant: UUID, kind: str, rule: str, value: str) -> int:
+    text = f"{kind}\0{rule}\0{value}".encode()
+    digest = blake2b(text, digest_size=8, key=tenant.bytes).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def read_state(row: Sequence[bytes | None]) -> RecordState:
+    """One row of COLUMNS as a state."""
+    stamps = Stamps.parse(_text(row[7]))
+    assert stamps is not None, "stamps are written by this path only"
+    return RecordState(
+        id=UUID(_text(row[0])),
+        kind=_text(row[1]),
+        stream=UUID(_text(row[2])),
+        unit=_uuid(row[3]),
+        owner=_uuid(row[4]),
+        number=row[5].decode() if row[5] is not None else None,
+        data=decode_data(row[6] or b"{}"),
+        stamps=stamps,
+        created_at=_moment(row[8]),
+        created_by=UUID(_text(row[9])),
+        updated_at=_moment(row[10]),
+        updated_by=UUID(_text(row[11])),
+        deleted_at=_moment(row[12]) if row[12] is not None else None,
+        deleted_by=_uuid(row[13]),
+    )
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value is not None else ""
+
+
+def _uuid(value: bytes | None) -> UUID | None:
+    return UUID(value.decode()) if value is not None else None
+
+
+def _moment(value: bytes | None) -> datetime:
+    return datetime.fromtimestamp(int(value or b"0") / 1000, UTC)

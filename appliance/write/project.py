@@ -1,0 +1,201 @@
+"""Stage 6: the record row, its index slots, links, claims and search text, from the state.
+
+Everything written here is a pure function of the state and the kind; `rebuild` calls the same
+functions over the log and must arrive at the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from appliance.db.wire import Call, Param, Statement
+from appliance.fields import type_of
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Kind
+from appliance.kernel.query import search_scope_lexeme
+from appliance.kernel.record import RecordState
+from appliance.write.draft import Draft
+from appliance.write.load import claims_in
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+# Name and array type of the columns that every kind has; slots of the kind follow.
+FIXED: tuple[tuple[str, str], ...] = (
+    ("id", "uuid"), ("kind", "text"), ("stream", "uuid"), ("unit_id", "uuid"),
+    ("owner_id", "uuid"), ("number", "text"), ("data", "text"), ("stamps", "text"),
+    ("created_at", "timestamptz"), ("created_by", "uuid"), ("updated_at", "timestamptz"),
+    ("updated_by", "uuid"), ("deleted_at", "timestamptz"), ("deleted_by", "uuid"),
+)  # fmt: skip
+_SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid"}
+_BORN = frozenset({"id", "kind", "number", "created_at", "created_by"})
+
+_DROP_LINKS = Statement(
+    "DELETE FROM record_link WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
+_ADD_LINKS = Statement(
+    "INSERT INTO record_link (tenant_id, kind, fid, value, record_id) SELECT $1, k, f, v, r "
+    "FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS u(k, f, v, r)"
+)
+_DROP_CLAIMS = Statement(
+    "DELETE FROM unique_claim WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
+_ADD_CLAIMS = Statement(
+    "INSERT INTO unique_claim (tenant_id, kind, rule, value, record_id) SELECT $1, k, f, v, r "
+    "FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS u(k, f, v, r)"
+)
+
+
+def slots_of(kind: Kind) -> list[tuple[str, str]]:
+    """The slot columns a kind uses, with their array types, in column order."""
+    used = sorted({f.slot for f in kind.fields if f.slot and f.slot != "link"})
+    return [(slot, _SLOT_TYPES[slot[0]]) for slot in used]
+
+
+def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
+    """The statements that bring rows, links and claims to the drafts' states."""
+    calls: list[Call] = []
+    by_kind: dict[tuple[str, bool], list[Draft]] = {}
+    for draft in drafts:
+        by_kind.setdefault((draft.command.kind, draft.before is None), []).append(draft)
+    for (_, is_new), group in by_kind.items():
+        kind = group[0].kind
+        assert kind is not None, "open drafts have a kind"
+        states = [d.after for d in group if d.after is not None]
+        calls.append(row_call(ctx, kind, states, insert=is_new))
+        if is_new or _touches(group, kind, sets=True):
+            calls += link_calls(ctx, kind, states, drop=not is_new)
+        if is_new or _touches(group, kind, sets=False):
+            calls += claim_calls(ctx, kind, states, drop=not is_new)
+    return calls
+
+
+def _touches(group: Sequence[Draft], kind: Kind, *, sets: bool) -> bool:
+    """Whether an update could move links or claims at all."""
+    watched = {f.fid for f in kind.fields if (f.slot == "link" if sets else f.unique)}
+    return bool(watched) and any(
+        d.after is None or not d.values or not watched.isdisjoint(d.values) for d in group
+    )
+
+
+def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: bool) -> Call:
+    """One INSERT or UPDATE for all rows of one kind."""
+    slots = slots_of(kind)
+    searches = any(f.searchable for f in kind.fields)
+    statement = _row_statement(tuple(slots), searches=searches, insert=insert)
+    columns: list[list[Param]] = [[] for _ in range(len(FIXED) + len(slots) + searches)]
+    lexeme = search_scope_lexeme(ctx.tenant, kind.key)
+    for state in states:
+        row: list[Param] = [
+            state.id, state.kind, state.stream, state.unit, state.owner, state.number,
+            _encode(state.data).decode(), str(state.stamps), state.created_at, state.created_by,
+            state.updated_at, state.updated_by, state.deleted_at, state.deleted_by,
+        ]  # fmt: skip
+        row += slot_values(kind, state, slots)
+        if searches:
+            row.append(search_text(kind, state))
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    extra: tuple[Param, ...] = (lexeme,) if searches else ()
+    return statement, (ctx.tenant, *columns, *extra)
+
+
+@lru_cache(maxsize=2_000)
+def _row_statement(
+    slots: tuple[tuple[str, str], ...], *, searches: bool, insert: bool
+) -> Statement:
+    names = [*FIXED, *slots, *([("words", "text")] if searches else [])]
+    arrays = ", ".join(f"${n}::{type_}[]" for n, (_, type_) in enumerate(names, 2))
+    aliases = ", ".join(name for name, _ in names)
+    source = f"unnest({arrays}) AS u({aliases})"
+    vector = (
+        f"to_tsvector('nexus', u.words) || array_to_tsvector(ARRAY[${len(names) + 2}::text])"
+    )
+    columns = [name for name, _ in (*FIXED, *slots)]
+    values = [f"u.{name}::jsonb" if name == "data" else f"u.{name}" for name in columns]
+    if searches:
+        columns, values = [*columns, "search"], [*values, vector]
+    if insert:
+        return Statement(
+            f"INSERT INTO record (tenant_id, {', '.join(columns)}) "
+            f"SELECT $1, {', '.join(values)} FROM {source}"
+        )
+    steps = ", ".join(
+        f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in _BORN
+    )
+    return Statement(
+        f"UPDATE record SET {steps} FROM {source} WHERE record.tenant_id = $1 AND record.id = u.id"
+    )
+
+
+def slot_values(
+    kind: Kind, state: RecordState, slots: Sequence[tuple[str, str]]
+) -> list[Param]:
+    """The comparable projection of a state, one per slot column of its kind."""
+    found: dict[str, Param] = {}
+    for field in kind.fields:
+        value = state.data.get(field.fid) if field.slot and field.slot != "link" else None
+        if value is not None and field.slot is not None:
+            found[field.slot] = type_of(field.type).slot_value(field, value)
+    return [found.get(slot) for slot, _ in slots]
+
+
+def search_text(kind: Kind, state: RecordState) -> str:
+    """What full-text search finds the record by: its searchable fields and its number."""
+    parts = [state.number or ""]
+    for field in kind.fields:
+        value = state.data.get(field.fid) if field.searchable else None
+        if value is not None:
+            parts.append(type_of(field.type).search_text(field, value))
+    return " \n".join(filter(None, parts))
+
+
+def link_calls(
+    ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool
+) -> list[Call]:
+    """Members of set-valued fields, replaced as a whole."""
+    fields = [f for f in kind.fields if f.slot == "link"]
+    if not fields:
+        return []
+    rows = [
+        (kind.key, f.fid, member, s.id)
+        for s in states
+        for f in fields
+        if s.data.get(f.fid) is not None
+        for member in type_of(f.type).members(f, s.data[f.fid])
+    ]
+    return _replace(ctx, states, rows, (_DROP_LINKS, _ADD_LINKS), drop=drop)
+
+
+def claim_calls(
+    ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool
+) -> list[Call]:
+    """Unique values held by live records, replaced as a whole."""
+    if not any(f.unique for f in kind.fields):
+        return []
+    rows = [
+        (*claim, s.id)
+        for s in states
+        if s.deleted_at is None
+        for claim in claims_in(kind, s.data)
+    ]
+    return _replace(ctx, states, rows, (_DROP_CLAIMS, _ADD_CLAIMS), drop=drop)
+
+
+def _replace(
+    ctx: Ctx,
+    states: Sequence[RecordState],
+    rows: Sequence[tuple[Param, ...]],
+    statements: tuple[Statement, Statement],
+    *,
+    drop: bool,
+) -> list[Call]:
+    calls: list[Call] = []
+    if drop:
+        calls.append((statements[0], (ctx.tenant, [s.id for s in states])))
+    if rows:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        calls.append((statements[1], (ctx.tenant, *columns)))
+    return calls

@@ -1,0 +1,113 @@
+"""Stage 4: bring the author's edit onto what is there now.
+
+The base of an edit is what the form was opened with (`expect`), not what is there when it is
+saved: the one rule for API and replication alike (research/sync 2.11). A register that somebody
+else changed meanwhile settles by its policy, or is a conflict that shows both values.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec import UNSET
+
+from appliance.fields import type_of
+from appliance.kernel.kind import Field, Json, Kind, Policy
+from appliance.kernel.record import OWNER, UNIT, RecordState
+from appliance.kernel.stamps import Stamps
+from appliance.write.command import Op
+from appliance.write.draft import Draft
+from appliance.write.outcome import Unchanged
+
+_COMMUTING = frozenset({Policy.NEWEST, Policy.MAX, Policy.MIN, Policy.OR, Policy.AND, Policy.SET})
+
+
+def settle(draft: Draft) -> None:
+    """Reduce a draft to what really changes, mark stale registers, or answer Unchanged."""
+    if draft.command.op is not Op.UPDATE:
+        return
+    before, kind = draft.before, draft.kind
+    assert before is not None and kind is not None, "authorize has refused the others"
+    command = draft.command
+    draft.unit = before.unit if command.unit is UNSET else command.unit  # type: ignore[assignment]
+    draft.owner = before.owner if command.owner is UNSET else command.owner  # type: ignore[assignment]
+    if kind.home == "unit" and draft.unit is None:
+        draft.fault("/unit", "required", "Say which unit the record belongs to.")
+        return
+    seen = Stamps.parse(command.expect) if command.expect is not None else before.stamps
+    assert seen is not None, "validate has refused an unreadable version"
+    stale = {r for r in _registers(draft, kind, before) if is_stale(seen, before.stamps, r)}
+    for fid in list(draft.values):
+        field = kind.by_fid[fid]
+        if field.register in stale and field.policy in _COMMUTING:
+            draft.values[fid] = _lattice(field, before.data.get(fid), draft.values[fid])
+    draft.values = {f: v for f, v in draft.values.items() if before.data.get(f) != v}
+    draft.stale = sorted(
+        stale & {r for r in _registers(draft, kind, before) if not _commutes(kind, r)}
+    )
+    if not draft.values and draft.unit == before.unit and draft.owner == before.owner:
+        draft.outcome = Unchanged(before.id, str(before.stamps))
+
+
+def is_stale(seen: Stamps, now: Stamps, register: str) -> bool:
+    """Whether the author saw other live dots of this register than there are now."""
+    old, new = seen.of(register), now.of(register)
+    if old == new:
+        return False
+    moved = seen.of(UNIT) != now.of(UNIT)
+    # After a move old dots carry their stream's name; a plain dot is younger than the move.
+    plain = tuple(dot.partition("@")[0] for dot in new)
+    return not (moved and old == plain and all("@" in dot for dot in new))
+
+
+def _registers(draft: Draft, kind: Kind, before: RecordState) -> set[str]:
+    found = {kind.by_fid[fid].register for fid in draft.values}
+    if draft.unit != before.unit:
+        found.add(UNIT)
+    if draft.owner != before.owner:
+        found.add(OWNER)
+    return found
+
+
+def _commutes(kind: Kind, register: str) -> bool:
+    fields = kind.registers().get(register, ())
+    return bool(fields) and all(f.policy in _COMMUTING for f in fields)
+
+
+def _lattice(field: Field, theirs: Json, mine: Json) -> Json:
+    if mine is None or theirs is None:
+        return mine
+    if field.policy is Policy.SET:
+        # Without the base members the only loss-free reading of a stale set is to add.
+        theirs_members = theirs if isinstance(theirs, list) else []
+        mine_members = mine if isinstance(mine, list) else []
+        return sorted({str(m) for m in (*theirs_members, *mine_members)})
+    type_ = type_of(field.type)
+    a, b = type_.slot_value(field, theirs), type_.slot_value(field, mine)
+    match field.policy:
+        case Policy.MAX:
+            return mine if _order(b) > _order(a) else theirs
+        case Policy.MIN:
+            return mine if _order(b) < _order(a) else theirs
+        case Policy.OR:
+            return theirs is True or mine is True
+        case Policy.AND:
+            return theirs is True and mine is True
+        case _:
+            return mine
+
+
+def _order(value: object) -> tuple[Decimal, str]:
+    if isinstance(value, int):
+        return (Decimal(value), "")
+    return (Decimal(0), value.isoformat() if hasattr(value, "isoformat") else str(value))
+
+
+def stale_fields(draft: Draft) -> list[Field]:
+    """The fields of the stale registers that this draft would change."""
+    kind, before = draft.kind, draft.before
+    assert kind is not None and before is not None, "only settled updates can be stale"
+    wanted = set(draft.stale)
+    return [kind.by_fid[f] for f in draft.values if kind.by_fid[f].register in wanted]
+
+

@@ -1,0 +1,60 @@
+"""A record's entries out of the log, oldest first: the one reader of `change` by record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from appliance.db.wire import Call, Row, Rows, Statement
+from appliance.kernel.change import Entry, EntryOp, decode_body
+
+COLUMNS = (
+    "stream::text, origin, oseq, tx, hlc, actor::text, door, kind, record_id::text, op, "
+    "schema_rev, change_set::text, body, seq, hash"
+)
+_OF_RECORDS = Statement(
+    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
+    "ORDER BY record_id, hlc, seq"
+)
+
+
+class Runs(Protocol):
+    """A transaction, or anything else that answers calls in one round trip."""
+
+    async def run(self, *calls: Call) -> list[Rows]:
+        """Answers in the order of the calls."""
+
+
+async def read_trail(tx: Runs, tenant: UUID, ids: Sequence[UUID]) -> dict[UUID, list[Entry]]:
+    """All entries of each record; a record unknown to the log has none."""
+    (rows,) = await tx.run((_OF_RECORDS, (tenant, list(ids))))
+    found: dict[UUID, list[Entry]] = {ident: [] for ident in ids}
+    for entry in map(read_entry, rows):
+        found[entry.record_id].append(entry)
+    return found
+
+
+def trail_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
+    """The same as a call, for one round trip with others."""
+    return _OF_RECORDS, (tenant, list(ids))
+
+
+def read_entry(row: Row) -> Entry:
+    """One row of COLUMNS as an entry."""
+    text = [value.decode() if value is not None else "" for value in row]
+    return Entry(
+        stream=UUID(text[0]),
+        origin=int(text[1]),
+        oseq=int(text[2]),
+        tx=int(text[3]),
+        hlc=int(text[4]),
+        actor=UUID(text[5]),
+        door=text[6],
+        kind=text[7],
+        record_id=UUID(text[8]),
+        op=EntryOp(text[9]),
+        schema_rev=int(text[10]),
+        change_set=UUID(text[11]),
+        body=decode_body(bytes.fromhex(text[12][2:])),
+    )

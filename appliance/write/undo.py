@@ -1,0 +1,91 @@
+"""Undo a change set: the inverse of each of its entries, as ordinary commands of the actor.
+
+An undo is a change like any other: it passes rights, appears in the history and can be undone.
+A field that somebody changed since is a conflict with both values, never an overwrite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from msgspec import UNSET
+
+from appliance.base.errors import Refused
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.kernel.change import Entry
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json, Kind
+from appliance.kernel.record import OWNER, UNIT, RecordState, fold
+from appliance.write.command import Command, Op
+from appliance.write.outcome import Result
+from appliance.write.pipeline import Guard, apply
+from appliance.write.trail import COLUMNS, read_entry, trail_call
+
+_OF_SET = Statement(
+    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND change_set = $2 ORDER BY hlc, seq"
+)
+
+
+async def undo(db: Database, ctx: Ctx, change_set: UUID, *, guard: Guard | None = None) -> Result:
+    """Take a change set back. Raises Refused when there is none; all or nothing."""
+    (rows,) = await db.read(ctx.tenant, (_OF_SET, (ctx.tenant, change_set)))
+    entries = [read_entry(r) for r in rows]
+    if not entries:
+        raise Refused("There is no such change for you.", code="change.unknown")
+    ids = sorted({e.record_id for e in entries})
+    (trail,) = await db.read(ctx.tenant, trail_call(ctx.tenant, ids))
+    trails: dict[UUID, list[Entry]] = {}
+    for entry in map(read_entry, trail):
+        trails.setdefault(entry.record_id, []).append(entry)
+    commands = [c for i in ids if (c := _inverse(ctx, trails[i], change_set)) is not None]
+    # Last made first undone: what refers to a new record goes before the record itself.
+    commands.sort(key=lambda c: c.op is Op.DELETE)
+    return await apply(db, ctx, commands, guard=guard)
+
+
+def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | None:
+    """The command that leads from after the set back to before it."""
+    places = [n for n, e in enumerate(trail) if e.change_set == change_set]
+    before = _replay(trail[: places[0]])
+    after = _replay(trail[: places[-1] + 1])
+    assert after is not None, "the set has an entry of this record"
+    kind, ident, version = after.kind, after.id, str(after.stamps)
+    if before is None:
+        return None if after.deleted_at else Command(op=Op.DELETE, kind=kind, id=ident, expect=version)
+    if (before.deleted_at is None) != (after.deleted_at is None):
+        op = Op.RESTORE if after.deleted_at else Op.DELETE
+        return Command(op=op, kind=kind, id=ident, expect=version)
+    schema_kind = ctx.schema.kinds.get(kind)
+    if schema_kind is None:
+        return None
+    written = {fid for n in places for fid in _written(trail[n])}
+    return Command(
+        op=Op.UPDATE,
+        kind=kind,
+        id=ident,
+        fields=_fields(schema_kind, before, written),
+        unit=before.unit if UNIT in written else UNSET,
+        owner=before.owner if OWNER in written else UNSET,
+        expect=version,
+    )
+
+
+def _fields(kind: Kind, before: RecordState, written: set[str]) -> dict[str, Json]:
+    return {
+        kind.by_fid[fid].name: before.data.get(fid) for fid in sorted(written) if fid in kind.by_fid
+    }
+
+
+def _written(entry: Entry) -> set[str]:
+    return {*entry.body.fields, *entry.body.sets, *entry.body.deltas}
+
+
+def _replay(entries: Sequence[Entry]) -> RecordState | None:
+    state: RecordState | None = None
+    for entry in entries:
+        state = fold(state, entry)
+    return state
+
+

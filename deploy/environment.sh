@@ -1,0 +1,71 @@
+# Sourced by the Makefile: where the virtual environment and the data are, and how to make them.
+#
+# As root the services run as an unprivileged account, which must be able to read the programs
+# and to reach the data: a clone below a 0700 home will not do, so both then live elsewhere.
+
+nexus_reachable() { # is every folder of this path open to other accounts?
+  local dir="$1"
+  while [ "$dir" != "/" ]; do
+    [ -e "$dir" ] && [ $((0$(stat -c %a "$dir") & 1)) -eq 0 ] && return 1
+    dir=$(dirname "$dir")
+  done
+  return 0
+}
+
+nexus_tag=$(basename "$PWD")-$(printf %s "$PWD" | sha256sum | cut -c1-8)
+if [ "$(id -u)" = 0 ] && ! nexus_reachable "$PWD"; then
+  : "${NEXUS_VENV:=/opt/nexus/$nexus_tag}"
+  : "${NEXUS_DATA:=/var/lib/nexus/$nexus_tag}"
+else
+  : "${NEXUS_VENV:=$PWD/.venv}"
+  : "${NEXUS_DATA:=$PWD/nexus-data}"
+fi
+export NEXUS_VENV NEXUS_DATA PIP_DISABLE_PIP_VERSION_CHECK=1
+
+nexus_python() { # the newest fitting Python; as root one that other accounts can execute
+  local found path
+  for found in /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11 python3.13 python3.12 python3.11 python3; do
+    path=$(command -v "$found") || continue
+    path=$(readlink -f "$path")
+    "$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+    [ "$(id -u)" = 0 ] && ! nexus_reachable "$path" && continue
+    echo "$path"
+    return 0
+  done
+  echo "Nexus needs Python 3.11 or newer: apt-get install python3 python3-venv" >&2
+  return 1
+}
+
+nexus_setup() {
+  local python
+  if [ ! -x "$NEXUS_VENV/bin/python" ]; then
+    python=$(nexus_python) || return 1
+    if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+      echo "Installing the one system package that is missing: python3-venv" >&2
+      local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+      $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq python3-venv >/dev/null || {
+        echo "Could not install python3-venv; as root: apt-get install python3-venv" >&2; return 1; }
+    fi
+    mkdir -p "$(dirname "$NEXUS_VENV")" && "$python" -m venv "$NEXUS_VENV" || return 1
+  fi
+  nexus_install requirements.lock run -r requirements.lock || return 1
+  local sources
+  sources=$(find appliance pyproject.toml -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  if [ "$(cat "$NEXUS_VENV/.nexus-sources" 2>/dev/null)" != "$sources" ]; then
+    "$NEXUS_VENV/bin/pip" install --quiet --no-deps --force-reinstall . || return 1
+    rm -rf build ./*.egg-info
+    printf %s "$sources" >"$NEXUS_VENV/.nexus-sources"
+  fi
+}
+
+nexus_setup_dev() { nexus_install requirements-dev.lock dev -r requirements-dev.lock; }
+
+nexus_install() { # install once per content of the lock file
+  local stamp="$NEXUS_VENV/.nexus-$2" sum
+  sum=$(sha256sum <"$1")
+  [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return 0
+  echo "Installing the libraries of $1 (once)…" >&2
+  shift 2
+  "$NEXUS_VENV/bin/pip" install --quiet "$@" && printf %s "$sum" >"$stamp"
+}

@@ -1,0 +1,1 @@
+"""Real parts for every test: one PostgreSQL and one Valkey for the run, a tenant in one line."""
