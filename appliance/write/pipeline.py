@@ -23,14 +23,14 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.number import format_number, period_of, series_pattern
 from appliance.write import conflict, schema_effects
 from appliance.write.authorize import authorize, check_settled
-from appliance.write.claims import check_claims
+from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import emit_calls
 from appliance.write.hooks import check_system
 from appliance.write.load import Loaded, load_calls, read_loaded
 from appliance.write.log import LOCK_STREAMS, append, log_calls, read_heads, streams_of
-from appliance.write.outcome import Applied, Outcome, Rejected, Result
+from appliance.write.outcome import Applied, Conflict, Outcome, Rejected, Result
 from appliance.write.project import project_calls
 from appliance.write.settle import settle
 from appliance.write.validate import validate
@@ -132,17 +132,21 @@ async def _apply(
     if command_id and (known := answers[opened - 1].first()) is not None:
         return _repeat(known, fingerprint)
     loaded = read_loaded(drafts, answers[opened + 1 :])
+    await load_restored(tx, ctx, drafts, loaded)
     await schema_effects.name_fields(tx, ctx, drafts)
     _decide(ctx, drafts, loaded)
     await conflict.explain(tx, ctx, [d for d in drafts if d.is_open and d.stale])
     good = [d for d in drafts if d.is_open]
-    refused = any(not isinstance(_outcome(d), Applied) and _is_refusal(d) for d in drafts)
+    refused = any(map(_is_refusal, drafts))
     if not good or (atomic and refused):
         return _uncommitted(ctx, drafts, refused=refused)
     log_key = _bytea(answers[opened].first())
     result = await _write(tx, ctx, drafts, good, log_key, atomic=atomic)
+    if not result.committed:
+        await tx.finish(commit=False)
+        return result
     ending = [(_REMEMBER, (ctx.tenant, command_id, fingerprint, _encode(result)))]
-    await tx.run(*(ending if command_id and result.committed else ()), commit=result.committed)
+    await tx.run(*(ending if command_id else ()), commit=True)
     return result
 
 
@@ -169,17 +173,17 @@ async def _write(
     answers = await tx.run(*calls)
     numbers = _numbers(ctx, answers[0], series) if series else {}
     heads = read_heads(ctx, answers[-1])
+    jobs = await schema_effects.apply(tx, ctx, good)
     for draft in good:
         append(ctx, draft, heads, numbers.get(draft.id))
         check_settled(ctx, draft)
     if any(d.faults for d in good):
         # Dots and numbers given to refused drafts would leave gaps: start over without them.
         return await _without_refused(tx, ctx, drafts, good, log_key, atomic=atomic)
-    jobs, effects_calls = await schema_effects.apply(tx, ctx, good)
     emitted, effects = emit_calls(ctx, good, jobs)
     entries = [e for d in good for e in d.entries]
     await tx.run(
-        *log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *effects_calls, *emitted
+        *log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *emitted
     )
     for draft in good:
         assert draft.after is not None, "appended drafts have a state"
@@ -238,7 +242,7 @@ def _outcome(draft: Draft) -> Outcome:
 
 
 def _is_refusal(draft: Draft) -> bool:
-    return bool(draft.faults) or draft.outcome is not None and draft.outcome.__class__.__name__ == "Conflict"
+    return bool(draft.faults) or isinstance(draft.outcome, Conflict)
 
 
 def _uncommitted(ctx: Ctx, drafts: Sequence[Draft], *, refused: bool) -> Result:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appliance.db.database import Transaction
-from appliance.db.wire import Call, Statement
+from appliance.db.wire import Statement
 from appliance.fields import TYPES
 from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
 from appliance.write.command import Op
 from appliance.write.draft import Draft
 from appliance.write.hooks import merged
@@ -52,9 +53,7 @@ async def name_fields(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> Non
         draft.values["fid"] = "~".join(parts) + (f".{used}" if used else "")
 
 
-async def apply(
-    tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]
-) -> tuple[list[Job], list[Call]]:
+async def apply(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> list[Job]:
     """Take and retire slots; which jobs bring old records up to date."""
     jobs: list[Job] = []
     for draft in drafts:
@@ -79,8 +78,8 @@ async def apply(
         watched = {"filterable", "searchable", "unique"}
         if not is_new and watched & draft.values.keys():
             jobs.append(("reproject", {"kind": kind}))
-    return jobs, []
+    return jobs
 
 
-def _wants_slot(values: dict[str, object] | dict[str, object], slot: str) -> bool:
+def _wants_slot(values: dict[str, Json], slot: str) -> bool:
     return slot == "r" or values.get("filterable") is True or values.get("unique") is True

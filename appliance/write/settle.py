@@ -39,7 +39,9 @@ def settle(draft: Draft) -> None:
     stale = {r for r in _registers(draft, kind, before) if is_stale(seen, before.stamps, r)}
     for fid in list(draft.values):
         field = kind.by_fid[fid]
-        if field.register in stale and field.policy in _COMMUTING:
+        if field.policy is Policy.SET:
+            draft.values[fid] = _settle_set(field, seen, before, draft.values[fid])
+        elif field.register in stale and field.policy in _COMMUTING:
             draft.values[fid] = _lattice(field, before.data.get(fid), draft.values[fid])
     draft.values = {f: v for f, v in draft.values.items() if before.data.get(f) != v}
     draft.stale = sorted(
@@ -54,8 +56,9 @@ def is_stale(seen: Stamps, now: Stamps, register: str) -> bool:
     old, new = seen.of(register), now.of(register)
     if old == new:
         return False
-    moved = seen.of(UNIT) != now.of(UNIT)
-    # After a move old dots carry their stream's name; a plain dot is younger than the move.
+    # The creation dot reads differently only when the home stream changed. After a move old dots
+    # carry their stream's name; a plain dot is younger than the move.
+    moved = seen.born != now.born
     plain = tuple(dot.partition("@")[0] for dot in new)
     return not (moved and old == plain and all("@" in dot for dot in new))
 
@@ -74,14 +77,17 @@ def _commutes(kind: Kind, register: str) -> bool:
     return bool(fields) and all(f.policy in _COMMUTING for f in fields)
 
 
+def _settle_set(field: Field, seen: Stamps, before: RecordState, mine: Json) -> Json:
+    """Member by member: what the author did not see stays as it is, the rest is as they said."""
+    now = {str(m) for m in found} if isinstance(found := before.data.get(field.fid), list) else set()
+    wanted = {str(m) for m in mine} if isinstance(mine, list) else set()
+    unseen = {m for m in now | wanted if is_stale(seen, before.stamps, f"{field.fid}/{m}")}
+    return [*sorted((wanted - unseen) | (now & unseen))] or None
+
+
 def _lattice(field: Field, theirs: Json, mine: Json) -> Json:
     if mine is None or theirs is None:
         return mine
-    if field.policy is Policy.SET:
-        # Without the base members the only loss-free reading of a stale set is to add.
-        theirs_members = theirs if isinstance(theirs, list) else []
-        mine_members = mine if isinstance(mine, list) else []
-        return sorted({str(m) for m in (*theirs_members, *mine_members)})
     type_ = type_of(field.type)
     a, b = type_.slot_value(field, theirs), type_.slot_value(field, mine)
     match field.policy:

@@ -61,7 +61,12 @@ async def _verify_stream(
     while True:
         (page,) = await db.read(tenant, (_PAGE, (tenant, stream, last, PAGE)), timeout_ms=60_000)
         for entry_row in page:
-            entry, seq = read_entry(entry_row), int(entry_row[13] or 0)
+            seq = int(entry_row[13] or 0)
+            try:
+                entry = read_entry(entry_row)
+            except (msgspec.MsgspecError, ValueError):
+                faults.append(LogFault(stream, seq, "the entry cannot be read"))
+                return seq, faults
             if seq != last + 1:
                 faults.append(LogFault(stream, last + 1, "an entry is missing"))
             last = seq

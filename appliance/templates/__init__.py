@@ -1,0 +1,1 @@
+"""Industries as data: TOML files that the install room reads."""

@@ -1,0 +1,1 @@
+"""Background work: the outbox's relay, jobs, schedules and the worker process around them."""
