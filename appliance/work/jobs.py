@@ -178,9 +178,7 @@ async def dead_letters(db: Database, tenant: UUID, *, limit: int = 100) -> list[
 async def replay(db: Database, tenant: UUID, outbox_id: int) -> None:
     """Try a dead letter again from the start. Raises Refused when there is none."""
     async with db.transaction(tenant) as tx:
-        answers = await tx.run(
-            (_REQUEUE, (tenant, outbox_id)), (_REPLAY, (tenant, outbox_id))
-        )
+        answers = await tx.run((_REQUEUE, (tenant, outbox_id)), (_REPLAY, (tenant, outbox_id)))
         if not answers[1].affected:
             raise _unknown()
 

@@ -22,7 +22,7 @@ from appliance.base.errors import (
 )
 from appliance.work.node import WorkNode
 from appliance.work.registry import JobSort
-from appliance.work.run import KEEP_S, JobCancelled, LeaseLost, Run, claim
+from appliance.work.run import KEEP_S, LEASE_S, JobCancelled, LeaseLost, Run, claim
 
 # Trying again cannot help: the job's content or the right to it is what is wrong.
 _PERMANENT = (Invalid, Malformed, Refused, Forbidden)
@@ -106,13 +106,23 @@ async def _keep(run: Run, work: asyncio.Task[None]) -> None:
 
 async def _refuse(sort: JobSort, run: Run, error: ApplianceError) -> None:
     if isinstance(error, Unavailable) and error.dependency == "PostgreSQL":
-        with contextlib.suppress(ApplianceError):
-            await run.retry(error.detail)
+        await _give_back(run)
         return
     if isinstance(error, _PERMANENT):
         await _bury(run, error.code, error.detail)
     else:
         await _fail(sort, run, error.code, error.detail)
+
+
+async def _give_back(run: Run) -> None:
+    """Our own database was away: not the job's fault, so the start does not count."""
+    for _ in range(LEASE_S):
+        try:
+            await run.release()
+        except ApplianceError:
+            await asyncio.sleep(1.0)
+        else:
+            return
 
 
 async def _fail(sort: JobSort, run: Run, code: str, detail: str) -> None:

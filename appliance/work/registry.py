@@ -7,7 +7,7 @@ worker can die at any instruction), so its effect is either committed together w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from appliance.work.run import Run
 
 Payload = dict[str, Json]
-Handler = Callable[["WorkNode", UUID, Payload, "Run"], Awaitable[None]]
+Handler = Callable[["WorkNode", UUID, Payload, "Run"], Coroutine[object, object, None]]
 
 ATTEMPTS_MAX = 10
 TIME_LIMIT_S = 3_600

@@ -64,7 +64,7 @@ _YIELD = Statement(
 
 
 class LeaseLost(Clash):
-    """This runner was taken for dead and another has the job now; nothing was written."""
+    """The runner was taken for dead and another has the job now; nothing was written."""
 
     code = "job.lease_lost"
     title = "The job is run by another worker now"
@@ -152,14 +152,18 @@ class Run:
         await self._yield("queued", "", forgiven=1)
 
     async def _end(self, tx: Transaction, state: str, detail: str | None) -> None:
-        (rows,) = await tx.run(
-            (_END, (self.tenant, self.job, self.runner, state, _short(detail)))
-        )
+        (rows,) = await tx.run((_END, (self.tenant, self.job, self.runner, state, _short(detail))))
         if not rows.affected:
             raise LeaseLost
 
     async def _yield(
-        self, state: str, detail: str, *, wait_s: int = 0, forgiven: int = 0, dead: str | None = None
+        self,
+        state: str,
+        detail: str,
+        *,
+        wait_s: int = 0,
+        forgiven: int = 0,
+        dead: str | None = None,
     ) -> None:
         key = (self.tenant, self.job, self.runner, state, _short(detail))
         async with self.db.transaction(self.tenant) as tx:

@@ -26,9 +26,7 @@ async def hand_over(node: WorkNode, tenant: UUID, payload: Payload, run: Run) ->
     total, moved = sum(counts[k] for k in kinds), 0
     await run.report(0, total)
     for kind in kinds:
-        done = await reassign(
-            node.db, ctx, from_owner=from_owner, to_owner=to_owner, kinds=[kind]
-        )
+        done = await reassign(node.db, ctx, from_owner=from_owner, to_owner=to_owner, kinds=[kind])
         moved += sum(done.values())
         await run.report(moved, total)
 

@@ -1,0 +1,44 @@
+"""One program with sub-commands; each says what it did, or what was expected and what to do."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+
+from appliance import __version__
+from appliance.base.errors import ApplianceError
+
+app = App(
+    name="nexus",
+    help="A CRM and business platform that runs as an appliance.",
+    version=__version__,
+    result_action="return_value",
+)
+app.command("appliance.cli.up:up")
+app.command("appliance.cli.up:serve")
+app.command("appliance.cli.up:work")
+app.command("appliance.cli.init:init")
+app.command("appliance.cli.doctor:doctor")
+app.command("appliance.cli.query:query")
+tenant = App(name="tenant", help="One tenant whole: list, export, import, move, backup, restore.")
+app.command(tenant)
+for _name in ("list", "export", "import", "move", "backup", "restore", "suspend", "resume", "drill"):
+    tenant.command(f"appliance.cli.tenant:{_name}_", name=_name)
+audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
+app.command(audit)
+audit.command("appliance.cli.audit:verify")
+audit.command("appliance.cli.audit:rebuild")
+
+
+def main() -> None:
+    """Run a command; a refusal is one sentence on stderr and exit code 1, never a traceback."""
+    try:
+        sys.exit(app() or 0)
+    except ApplianceError as refused:
+        print(f"nexus: {refused.detail}", file=sys.stderr)
+        for fault in refused.faults:
+            print(f"  {fault.pointer}: {fault.detail}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

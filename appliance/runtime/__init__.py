@@ -1,0 +1,1 @@
+"""Embedded PostgreSQL, Valkey and clamd, and the supervisor of `nexus up`."""

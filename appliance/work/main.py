@@ -1,0 +1,77 @@
+"""The worker process: relay, scheduler and Dramatiq's threads around one event loop.
+
+Promises: SIGTERM stops taking work at once, lets running jobs finish for GRACE_S and gives the
+rest back to the outbox; kill -9 loses nothing, because everything it knew is in PostgreSQL.
+The caller opens and closes the node's database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import redis.asyncio as aioredis
+from dramatiq import Worker
+
+from appliance.base import logs
+from appliance.work import actors
+from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, make_broker
+from appliance.work.health import beat
+from appliance.work.maintain import SCHEDULES
+from appliance.work.node import WorkNode
+from appliance.work.registry import mounted_jobs
+from appliance.work.relay import Relay
+from appliance.work.schedule import Scheduler
+
+GRACE_S = 20.0
+THREADS = 4
+
+assert actors.__all__, "importing the actors registers their jobs"
+
+
+async def run_worker(
+    node: WorkNode, *, threads: int = THREADS, stop: asyncio.Event | None = None
+) -> None:
+    """Work until SIGTERM, SIGINT or `stop`. Redis may be away when it starts."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        # Outside the main thread (a test) there are no signals; `stop` is there for that.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(sign, stop.set)
+    events = aioredis.Redis.from_url(
+        node.redis_url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S
+    )
+    broker = make_broker(node, loop)
+    worker = Worker(broker, worker_threads=threads, worker_timeout=WORKER_POLL_MS)
+    relay = Relay(node.db, broker, events, mounted_jobs(node.role))
+    scheduler = Scheduler(node, SCHEDULES)
+    worker.start()
+    logs.event("worker.started", worker=node.name, count=threads)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(relay.follow(stop), name="relay")
+            group.create_task(scheduler.follow(stop), name="schedule")
+            group.create_task(beat(node, relay, scheduler, events, stop), name="pulse")
+    finally:
+        stop.set()
+        await _stop(worker)
+        broker.close()
+        await events.aclose()
+        logs.event("worker.stopped", worker=node.name)
+
+
+async def _stop(worker: Worker) -> None:
+    """Finish running jobs for the grace, then give the others back."""
+    ending = asyncio.create_task(asyncio.to_thread(worker.stop, int(GRACE_S * 1000)))
+    done, _ = await asyncio.wait({ending}, timeout=GRACE_S)
+    if done:
+        return
+    for task in asyncio.all_tasks():
+        # Dramatiq's threads wait for these; perform() answers a cancel by releasing its job.
+        if getattr(task.get_coro(), "__name__", "") == "wrapped_coro":
+            task.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await asyncio.shield(ending)

@@ -1,0 +1,111 @@
+"""The chores of every node: seal the audit, forget what is over, find jobs that are missing.
+
+Promises: each chore is bounded per tenant and round, goes tenant by tenant inside row-level
+security, and doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from appliance.base import logs
+from appliance.base.errors import ApplianceError
+from appliance.db.wire import Statement
+from appliance.work.node import WorkNode
+from appliance.work.schedule import Schedule
+
+COMMAND_DAYS = 30
+SESSION_DAYS = 30
+JOB_DAYS = 30
+CODE_DAYS = 7
+DELETE_ROWS_MAX = 5_000
+
+_UNSEALED = Statement("SELECT tenant_id::text FROM tenants_with_unsealed()")
+_OLD_COMMANDS = Statement(
+    "DELETE FROM command WHERE tenant_id = $1 AND id IN (SELECT id FROM command "
+    "WHERE tenant_id = $1 AND created_at < now() - make_interval(days => $2) LIMIT $3)"
+)
+_OLD_SESSIONS = Statement(
+    "DELETE FROM session WHERE tenant_id = $1 AND id IN (SELECT id FROM session "
+    "WHERE tenant_id = $1 AND COALESCE(ended_at, expires_at) < now() - make_interval(days => $2) "
+    "LIMIT $3)"
+)
+_OLD_CODES = Statement(
+    "DELETE FROM one_time_code WHERE tenant_id = $1 AND code_hash IN (SELECT code_hash FROM "
+    "one_time_code WHERE tenant_id = $1 AND expires_at < now() - make_interval(days => $2) "
+    "LIMIT $3)"
+)
+_OLD_JOBS = Statement(
+    "DELETE FROM job WHERE tenant_id = $1 AND id IN (SELECT id FROM job WHERE tenant_id = $1 "
+    "AND outbox_id IS NULL AND updated_at < now() - make_interval(days => $2) LIMIT $3)"
+)
+# A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
+_UNREADY = Statement(
+    "INSERT INTO outbox (tenant_id, topic, payload) "
+    "SELECT DISTINCT s.tenant_id, 'job.reproject', jsonb_build_object('kind', s.kind) FROM slot s "
+    "WHERE s.tenant_id = $1 AND NOT s.is_ready AND NOT s.is_retired AND NOT EXISTS ("
+    "SELECT 1 FROM outbox o WHERE o.tenant_id = $1 AND o.topic = 'job.reproject' "
+    "AND o.payload->>'kind' = s.kind)"
+)
+
+
+async def seal_audit(node: WorkNode) -> int:
+    """Seal what the audit has unsealed, in every placement; how many events."""
+    sealed = 0
+    for target in sorted({r.target for r in node.db.routes.all()}):
+        async with node.db.wire(target) as wire:
+            (rows,) = await wire.run([(_UNSEALED, ())])
+        for value in rows.column():
+            tenant = UUID((value or b"").decode())
+            try:
+                sealed += await node.seal(node.db, tenant)
+            except ApplianceError as error:
+                logs.event("audit.seal_failed", level="error", tenant=tenant, code=error.code)
+    return sealed
+
+
+async def forget_old(node: WorkNode) -> int:
+    """Delete answered commands, ended sessions, spent codes and ended jobs past their time."""
+    gone = 0
+    for route in node.db.routes.all():
+        limits = ((_OLD_COMMANDS, COMMAND_DAYS), (_OLD_SESSIONS, SESSION_DAYS),
+                  (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS))  # fmt: skip
+        for statement, days in limits:
+            gone += await _repeat(node, route.tenant, statement, days)
+    return gone
+
+
+async def _repeat(node: WorkNode, tenant: UUID, statement: Statement, days: int) -> int:
+    gone = 0
+    while True:
+        try:
+            async with node.db.transaction(tenant) as tx:
+                call = (statement, (tenant, days, DELETE_ROWS_MAX))
+                (rows,) = await tx.run(call, commit=True)
+        except ApplianceError as error:
+            # A suspended or moving tenant keeps everything until it is back.
+            logs.event("forget.tenant_skipped", tenant=tenant, code=error.code)
+            return gone
+        gone += rows.affected
+        if rows.affected < DELETE_ROWS_MAX:
+            return gone
+
+
+async def queue_missing(node: WorkNode) -> int:
+    """Queue a job for each kind with a slot that is not ready and that nobody works on."""
+    queued = 0
+    for route in node.db.routes.all():
+        try:
+            async with node.db.transaction(route.tenant) as tx:
+                (rows,) = await tx.run((_UNREADY, (route.tenant,)), commit=True)
+        except ApplianceError:
+            continue
+        queued += rows.affected
+    return queued
+
+
+SCHEDULES = (
+    Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
+    Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
+    Schedule(name="forget_old", every_s=21_600.0, run=forget_old),
+)

@@ -1,0 +1,234 @@
+"""The relay: moves outbox rows to Redis, in order, and again when Redis has lost them.
+
+Promises: `changes` rows reach the stream `events:{tenant}` in id order, at least once, with
+their outbox id as `o` so that a reader can tell a repeat; a `job.*` row stays until its effect
+is committed, so killing or wiping Redis delays a job and loses none. One relay at a time works
+on a tenant (advisory lock), any number of workers may run one. Redis or a placement away: rows
+stay, one warning a minute, it goes on alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import redis.asyncio as aioredis
+from dramatiq.brokers.redis import RedisBroker
+
+from appliance.base import logs
+from appliance.base.errors import ApplianceError
+from appliance.db.database import Database
+from appliance.db.wire import Call, Rows, Statement
+from appliance.work.broker import BrokerDown, message_for, queue_room
+from appliance.work.registry import TOPIC_PREFIX, JobSort
+
+BATCH_ROWS = 500
+STREAM_ENTRIES_MAX = 10_000
+STREAM_TTL_S = 86_400
+RESEND_S = 30
+POLL_BUSY_S, POLL_IDLE_S = 0.2, 1.0
+DOWN_WAIT_MAX_S = 5.0
+WARN_EVERY_S = 60.0
+# A job kind of a newer worker may wait this long for one while an upgrade rolls on.
+UNKNOWN_AFTER_S = 600
+
+_WITH_WORK = Statement("SELECT tenant_id::text FROM tenants_with_work()")
+_MINE = "(SELECT pg_try_advisory_xact_lock($2::bigint))"
+_EVENTS = Statement(
+    "SELECT id, payload FROM outbox WHERE tenant_id = $1 AND topic = 'changes' "
+    f"AND dead_reason IS NULL AND due_at <= now() AND {_MINE} "
+    "ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED"
+)
+_MOVED = Statement("DELETE FROM outbox WHERE tenant_id = $1 AND id = ANY($2::bigint[])")
+_SEND = Statement(
+    "WITH due AS (SELECT id FROM outbox WHERE tenant_id = $1 AND topic = ANY($3::text[]) "
+    f"AND dead_reason IS NULL AND due_at <= now() AND {_MINE} "
+    "ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED), "
+    "sent AS (UPDATE outbox SET sent_at = now(), due_at = now() + make_interval(secs => $5) "
+    "FROM due WHERE outbox.tenant_id = $1 AND outbox.id = due.id "
+    "RETURNING outbox.id, substr(outbox.topic, 5) AS job_kind), "
+    "shown AS (INSERT INTO job (tenant_id, id, outbox_id, job_kind) "
+    "SELECT $1, gen_random_uuid(), id, job_kind FROM sent "
+    "ON CONFLICT (tenant_id, outbox_id) WHERE outbox_id IS NOT NULL DO NOTHING) "
+    "SELECT id, job_kind FROM sent ORDER BY id"
+)
+_UNSENT = Statement(
+    "UPDATE outbox SET sent_at = NULL, due_at = now() "
+    "WHERE tenant_id = $1 AND id = ANY($2::bigint[]) AND dead_reason IS NULL"
+)
+_RESEND = Statement(
+    "UPDATE outbox o SET sent_at = NULL, due_at = now() FROM job j WHERE o.tenant_id = $1 "
+    "AND j.tenant_id = $1 AND j.outbox_id = o.id AND o.sent_at IS NOT NULL "
+    "AND o.dead_reason IS NULL AND (j.lease_until IS NULL OR j.lease_until < now())"
+)
+_UNKNOWN = Statement(
+    "UPDATE outbox SET dead_reason = 'job.kind_unknown: no worker of this node knows the topic ' "
+    "|| topic WHERE tenant_id = $1 AND topic <> 'changes' AND NOT topic = ANY($2::text[]) "
+    "AND dead_reason IS NULL AND due_at <= now() "
+    "AND created_at < now() - make_interval(secs => $3)"
+)
+
+
+@dataclass
+class Tally:
+    """What this relay has done, for /health."""
+
+    moved: int = 0
+    sent: int = 0
+    state: str = "starting"
+    redis_run: str = field(default="", repr=False)
+
+
+class Relay:
+    """One per worker process."""
+
+    def __init__(
+        self,
+        db: Database,
+        broker: RedisBroker,
+        events: aioredis.Redis,
+        jobs: dict[str, JobSort],
+    ) -> None:
+        self.tally = Tally()
+        self._db = db
+        self._broker = broker
+        self._events = events
+        self._queues = {TOPIC_PREFIX + kind: sort.queue for kind, sort in jobs.items()}
+        self._warned: dict[str, float] = {}
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Relay until `stop`; sleeps little while there is work and longer when there is none."""
+        wait = POLL_BUSY_S
+        while not stop.is_set():
+            try:
+                moved = await self.relay_once()
+                self.tally.state = "up"
+                wait = POLL_BUSY_S if moved else min(wait * 1.5, POLL_IDLE_S)
+                if moved >= BATCH_ROWS:
+                    continue
+            except BrokerDown as error:
+                self.tally.state = "redis_down"
+                self._warn("relay.redis_down", "Redis", error)
+                wait = min(wait * 2, DOWN_WAIT_MAX_S)
+            except ApplianceError as error:
+                self.tally.state = "database_down"
+                self._warn("relay.database_down", "PostgreSQL", error)
+                wait = min(wait * 2, DOWN_WAIT_MAX_S)
+            await _pause(stop, wait)
+
+    async def relay_once(self) -> int:
+        """One round over every placement; how many rows left. Raises what Redis raises."""
+        room = await asyncio.to_thread(queue_room, self._broker)
+        await self._notice_restart()
+        moved = 0
+        for target in sorted({r.target for r in self._db.routes.all()}):
+            try:
+                async with self._db.wire(target) as wire:
+                    (rows,) = await wire.run([(_WITH_WORK, ())])
+            except ApplianceError as error:
+                # One database away must not hold up the tenants of the others.
+                self._warn("relay.placement_down", target, error)
+                continue
+            for tenant in rows.column():
+                moved += await self._relay_tenant(UUID((tenant or b"").decode()), room)
+        return moved
+
+    async def _relay_tenant(self, tenant: UUID, room: dict[str, int]) -> int:
+        try:
+            moved = await self._move_events(tenant)
+            sent = await self._send_jobs(tenant, room)
+        except ApplianceError as error:
+            # Suspended or moving: its rows wait where they are.
+            self._warn("relay.tenant_skipped", str(tenant), error)
+            return 0
+        self.tally.moved += moved
+        self.tally.sent += sent
+        return moved + sent
+
+    async def _move_events(self, tenant: UUID) -> int:
+        async with self._db.transaction(tenant) as tx:
+            call: Call = (_EVENTS, (tenant, _lock_key(tenant), BATCH_ROWS))
+            (rows,) = await tx.run(call)
+            found = [(int(ident or 0), payload or b"{}") for ident, payload in rows]
+            if found:
+                await self._publish(tenant, found)
+                await tx.run((_MOVED, (tenant, [i for i, _ in found])), commit=True)
+        return len(found)
+
+    async def _publish(self, tenant: UUID, found: Sequence[tuple[int, bytes]]) -> None:
+        key = f"events:{tenant}"
+        pipe = self._events.pipeline(transaction=False)
+        for ident, payload in found:
+            pipe.xadd(
+                key, {"o": ident, "data": payload}, maxlen=STREAM_ENTRIES_MAX, approximate=True
+            )
+        pipe.expire(key, STREAM_TTL_S)
+        await pipe.execute()
+
+    async def _send_jobs(self, tenant: UUID, room: dict[str, int]) -> int:
+        open_topics = [t for t, q in self._queues.items() if room.get(q, 0) > 0]
+        limit = min([BATCH_ROWS, *(room[self._queues[t]] for t in open_topics)])
+        unknown: Call = (_UNKNOWN, (tenant, sorted(self._queues), UNKNOWN_AFTER_S))
+        call: Call = (_SEND, (tenant, _lock_key(tenant), open_topics, limit, RESEND_S))
+        async with self._db.transaction(tenant) as tx:
+            buried, rows = await tx.run(unknown, call, commit=True)
+        if buried.affected:
+            logs.event("relay.topic_unknown", level="error", tenant=tenant, count=buried.affected)
+        # Only now: an actor that looks before the commit would find nothing and go away.
+        return await self._ring(tenant, rows, room)
+
+    async def _ring(self, tenant: UUID, rows: Rows, room: dict[str, int]) -> int:
+        due = [(int(ident or 0), (kind or b"").decode()) for ident, kind in rows]
+        if not due:
+            return 0
+        for _, kind in due:
+            room[self._queues[TOPIC_PREFIX + kind]] -= 1
+        try:
+            await asyncio.to_thread(self._enqueue, tenant, due)
+        except BrokerDown:
+            async with self._db.transaction(tenant) as tx:
+                await tx.run((_UNSENT, (tenant, [i for i, _ in due])), commit=True)
+            raise
+        return len(due)
+
+    def _enqueue(self, tenant: UUID, due: Sequence[tuple[int, str]]) -> None:
+        for ident, kind in due:
+            queue = self._queues[TOPIC_PREFIX + kind]
+            self._broker.enqueue(message_for(queue, str(tenant), ident, kind))
+
+    async def _notice_restart(self) -> None:
+        """A Redis that was started anew may have lost messages: send what is not being run."""
+        run = str((await self._events.info("server")).get("run_id", ""))
+        if run == self.tally.redis_run:
+            return
+        if self.tally.redis_run:
+            logs.event("relay.redis_restarted", level="warning")
+            for route in self._db.routes.all():
+                try:
+                    async with self._db.transaction(route.tenant) as tx:
+                        await tx.run((_RESEND, (route.tenant,)), commit=True)
+                except ApplianceError as error:
+                    self._warn("relay.tenant_skipped", str(route.tenant), error)
+        self.tally.redis_run = run
+
+    def _warn(self, event: str, about: str, error: Exception) -> None:
+        at = time.monotonic()
+        if at - self._warned.get(event, -WARN_EVERY_S) >= WARN_EVERY_S:
+            self._warned[event] = at
+            logs.event(event, level="warning", dependency=about, error_type=type(error).__name__)
+
+
+def _lock_key(tenant: UUID) -> int:
+    """The tenant's own advisory lock: bits of its id, made to fit a signed bigint."""
+    return int.from_bytes(tenant.bytes[8:], "big", signed=True)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
