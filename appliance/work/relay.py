@@ -17,6 +17,7 @@ from uuid import UUID
 
 import redis.asyncio as aioredis
 from dramatiq.brokers.redis import RedisBroker
+from redis.exceptions import OutOfMemoryError
 
 from appliance.base import logs
 from appliance.base.errors import ApplianceError
@@ -27,7 +28,8 @@ from appliance.work.registry import TOPIC_PREFIX, JobSort
 
 BATCH_ROWS = 500
 STREAM_ENTRIES_MAX = 10_000
-STREAM_TTL_S = 86_400
+STREAM_ENTRIES_SCARCE = 500
+STREAM_TTL_S = 3_600
 RESEND_S = 30
 POLL_BUSY_S, POLL_IDLE_S = 0.2, 1.0
 DOWN_WAIT_MAX_S = 5.0
@@ -166,7 +168,12 @@ class Relay:
                 key, {"o": ident, "data": payload}, maxlen=STREAM_ENTRIES_MAX, approximate=True
             )
         pipe.expire(key, STREAM_TTL_S)
-        await pipe.execute()
+        try:
+            await pipe.execute()
+        except OutOfMemoryError:
+            # What is in PostgreSQL still comes; readers of a trimmed stream read afresh.
+            await self._events.xtrim(key, maxlen=STREAM_ENTRIES_SCARCE, approximate=False)
+            raise
 
     async def _send_jobs(self, tenant: UUID, room: dict[str, int]) -> int:
         open_topics = [t for t, q in self._queues.items() if room.get(q, 0) > 0]

@@ -1,0 +1,122 @@
+"""Choice and multi-choice: keys of declared options, with labels by language."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from appliance.base import limits
+from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.definition import check_common
+from appliance.kernel.kind import Field, Json, Policy, label_of
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9_]{0,39}\Z")
+
+
+class Choice(FieldType):
+    """One of `options.choices`: [{key, labels, archived?}]. Archived ones stay readable."""
+
+    name: ClassVar[str] = "choice"
+    slot: ClassVar[str] = "t"
+    operators: ClassVar[frozenset[str]] = frozenset({"is_null", "eq", "ne", "in", "not_in"})
+    sortable: ClassVar[bool] = True
+    searchable: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"choices"})
+    aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
+
+    def check_definition(self, field: Field) -> list[DefinitionFault]:
+        faults = self._check_choices(field)
+        return faults or check_common(self, field)
+
+    @staticmethod
+    def _check_choices(field: Field) -> list[DefinitionFault]:
+        given = field.options.get("choices")
+        if not isinstance(given, list) or not 0 < len(given) <= limits.IN_LIST_MAX:
+            return [DefinitionFault("/options/choices", "required", 'Expected a list like [{"key": "new"}].')]
+        seen: set[str] = set()
+        for place, entry in enumerate(given):
+            key = entry.get("key") if isinstance(entry, dict) else None
+            known = isinstance(entry, dict) and entry.keys() <= {"key", "labels", "archived", "color"}
+            if not (isinstance(key, str) and _KEY.match(key) and known and key not in seen):
+                return [
+                    DefinitionFault(
+                        f"/options/choices/{place}", "choice_malformed",
+                        "Expected {key, labels?, archived?} with a key of a-z, 0-9 and _, used once.",
+                    )
+                ]  # fmt: skip
+            seen.add(key)
+        return []
+
+    def accept(self, field: Field, value: Json) -> Json:
+        return self._one(field, value, live=True)
+
+    @staticmethod
+    def _one(field: Field, value: Json, *, live: bool) -> str:
+        found = choices(field).get(value) if isinstance(value, str) else None
+        if found is None or (live and found.get("archived") is True):
+            known = ", ".join(k for k, c in choices(field).items() if c.get("archived") is not True)
+            raise ValueFault("choice_unknown", f"Expected one of: {known[:300]}.")
+        return str(value)
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return str(value)
+
+    def operand(self, field: Field, value: Json) -> SlotValue:
+        return self._one(field, value, live=False)
+
+    def search_text(self, field: Field, value: Json) -> str:
+        labels = choices(field).get(str(value), {}).get("labels")
+        return " ".join(map(str, labels.values())) if isinstance(labels, dict) else str(value)
+
+    def text(self, field: Field, value: Json, locale: str) -> str:
+        labels = choices(field).get(str(value), {}).get("labels")
+        found = {k: str(v) for k, v in labels.items()} if isinstance(labels, dict) else {}
+        return label_of(found, locale, str(value))
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": "string", "enum": list(choices(field))}
+
+
+class MultiChoice(Choice):
+    """Any of the declared options: a set, merged member by member."""
+
+    name: ClassVar[str] = "multi_choice"
+    slot: ClassVar[str] = "link"
+    operators: ClassVar[frozenset[str]] = frozenset({"is_null", "has_any", "has_all"})
+    sortable: ClassVar[bool] = False
+    policy: ClassVar[Policy] = Policy.SET
+    aggregates: ClassVar[frozenset[str]] = frozenset({"count"})
+
+    def accept(self, field: Field, value: Json) -> Json:
+        if not isinstance(value, list) or len(value) > limits.SET_MEMBERS_MAX:
+            raise ValueFault("wrong_type", "Expected a list of options.")
+        known = {self._one(field, v, live=True) for v in value}
+        if not known:
+            raise ValueFault("empty", "Expected at least one option; send null to clear the field.")
+        return [*sorted(known)]
+
+    def members(self, field: Field, value: Json) -> list[str]:
+        return [str(v) for v in value] if isinstance(value, list) else []
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return None
+
+    def search_text(self, field: Field, value: Json) -> str:
+        return " ".join(super(MultiChoice, self).search_text(field, v) for v in self.members(field, value))
+
+    def text(self, field: Field, value: Json, locale: str) -> str:
+        found = (super(MultiChoice, self).text(field, v, locale) for v in self.members(field, value))
+        return ", ".join(found)
+
+    def cell(self, field: Field, value: Json) -> Cell:
+        return ", ".join(self.members(field, value))
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": "array", "items": super().json_schema(field), "uniqueItems": True}
+
+
+def choices(field: Field) -> dict[str, dict[str, Json]]:
+    """The declared options by key, in their order."""
+    given = field.options.get("choices")
+    found = given if isinstance(given, list) else []
+    return {str(c["key"]): c for c in found if isinstance(c, dict) and "key" in c}

@@ -1,0 +1,96 @@
+"""Structured values and roll-ups."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+import msgspec
+
+from appliance.base import limits
+from appliance.fields.base import Cell, DefinitionFault, FieldType, ValueFault
+from appliance.fields.definition import check_common
+from appliance.kernel.kind import Field, Json
+
+_DEPTH_MAX = 16
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class JsonValue(FieldType):
+    """Any JSON up to 64 KB and 16 levels; kept as it is, not filtered."""
+
+    name: ClassVar[str] = "json"
+
+    def check_definition(self, field: Field) -> list[DefinitionFault]:
+        return check_common(self, field)
+
+    def accept(self, field: Field, value: Json) -> Json:
+        _walk(value, 0)
+        if len(msgspec.json.encode(value)) > limits.JSON_FIELD_BYTES_MAX:
+            raise ValueFault("too_long", f"At most {limits.JSON_FIELD_BYTES_MAX} bytes of JSON.")
+        return value
+
+    def text(self, field: Field, value: Json, locale: str) -> str:
+        return msgspec.json.encode(value).decode()
+
+    def cell(self, field: Field, value: Json) -> Cell:
+        return msgspec.json.encode(value).decode()
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {}
+
+
+def _walk(value: Json, depth: int) -> None:
+    if depth > _DEPTH_MAX:
+        raise ValueFault("too_deep", f"At most {_DEPTH_MAX} levels.")
+    match value:
+        case str():
+            if _UNSTORABLE.search(value):
+                raise ValueFault("character_refused", "A text holds a character that cannot be stored.")
+        case dict():
+            for key, inner in value.items():
+                _walk(key, depth)
+                _walk(inner, depth + 1)
+        case list():
+            for inner in value:
+                _walk(inner, depth + 1)
+        case bool() | None:
+            pass
+        case int():
+            if abs(value) > 2**63:
+                raise ValueFault("out_of_range", "Numbers in JSON go to 2^63; send text beyond.")
+        case _:
+            raise ValueFault("float_refused", "Send decimals as text: a binary number is not exact.")
+
+
+class Rollup(FieldType):
+    """A sum or count over the records that refer here, computed when read, in the reader's rights.
+
+    Options: `kind`, `via` (its reference field), `op` (count, sum), `field` (what is summed).
+    """
+
+    name: ClassVar[str] = "rollup"
+    stored: ClassVar[bool] = False
+    operators: ClassVar[frozenset[str]] = frozenset()
+    options: ClassVar[frozenset[str]] = frozenset({"kind", "via", "op", "field"})
+    aggregates: ClassVar[frozenset[str]] = frozenset()
+
+    def check_definition(self, field: Field) -> list[DefinitionFault]:
+        faults = check_common(self, field)
+        for name in ("kind", "via"):
+            if not isinstance(field.options.get(name), str):
+                faults.append(DefinitionFault(f"/options/{name}", "required", "Expected a name."))
+        op = field.options.get("op")
+        if op not in ("count", "sum"):
+            faults.append(DefinitionFault("/options/op", "op_unknown", "Expected count or sum."))
+        if op == "sum" and not isinstance(field.options.get("field"), str):
+            faults.append(DefinitionFault("/options/field", "required", "Say which field is summed."))
+        if field.required or field.unique or field.default is not None:
+            faults.append(DefinitionFault("/type", "not_possible", "A roll-up is never entered."))
+        return faults
+
+    def accept(self, field: Field, value: Json) -> Json:
+        raise ValueFault("read_only", "A roll-up is computed; it cannot be written.")
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": ["string", "integer"], "readOnly": True}

@@ -1,0 +1,99 @@
+"""References to records, one or many, and to files. Targets are checked by the write path."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from appliance.base import limits
+from appliance.base.ids import parse_uuid
+from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.definition import check_common
+from appliance.kernel.kind import Field, Json, Policy
+
+_EXPECTED = "Expected the id of a record, a UUID in its canonical form."
+
+
+def read_id(value: Json) -> str:
+    """A canonical id. Raises ValueFault."""
+    found = parse_uuid(value)
+    if found is None:
+        raise ValueFault("id_malformed", _EXPECTED)
+    return str(found)
+
+
+class Reference(FieldType):
+    """One record of the kind `options.target`."""
+
+    name: ClassVar[str] = "reference"
+    slot: ClassVar[str] = "r"
+    operators: ClassVar[frozenset[str]] = frozenset({"is_null", "eq", "ne", "in", "not_in", "under"})
+    options: ClassVar[frozenset[str]] = frozenset({"target"})
+    aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
+
+    def check_definition(self, field: Field) -> list[DefinitionFault]:
+        target = field.options.get("target")
+        if not isinstance(target, str) or not target:
+            return [DefinitionFault("/options/target", "required", "Say which kind it refers to.")]
+        return check_common(self, field)
+
+    def accept(self, field: Field, value: Json) -> Json:
+        return read_id(value)
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return UUID(str(value))
+
+    def operand(self, field: Field, value: Json) -> SlotValue:
+        return UUID(read_id(value))
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": "string", "format": "uuid"}
+
+
+class References(Reference):
+    """Many records of one kind: a set, merged member by member."""
+
+    name: ClassVar[str] = "references"
+    slot: ClassVar[str] = "link"
+    operators: ClassVar[frozenset[str]] = frozenset({"is_null", "has_any", "has_all"})
+    policy: ClassVar[Policy] = Policy.SET
+    aggregates: ClassVar[frozenset[str]] = frozenset({"count"})
+
+    def accept(self, field: Field, value: Json) -> Json:
+        if not isinstance(value, list) or len(value) > limits.SET_MEMBERS_MAX:
+            raise ValueFault("wrong_type", f"Expected a list of at most {limits.SET_MEMBERS_MAX} ids.")
+        found = sorted({read_id(v) for v in value})
+        if not found:
+            raise ValueFault("empty", "Expected at least one id; send null to clear the field.")
+        return [*found]
+
+    def members(self, field: Field, value: Json) -> list[str]:
+        return [str(v) for v in value] if isinstance(value, list) else []
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return None
+
+    def operand(self, field: Field, value: Json) -> SlotValue:
+        return read_id(value)
+
+    def cell(self, field: Field, value: Json) -> Cell:
+        return ", ".join(self.members(field, value))
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": "array", "items": {"type": "string", "format": "uuid"}, "uniqueItems": True}
+
+
+class File(FieldType):
+    """An attachment by its id. There are none before the quarantine takes them in."""
+
+    name: ClassVar[str] = "file"
+
+    def check_definition(self, field: Field) -> list[DefinitionFault]:
+        return check_common(self, field)
+
+    def accept(self, field: Field, value: Json) -> Json:
+        read_id(value)
+        raise ValueFault("file_unknown", "There is no such file: this node takes no attachments yet.")
+
+    def json_schema(self, field: Field) -> dict[str, object]:
+        return {"type": "string", "format": "uuid"}
