@@ -8,7 +8,7 @@ dependency, with nothing written.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,7 @@ from appliance.base.errors import (
     StorageFull,
     Unavailable,
 )
-from appliance.db.placement import Routes
+from appliance.db.placement import Routes, moving
 from appliance.db.wire import Call, Rows, Statement, Wire
 
 Connection = psycopg.AsyncConnection[object]
@@ -41,6 +41,8 @@ COMMIT = Statement("COMMIT")
 ROLLBACK = Statement("ROLLBACK")
 
 _POOL_WAIT_S = 5.0
+# Raised by the trigger `fence` of a placement (migration 0002).
+FENCED = "NX001"
 
 
 class Transaction:
@@ -50,12 +52,17 @@ class Transaction:
         self._wire = wire
         self._opening: tuple[Call, ...] = tuple(opening)
         self._closed = False
+        self._failed = False
 
     async def run(self, *calls: Call, commit: bool = False) -> list[Rows]:
         """Answers in the order of the calls. `commit=True` makes this the last round trip."""
         opening, self._opening = self._opening, ()
         ending: tuple[Call, ...] = ((COMMIT, ()),) if commit else ()
-        answers = await self._wire.run([*opening, *calls, *ending])
+        try:
+            answers = await self._wire.run([*opening, *calls, *ending])
+        except BaseException:
+            self._failed = True
+            raise
         self._closed = commit
         return answers[len(opening) : len(answers) - len(ending)]
 
@@ -64,7 +71,13 @@ class Transaction:
         if self._closed or self._opening:
             return
         self._closed = True
-        await self._wire.run([(COMMIT if commit else ROLLBACK, ())])
+        await self._wire.run([(COMMIT if commit and not self._failed else ROLLBACK, ())])
+        if commit and self._failed:
+            # PostgreSQL answers such a COMMIT with a silent rollback.
+            raise ApplianceError(
+                "A statement of this transaction had failed, so nothing was written.",
+                code="node.fault",
+            )
 
 
 class Database:
@@ -84,7 +97,7 @@ class Database:
         self._pools: dict[str, Pool] = {}
         self._wires: WeakKeyDictionary[Connection, Wire] = WeakKeyDictionary()
         self.control: Pool = _make_pool(control_dsn, 4)
-        self.routes = Routes(self.control)
+        self.routes = Routes(self.control, self._close_unused)
 
     async def start(self) -> None:
         """Open the control pool and load the routes. Raises Unavailable("PostgreSQL")."""
@@ -107,6 +120,11 @@ class Database:
             await found.open()
         return found
 
+    async def _close_unused(self, targets: set[str]) -> None:
+        """Let go of databases that no route leads to any more; borrowed connections finish."""
+        for target in set(self._pools) - targets:
+            await self._pools.pop(target).close()
+
     @contextlib.asynccontextmanager
     async def wire(self, target: str) -> AsyncIterator[Wire]:
         """A borrowed connection to a placement, no tenant set: for maintenance of the room db."""
@@ -118,11 +136,9 @@ class Database:
                     wire = self._wires[conn] = Wire(conn)
                 yield wire
 
-    async def read(
-        self, tenant: UUID, *calls: Call, timeout_ms: int | None = None
-    ) -> list[Rows]:
+    async def read(self, tenant: UUID, *calls: Call, timeout_ms: int | None = None) -> list[Rows]:
         """Run calls for a tenant in one round trip and one read-only-by-use transaction."""
-        route = self.routes.of(tenant)
+        route = self.routes.of(tenant, read=True)
         enter: Call = (
             (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else (ENTER, (str(tenant),))
         )
@@ -172,14 +188,14 @@ def _make_pool(dsn: str, size_max: int) -> Pool:
                 f"-c statement_timeout={limits.STATEMENT_TIMEOUT_MS} "
                 f"-c lock_timeout={limits.LOCK_TIMEOUT_MS} "
                 f"-c idle_in_transaction_session_timeout={limits.TRANSACTION_TIMEOUT_MS} "
-                "-c timezone=UTC -c search_path=public"
+                "-c timezone=UTC -c search_path=public -c enable_parallel_append=off"
             ),
         },
     )
 
 
 @contextlib.contextmanager
-def translated() -> AsyncIterator[None]:  # type: ignore[misc]
+def translated() -> Iterator[None]:
     """Driver errors become ours; ours pass."""
     try:
         yield
@@ -192,6 +208,8 @@ def translated() -> AsyncIterator[None]:  # type: ignore[misc]
 def translate(error: Exception) -> ApplianceError:
     """Which of our refusals a driver error means; its text never leaves (it may hold values)."""
     match error:
+        case psycopg.Error() if error.sqlstate == FENCED:
+            return moving()
         case pg.DiskFull():
             return StorageFull(
                 "The database's disk is full; nothing was written. Free space and repeat.",
@@ -209,7 +227,9 @@ def translate(error: Exception) -> ApplianceError:
                 code="record.busy",
             )
         case pg.UntranslatableCharacter() | pg.CharacterNotInRepertoire():
-            return Invalid("A text holds a character that cannot be stored.", code="text.unstorable")
+            return Invalid(
+                "A text holds a character that cannot be stored.", code="text.unstorable"
+            )
         case pg.DataError() | pg.IntegrityError() | pg.ProgrammingError():
             return ApplianceError("The database refused a statement of ours.", code="node.fault")
         case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import msgspec
@@ -34,8 +35,14 @@ class Route(msgspec.Struct, frozen=True):
 class Routes:
     """The routing table of this process."""
 
-    def __init__(self, control: AsyncConnectionPool[psycopg.AsyncConnection[object]]) -> None:
+    def __init__(
+        self,
+        control: AsyncConnectionPool[psycopg.AsyncConnection[object]],
+        on_change: Callable[[set[str]], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_change` hears the targets in use whenever the routes were reloaded."""
         self._control = control
+        self._on_change = on_change
         self._rev = -1
         self._by_id: dict[UUID, Route] = {}
         self._by_slug: dict[str, Route] = {}
@@ -60,7 +67,9 @@ class Routes:
                 await self.refresh()
             except (psycopg.Error, Unavailable, TimeoutError) as error:
                 # The last known routes stay: tenants' databases may well be up.
-                logs.event("routes.refresh_failed", level="warning", error_type=type(error).__name__)
+                logs.event(
+                    "routes.refresh_failed", level="warning", error_type=type(error).__name__
+                )
 
     async def refresh(self) -> None:
         """Reload when the counter moved."""
@@ -77,27 +86,37 @@ class Routes:
         self._by_id = {r.tenant: r for r in routes}
         self._by_slug = {r.slug: r for r in routes}
         self._rev = rev
+        if self._on_change:
+            await self._on_change({r.target for r in routes})
 
     def all(self) -> list[Route]:
         """Every known tenant."""
         return list(self._by_id.values())
 
-    def of(self, tenant: UUID) -> Route:
-        """The route of an active tenant; Refused when unknown, suspended or closed."""
-        return _active(self._by_id.get(tenant))
+    def of(self, tenant: UUID, *, read: bool = False) -> Route:
+        """The route of an active tenant; Refused when unknown, suspended or closed.
+
+        While it moves only reads pass: the rows stay readable in the old place until the switch.
+        """
+        return _active(self._by_id.get(tenant), read=read)
 
     def by_slug(self, slug: str) -> Route:
         """The same by slug, for login."""
         return _active(self._by_slug.get(slug))
 
 
-def _active(route: Route | None) -> Route:
+def _active(route: Route | None, *, read: bool = False) -> Route:
     if route is None or route.state in ("creating", "suspended", "closed"):
         raise Refused("There is no such tenant here.", code="tenant.unknown")
-    if route.state == "moving":
-        raise Unavailable(
-            "This tenant is being moved to another database; try again in a moment.",
-            dependency="placement",
-            code="tenant.moving",
-        )
+    if route.state == "moving" and not read:
+        raise moving()
     return route
+
+
+def moving() -> Unavailable:
+    """Why a write is refused while its tenant is between two databases."""
+    return Unavailable(
+        "This tenant is being moved to another database; try again in a moment.",
+        dependency="placement",
+        code="tenant.moving",
+    )

@@ -24,6 +24,7 @@ import psycopg
 from psycopg import pq
 
 from appliance.base import limits
+from appliance.base.errors import Invalid
 
 Param = None | bool | int | str | bytes | UUID | datetime | date | Decimal | Sequence["Param"]
 Row = tuple[bytes | None, ...]
@@ -58,9 +59,7 @@ class Rows:
 
     def __iter__(self) -> Iterator[Row]:
         result, columns = self._result, range(self._result.nfields)
-        return iter(
-            [tuple(result.get_value(r, c) for c in columns) for r in range(result.ntuples)]
-        )
+        return iter([tuple(result.get_value(r, c) for c in columns) for r in range(result.ntuples)])
 
     def column(self, place: int = 0) -> list[bytes | None]:
         """One column of all rows: how pages of ready JSON leave without being decoded."""
@@ -72,6 +71,12 @@ class Rows:
         if not self._result.ntuples:
             return None
         return tuple(self._result.get_value(0, c) for c in range(self._result.nfields))
+
+    def values(self, row: int) -> list[str | None]:
+        """One row as text values."""
+        result = self._result
+        found = (result.get_value(row, c) for c in range(result.nfields))
+        return [v.decode() if v is not None else None for v in found]
 
     @property
     def affected(self) -> int:
@@ -87,7 +92,7 @@ def encode(value: Param) -> bytes | None:
         case bool():
             return b"t" if value else b"f"
         case str():
-            return value.encode()
+            return encode_text(value)
         case bytes():
             return b"\\x" + value.hex().encode()
         case datetime() | date():
@@ -96,6 +101,18 @@ def encode(value: Param) -> bytes | None:
             return str(value).encode()
         case _:
             return encode_array(value)
+
+
+def encode_text(value: str) -> bytes:
+    """UTF-8; Invalid for what PostgreSQL's text cannot hold (libpq would cut at the NUL)."""
+    if "\0" in value:
+        raise Invalid("A text holds a character that cannot be stored.", code="text.unstorable")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise Invalid(
+            "A text holds a character that cannot be stored.", code="text.unstorable"
+        ) from None
 
 
 def encode_array(values: Sequence[Param]) -> bytes:
@@ -123,9 +140,11 @@ class Wire:
     async def run(self, calls: Sequence[Call]) -> list[Rows]:
         """Send all calls, one sync, read all answers; raises the first error."""
         pg = self._pg
+        # Before anything is sent: a value that cannot be encoded must not cost the connection.
+        values = [[encode(p) for p in params] for _, params in calls]
         pg.enter_pipeline_mode()
         try:
-            steps = self._send(calls)
+            steps = self._send([statement for statement, _ in calls], values)
             pg.pipeline_sync()
             results = await self._receive(len(steps))
         except BaseException:
@@ -147,24 +166,30 @@ class Wire:
             raise psycopg.errors.error_from_result(failed, encoding="utf-8")
         return answers
 
-    def _send(self, calls: Sequence[Call]) -> list[bytes | None]:
+    def _send(
+        self, statements: Sequence[Statement], values: Sequence[list[bytes | None]]
+    ) -> list[bytes | None]:
         """Queue the calls; per message the name it prepares, or None where rows come back."""
         pg, prepared = self._pg, self._prepared
         steps: list[bytes | None] = []
         fresh: set[bytes] = set()
-        while prepared and len(prepared) + len(calls) > limits.PREPARED_MAX:
-            oldest, _ = prepared.popitem(last=False)
-            pg.send_query_params(b'DEALLOCATE "' + oldest + b'"', None)
-            steps.append(_FORGOTTEN)
-        for statement, params in calls:
+        names = {statement.name for statement in statements}
+        for name in names & prepared.keys():
+            prepared.move_to_end(name)
+        surplus = len(prepared) + len(names - prepared.keys()) - limits.PREPARED_MAX
+        # In a failed transaction only its end is allowed: a DEALLOCATE would abort the ROLLBACK.
+        if surplus > 0 and pg.transaction_status != pq.TransactionStatus.INERROR:
+            for name in [n for n in prepared if n not in names][:surplus]:
+                del prepared[name]
+                pg.send_query_params(b'DEALLOCATE "' + name + b'"', None)
+                steps.append(_FORGOTTEN)
+        for statement, params in zip(statements, values, strict=True):
             name = statement.name
-            if name in prepared:
-                prepared.move_to_end(name)
-            elif name not in fresh:
+            if name not in prepared and name not in fresh:
                 pg.send_prepare(name, statement.sql)
                 fresh.add(name)
                 steps.append(name)
-            pg.send_query_prepared(name, [encode(p) for p in params])
+            pg.send_query_prepared(name, params)
             steps.append(None)
         return steps
 

@@ -53,6 +53,9 @@ class FieldType:
     stored: ClassVar[bool] = True
     policy: ClassVar[Policy] = Policy.ASK
     options: ClassVar[frozenset[str]] = frozenset()
+    # Whether `min` and `max`, and `pattern`, mean anything for the type.
+    bounded: ClassVar[bool] = False
+    patterned: ClassVar[bool] = False
     aggregates: ClassVar[frozenset[str]] = frozenset({"count"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
-from appliance.fields.definition import check_common
+from appliance.fields.definition import are_labels, check_common
 from appliance.kernel.kind import Field, Json, Policy, label_of
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_]{0,39}\Z")
+_KNOWN = frozenset({"key", "labels", "archived", "color"})
+_COLOR = re.compile(r"#?[A-Za-z0-9-]{1,40}\Z")
+# Declared options by the identity of their list; the list is kept, so its identity stays taken.
+_compiled: dict[int, tuple[list[Json], dict[str, dict[str, Json]]]] = {}
+_COMPILED_MAX = 4_096
 
 
 class Choice(FieldType):
@@ -25,27 +31,7 @@ class Choice(FieldType):
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        faults = self._check_choices(field)
-        return faults or check_common(self, field)
-
-    @staticmethod
-    def _check_choices(field: Field) -> list[DefinitionFault]:
-        given = field.options.get("choices")
-        if not isinstance(given, list) or not 0 < len(given) <= limits.IN_LIST_MAX:
-            return [DefinitionFault("/options/choices", "required", 'Expected a list like [{"key": "new"}].')]
-        seen: set[str] = set()
-        for place, entry in enumerate(given):
-            key = entry.get("key") if isinstance(entry, dict) else None
-            known = isinstance(entry, dict) and entry.keys() <= {"key", "labels", "archived", "color"}
-            if not (isinstance(key, str) and _KEY.match(key) and known and key not in seen):
-                return [
-                    DefinitionFault(
-                        f"/options/choices/{place}", "choice_malformed",
-                        "Expected {key, labels?, archived?} with a key of a-z, 0-9 and _, used once.",
-                    )
-                ]  # fmt: skip
-            seen.add(key)
-        return []
+        return check_common(self, field, check_choices(field))
 
     def accept(self, field: Field, value: Json) -> Json:
         return self._one(field, value, live=True)
@@ -102,10 +88,14 @@ class MultiChoice(Choice):
         return None
 
     def search_text(self, field: Field, value: Json) -> str:
-        return " ".join(super(MultiChoice, self).search_text(field, v) for v in self.members(field, value))
+        return " ".join(
+            super(MultiChoice, self).search_text(field, v) for v in self.members(field, value)
+        )
 
     def text(self, field: Field, value: Json, locale: str) -> str:
-        found = (super(MultiChoice, self).text(field, v, locale) for v in self.members(field, value))
+        found = (
+            super(MultiChoice, self).text(field, v, locale) for v in self.members(field, value)
+        )
         return ", ".join(found)
 
     def cell(self, field: Field, value: Json) -> Cell:
@@ -115,8 +105,51 @@ class MultiChoice(Choice):
         return {"type": "array", "items": super().json_schema(field), "uniqueItems": True}
 
 
-def choices(field: Field) -> dict[str, dict[str, Json]]:
+def choices(field: Field) -> Mapping[str, dict[str, Json]]:
     """The declared options by key, in their order."""
     given = field.options.get("choices")
-    found = given if isinstance(given, list) else []
-    return {str(c["key"]): c for c in found if isinstance(c, dict) and "key" in c}
+    if not isinstance(given, list):
+        return {}
+    kept = _compiled.get(id(given))
+    if kept is not None and kept[0] is given:
+        return kept[1]
+    found = {str(c["key"]): c for c in given if isinstance(c, dict) and "key" in c}
+    if len(_compiled) >= _COMPILED_MAX:
+        _compiled.clear()
+    _compiled[id(given)] = (given, found)
+    return found
+
+
+def check_choices(field: Field) -> list[DefinitionFault]:
+    """Faults of `options.choices`, each entry by its place."""
+    given = field.options.get("choices")
+    if not isinstance(given, list) or not 0 < len(given) <= limits.IN_LIST_MAX:
+        detail = f'Expected 1 to {limits.IN_LIST_MAX} entries like [{{"key": "new"}}].'
+        return [DefinitionFault("/options/choices", "required", detail)]
+    faults: list[DefinitionFault] = []
+    seen: set[str] = set()
+    for place, entry in enumerate(given):
+        detail = _find_flaw(entry, seen)
+        if detail:
+            pointer = f"/options/choices/{place}"
+            faults.append(DefinitionFault(pointer, "choice_malformed", detail))
+    return faults
+
+
+def _find_flaw(entry: Json, seen: set[str]) -> str:
+    """What is wrong with one entry, or nothing; its key is added to those `seen`."""
+    if not isinstance(entry, dict) or not entry.keys() <= _KNOWN:
+        return "Expected {key, labels?, archived?, color?}."
+    key, color = entry.get("key"), entry.get("color", "")
+    if not (isinstance(key, str) and _KEY.match(key)):
+        return "Expected a key of up to 40 of a-z, 0-9 and _."
+    if key in seen:
+        return f"The key {key} is there already."
+    seen.add(key)
+    if not are_labels(entry.get("labels", {})):
+        return "Expected labels by language: en, ru, uk."
+    if not isinstance(entry.get("archived", False), bool):
+        return "Expected archived to be true or false."
+    if color and not (isinstance(color, str) and _COLOR.match(color)):
+        return "Expected color to be a name or a code like #3366cc."
+    return ""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import Field, Json
 from appliance.kernel.money import (
+    SCALED_MAX,
     SLOT_SCALE,
     currencies,
     currency_digits,
-    fits,
     format_decimal,
+    format_scaled,
     parse_decimal,
+    scale_bound,
+    split_decimal,
     to_slot,
+    unscale,
 )
 
 _ORDERED = frozenset({"is_null", "eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "not_in"})
@@ -30,7 +34,10 @@ class Number(FieldType):
     operators: ClassVar[frozenset[str]] = _ORDERED
     sortable: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = frozenset({"scale"})
-    aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct", "sum", "avg", "min", "max"})
+    bounded: ClassVar[bool] = True
+    aggregates: ClassVar[frozenset[str]] = frozenset(
+        {"count", "count_distinct", "sum", "avg", "min", "max"}
+    )
     scale_default: ClassVar[int] = 2
     scale_max: ClassVar[int] = 6
 
@@ -44,55 +51,48 @@ class Number(FieldType):
         return self.scale(field)
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
+        return check_common(self, field, [*self._check_options(field), *check_bounds(field)])
+
+    def _check_options(self, field: Field) -> list[DefinitionFault]:
+        """Faults of the type's own options."""
         scale = field.options.get("scale", 0)
-        if isinstance(scale, bool) or not (isinstance(scale, int) and 0 <= scale <= self.scale_max):
-            return [DefinitionFault("/options/scale", "scale_malformed", f"0 to {self.scale_max}.")]
-        faults = check_common(self, field)
-        for name in ("min", "max"):
-            bound = getattr(field, name)
-            if bound is not None and parse_decimal(bound) is None:
-                faults.append(DefinitionFault(f"/{name}", "bound_malformed", "Expected a decimal text."))
-        return faults
+        if "scale" in self.options and (type(scale) is not int or not 0 <= scale <= self.scale_max):
+            detail = f"Expected a whole number from 0 to {self.scale_max}."
+            return [DefinitionFault("/options/scale", "scale_malformed", detail)]
+        return []
 
     def accept(self, field: Field, value: Json) -> Json:
-        found = self._read(field, value)
         scale = self.scale(field)
-        if not fits(found, scale):
-            raise ValueFault("too_precise", f"At most {scale} digits after the point.")
-        self._bound(field, found)
-        return format_decimal(found, scale)
+        scaled = self._read(field, value, scale)
+        check_inside(field, scaled, scale)
+        return format_scaled(scaled, scale)
 
-    def _read(self, field: Field, value: Json) -> Decimal:
-        found = parse_decimal(value)
-        if found is None:
-            if isinstance(value, float):
-                raise ValueFault(
-                    "float_refused", 'Send a decimal as text, like "10.50": a binary number is not exact.'
-                )
-            raise ValueFault("wrong_type", 'Expected a decimal as text, like "10.50".')
-        if to_slot(found, self.slot_scale(field)) is None or len(found.as_tuple().digits) > 30:
-            raise ValueFault("out_of_range", f"At most {limits.NUMBER_DIGITS_MAX} digits.")
-        return found
-
-    @staticmethod
-    def _bound(field: Field, value: Decimal) -> None:
-        if field.min is not None and value < Decimal(field.min):
-            raise ValueFault("too_small", f"At least {field.min}.")
-        if field.max is not None and value > Decimal(field.max):
-            raise ValueFault("too_large", f"At most {field.max}.")
+    def _read(self, field: Field, value: Json, scale: int) -> int:
+        """The scaled value: nothing is rounded, what does not fit is refused."""
+        if type(value) is int:
+            scaled = value * 10**scale
+        else:
+            parts = split_decimal(value) if isinstance(value, str) else None
+            if parts is None:
+                refuse_decimal(value)
+            whole, fraction = parts
+            if len(fraction) > scale:
+                raise ValueFault("too_precise", f"At most {scale} digits after the point.")
+            scaled = int(whole + fraction.ljust(scale, "0"))
+        spare = self.slot_scale(field) - scale
+        if not -SCALED_MAX <= scaled * 10**spare <= SCALED_MAX:
+            digits = limits.NUMBER_DIGITS_MAX - scale - spare
+            raise ValueFault("out_of_range", f"At most {digits} digits before the point.")
+        return scaled
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return to_slot(Decimal(str(value)), self.slot_scale(field))
 
     def operand(self, field: Field, value: Json) -> SlotValue:
-        found = self._read(field, value)
-        scale = self.slot_scale(field)
-        if not fits(found, scale):
-            raise ValueFault("too_precise", f"At most {scale} digits after the point.")
-        return to_slot(found, scale)
+        return self._read(field, value, self.slot_scale(field))
 
     def from_slot(self, field: Field, slot: Decimal | str) -> Json:
-        return format_decimal(Decimal(slot).scaleb(-self.slot_scale(field)), self.scale(field))
+        return format_decimal(unscale(Decimal(slot), self.slot_scale(field)), self.scale(field))
 
     def cell(self, field: Field, value: Json) -> Cell:
         return Decimal(str(value))
@@ -108,13 +108,8 @@ class Quantity(Number):
     options: ClassVar[frozenset[str]] = frozenset({"scale", "unit", "unit_field"})
     scale_default: ClassVar[int] = 3
 
-    def check_definition(self, field: Field) -> list[DefinitionFault]:
-        faults = super().check_definition(field)
-        for name in ("unit", "unit_field"):
-            found = field.options.get(name)
-            if found is not None and not (isinstance(found, str) and 0 < len(found) <= 40):
-                faults.append(DefinitionFault(f"/options/{name}", "wrong_type", "Expected a short text."))
-        return faults
+    def _check_options(self, field: Field) -> list[DefinitionFault]:
+        return [*super()._check_options(field), *check_either(field, "unit", "unit_field")]
 
     def text(self, field: Field, value: Json, locale: str) -> str:
         unit = field.options.get("unit")
@@ -137,13 +132,12 @@ class Money(Number):
     def slot_scale(self, field: Field) -> int:
         return SLOT_SCALE
 
-    def check_definition(self, field: Field) -> list[DefinitionFault]:
+    def _check_options(self, field: Field) -> list[DefinitionFault]:
         code = field.options.get("currency")
-        if code is not None and code not in currencies():
-            return [
-                DefinitionFault("/options/currency", "currency_unknown", "Expected an ISO 4217 code such as EUR.")
-            ]
-        return super().check_definition(field)
+        if code is not None and not (isinstance(code, str) and code in currencies()):
+            detail = "Expected an ISO 4217 code such as EUR."
+            return [DefinitionFault("/options/currency", "currency_unknown", detail)]
+        return check_either(field, "currency", "currency_field")
 
     def text(self, field: Field, value: Json, locale: str) -> str:
         code = field.options.get("currency")
@@ -163,17 +157,19 @@ class Integer(Number):
             raise ValueFault("wrong_type", "Expected a whole number.")
         if abs(value) > self.most:
             raise ValueFault("out_of_range", "Whole numbers go to 2^53.")
-        self._bound(field, Decimal(value))
+        check_inside(field, value, 0)
         return value
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return int(str(value))
 
     def operand(self, field: Field, value: Json) -> SlotValue:
-        found = parse_decimal(value)
-        if found is None or found != int(found) or abs(found) > self.most:
-            raise ValueFault("wrong_type", "Expected a whole number up to 2^53.")
-        return int(found)
+        if value is None or isinstance(value, bool | float):
+            raise ValueFault("wrong_type", "Expected a whole number.")
+        found = self._read(field, value, 0)
+        if abs(found) > self.most:
+            raise ValueFault("out_of_range", "Whole numbers go to 2^53.")
+        return found
 
     def from_slot(self, field: Field, slot: Decimal | str) -> Json:
         found = Decimal(slot)
@@ -217,3 +213,48 @@ class YesNo(FieldType):
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "boolean"}
+
+
+def check_bounds(field: Field) -> list[DefinitionFault]:
+    """Faults of `min` and `max` as decimal texts."""
+    low, high = (None if b is None else parse_decimal(b) for b in (field.min, field.max))
+    faults = [
+        DefinitionFault(f"/{name}", "bound_malformed", "Expected a decimal text.")
+        for name, given, read in (("min", field.min, low), ("max", field.max, high))
+        if given is not None and read is None
+    ]
+    if low is not None and high is not None and low > high:
+        faults.append(DefinitionFault("/max", "bounds_crossed", "Expected at least the minimum."))
+    return faults
+
+
+def check_inside(field: Field, scaled: int, scale: int) -> None:
+    """Refuse a scaled value outside the field's bounds."""
+    if field.min is not None and scaled < scale_bound(field.min, scale, upper=False):
+        raise ValueFault("too_small", f"At least {field.min}.")
+    if field.max is not None and scaled > scale_bound(field.max, scale, upper=True):
+        raise ValueFault("too_large", f"At most {field.max}.")
+
+
+def check_either(field: Field, fixed: str, sibling: str) -> list[DefinitionFault]:
+    """Faults of an option that is either fixed or said by a sibling field."""
+    faults = [
+        DefinitionFault(f"/options/{name}", "wrong_type", "Expected a text of 1 to 40 characters.")
+        for name in (fixed, sibling)
+        if (found := field.options.get(name)) is not None
+        and not (isinstance(found, str) and 0 < len(found) <= 40)
+    ]
+    if fixed in field.options and sibling in field.options:
+        detail = f"Give {fixed} or {sibling}, not both."
+        faults.append(DefinitionFault(f"/options/{sibling}", "not_possible", detail))
+    return faults
+
+
+def refuse_decimal(value: Json) -> NoReturn:
+    """Say why a value is no decimal."""
+    if isinstance(value, float):
+        raise ValueFault(
+            "float_refused",
+            'Send a decimal string, like "10.50": a binary number is not exact.',
+        )
+    raise ValueFault("wrong_type", 'Expected a decimal string, like "10.50".')

@@ -10,10 +10,11 @@ import msgspec
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, ValueFault
 from appliance.fields.definition import check_common
+from appliance.fields.texts import UNASSIGNABLE
 from appliance.kernel.kind import Field, Json
 
 _DEPTH_MAX = 16
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_REFUSED = re.compile(f"[\x00\ud800-\udfff{UNASSIGNABLE}]")
 
 
 class JsonValue(FieldType):
@@ -45,8 +46,10 @@ def _walk(value: Json, depth: int) -> None:
         raise ValueFault("too_deep", f"At most {_DEPTH_MAX} levels.")
     match value:
         case str():
-            if _UNSTORABLE.search(value):
-                raise ValueFault("character_refused", "A text holds a character that cannot be stored.")
+            if _REFUSED.search(value):
+                raise ValueFault(
+                    "character_refused", "A text holds a character that cannot be stored."
+                )
         case dict():
             for key, inner in value.items():
                 _walk(key, depth)
@@ -60,7 +63,9 @@ def _walk(value: Json, depth: int) -> None:
             if abs(value) > 2**63:
                 raise ValueFault("out_of_range", "Numbers in JSON go to 2^63; send text beyond.")
         case _:
-            raise ValueFault("float_refused", "Send decimals as text: a binary number is not exact.")
+            raise ValueFault(
+                "float_refused", "Send decimals as text: a binary number is not exact."
+            )
 
 
 class Rollup(FieldType):
@@ -84,7 +89,9 @@ class Rollup(FieldType):
         if op not in ("count", "sum"):
             faults.append(DefinitionFault("/options/op", "op_unknown", "Expected count or sum."))
         if op == "sum" and not isinstance(field.options.get("field"), str):
-            faults.append(DefinitionFault("/options/field", "required", "Say which field is summed."))
+            faults.append(
+                DefinitionFault("/options/field", "required", "Say which field is summed.")
+            )
         if field.required or field.unique or field.default is not None:
             faults.append(DefinitionFault("/type", "not_possible", "A roll-up is never entered."))
         return faults

@@ -27,7 +27,9 @@ class Reference(FieldType):
 
     name: ClassVar[str] = "reference"
     slot: ClassVar[str] = "r"
-    operators: ClassVar[frozenset[str]] = frozenset({"is_null", "eq", "ne", "in", "not_in", "under"})
+    operators: ClassVar[frozenset[str]] = frozenset(
+        {"is_null", "eq", "ne", "in", "not_in", "under"}
+    )
     options: ClassVar[frozenset[str]] = frozenset({"target"})
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
 
@@ -61,7 +63,9 @@ class References(Reference):
 
     def accept(self, field: Field, value: Json) -> Json:
         if not isinstance(value, list) or len(value) > limits.SET_MEMBERS_MAX:
-            raise ValueFault("wrong_type", f"Expected a list of at most {limits.SET_MEMBERS_MAX} ids.")
+            raise ValueFault(
+                "wrong_type", f"Expected a list of at most {limits.SET_MEMBERS_MAX} ids."
+            )
         found = sorted({read_id(v) for v in value})
         if not found:
             raise ValueFault("empty", "Expected at least one id; send null to clear the field.")
@@ -93,7 +97,9 @@ class File(FieldType):
 
     def accept(self, field: Field, value: Json) -> Json:
         read_id(value)
-        raise ValueFault("file_unknown", "There is no such file: this node takes no attachments yet.")
+        raise ValueFault(
+            "file_unknown", "There is no such file: this node takes no attachments yet."
+        )
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "string", "format": "uuid"}

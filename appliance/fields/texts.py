@@ -16,32 +16,57 @@ from appliance.fields.definition import check_common
 from appliance.kernel.kind import Field, Json
 from appliance.kernel.text import fold
 
-_UNSTORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]|[\t\n]")
-_UNSTORABLE_LONG = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-_EMAIL = re.compile(r"[^\s@\"<>()\[\],;:\\]{1,64}@([a-z0-9](?:[a-z0-9-]{0,62}\.)+[a-z0-9-]{2,63})\Z")
-_TEXT_OPS = frozenset(
-    {"is_null", "eq", "ne", "in", "not_in", "contains", "starts_with", "gt", "gte", "lt", "lte", "between"}
+# C0 and C1 controls, surrogates and what Unicode will never assign.
+UNASSIGNABLE = "\ufdd0-\ufdef" + "".join(
+    f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
 )
+_REFUSED_LONG = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{UNASSIGNABLE}]")
+_REFUSED = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{UNASSIGNABLE}]")
+_EMAIL = re.compile(
+    r"""[^\s@"<>()\[\],;:\\]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+"""
+    r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z"
+)
+_PHONE = re.compile(r"[+0-9 ().\-/x]{3,40}\Z")
+# The last four digits of a number this short would be most of it.
+_PHONE_SHORT = 7
+# A backslash means different hosts to different readers of one address.
+_URL_REFUSED = re.compile(r"[\s\\]")
+_NO_DIGIT = re.compile(r"[^0-9]+")
+_COUNT = re.compile(r"[0-9]{1,6}\Z")
+_TEXT_OPS = frozenset("is_null eq ne in not_in contains starts_with gt gte lt lte between".split())
+_PATTERN_BYTES_MAX = 1 << 20
 
 
 def clean(value: Json, *, long: bool = False) -> str:
-    """NFC text without characters that cannot be stored or shown. Raises ValueFault."""
+    """NFC text without characters that cannot be stored or shown. Raises ValueFault.
+
+    A `long` text may hold tabs and line ends; every line end becomes a line feed.
+    """
     if not isinstance(value, str):
         raise ValueFault("wrong_type", "Expected text.")
-    bad = (_UNSTORABLE_LONG if long else _UNSTORABLE).search(value)
-    if bad:
-        raise ValueFault(
-            "character_refused", f"Character U+{ord(bad.group()):04X} at {bad.start()} is not allowed here."
-        )
+    if long and "\r" in value:
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not value.isprintable():  # printable is the common case and much faster than the search
+        bad = (_REFUSED_LONG if long else _REFUSED).search(value)
+        if bad:
+            raise ValueFault(
+                "character_refused",
+                f"Character U+{ord(bad.group()):04X} at {bad.start()} is not allowed here.",
+            )
     return value if value.isascii() else unicodedata.normalize("NFC", value)
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=256)
 def compile_pattern(pattern: str) -> object | None:
-    """A pattern that runs in linear time whatever it is given (RE2); None when it is not one."""
+    """A pattern that runs in linear time whatever it is given (RE2); None when it is not one.
+
+    The memory bound keeps a match of the longest text that takes a pattern below
+    `limits.PATTERN_TIME_MS` (tests/fields/test_texts.py).
+    """
     options = re2.Options()
-    options.max_mem = 1 << 20
+    options.max_mem = _PATTERN_BYTES_MAX
     options.log_errors = False
+    options.never_capture = True
     try:
         return re2.compile(pattern, options)
     except (re2.error, UnicodeError):
@@ -57,44 +82,45 @@ class Text(FieldType):
     sortable: ClassVar[bool] = True
     searchable: ClassVar[bool] = True
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
+    bounded: ClassVar[bool] = True
+    patterned: ClassVar[bool] = True
     chars_max: ClassVar[int] = limits.TEXT_CHARS_MAX
+    most: ClassVar[int] = limits.TEXT_SLOT_CHARS_MAX
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        faults = check_common(self, field)
-        for name in ("min", "max"):
-            bound = getattr(field, name)
-            if bound is not None and not (bound.isdigit() and int(bound) <= self._most(field)):
-                faults.append(
-                    DefinitionFault(f"/{name}", "bound_malformed", f"Characters, 0 to {self._most(field)}.")
-                )
-        if field.pattern is not None and (
-            len(field.pattern) > limits.PATTERN_CHARS_MAX or compile_pattern(field.pattern) is None
-        ):
-            faults.append(
-                DefinitionFault(
-                    "/pattern", "pattern_malformed",
-                    "Use an RE2 pattern of at most 200 characters; back-references and look-around "
-                    "are not available, so that a match takes bounded time.",
-                )
-            )  # fmt: skip
+        return check_common(self, field, [*self._check_bounds(field), *check_pattern(field)])
+
+    def _check_bounds(self, field: Field) -> list[DefinitionFault]:
+        """Faults of `min` and `max` as numbers of characters."""
+        most = self.most
+        bounds = {"min": field.min, "max": field.max}
+        faults = [
+            DefinitionFault(f"/{name}", "bound_malformed", f"Expected characters, 1 to {most}.")
+            for name, bound in bounds.items()
+            if bound is not None and not (_COUNT.match(bound) and 1 <= int(bound) <= most)
+        ]
+        if not faults and int(field.min or 1) > int(field.max or self.chars_max):
+            detail = "Expected at most as many characters as the maximum."
+            faults.append(DefinitionFault("/min", "bounds_crossed", detail))
         return faults
 
-    def _most(self, field: Field) -> int:
-        return limits.TEXT_SLOT_CHARS_MAX
-
     def accept(self, field: Field, value: Json) -> Json:
-        text = clean(value).strip()
-        most = int(field.max) if field.max else self.chars_max
-        if len(text) > most:
-            raise ValueFault("too_long", f"At most {most} characters; {len(text)} were sent.")
-        if not text:
-            raise ValueFault("empty", "Expected some text; send null to clear the field.")
-        if field.min and len(text) < int(field.min):
-            raise ValueFault("too_short", f"At least {field.min} characters.")
+        text = self._measure(field, clean(value).strip())
         if field.pattern:
             found = compile_pattern(field.pattern)
             if found is None or found.fullmatch(text) is None:  # type: ignore[attr-defined]
                 raise ValueFault("pattern_mismatch", f"Does not match the pattern {field.pattern}.")
+        return text
+
+    def _measure(self, field: Field, text: str) -> str:
+        """The text when its length is within bounds."""
+        most = int(field.max) if field.max else self.chars_max
+        if len(text) > most:
+            raise ValueFault("too_long", f"At most {most} characters; {len(text)} were sent.")
+        if not text or text.isspace():
+            raise ValueFault("empty", "Expected some text; send null to clear the field.")
+        if field.min and len(text) < int(field.min):
+            raise ValueFault("too_short", f"At least {field.min} characters.")
         return text
 
     def operand(self, field: Field, value: Json) -> SlotValue:
@@ -111,36 +137,39 @@ class Text(FieldType):
 
 
 class LongText(Text):
-    """Many lines; found by search, filtered by `contains` within what else narrows the list."""
+    """Many lines, as they were typed; found by search, never by a filter."""
 
     name: ClassVar[str] = "long_text"
     slot: ClassVar[str] = ""
     operators: ClassVar[frozenset[str]] = frozenset({"is_null"})
     sortable: ClassVar[bool] = False
     aggregates: ClassVar[frozenset[str]] = frozenset({"count"})
-
-    def _most(self, field: Field) -> int:
-        return limits.LONG_TEXT_CHARS_MAX
+    patterned: ClassVar[bool] = False  # a pattern over 100 000 characters takes too long
+    chars_max: ClassVar[int] = limits.LONG_TEXT_CHARS_MAX
+    most: ClassVar[int] = limits.LONG_TEXT_CHARS_MAX
 
     def accept(self, field: Field, value: Json) -> Json:
-        text = clean(value, long=True)
-        most = int(field.max) if field.max else limits.LONG_TEXT_CHARS_MAX
-        if len(text) > most:
-            raise ValueFault("too_long", f"At most {most} characters; {len(text)} were sent.")
-        if not text.strip():
-            raise ValueFault("empty", "Expected some text; send null to clear the field.")
-        return text
+        return self._measure(field, clean(value, long=True))
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return None
+
+    def operand(self, field: Field, value: Json) -> SlotValue:
+        raise ValueFault("not_filterable", "A long text is found by search, not by a filter.")
 
 
 class Email(Text):
     """An address as people write it; the domain in lower case (RFC 5321, without quoting)."""
 
     name: ClassVar[str] = "email"
+    bounded: ClassVar[bool] = False
+    patterned: ClassVar[bool] = False
 
     def accept(self, field: Field, value: Json) -> Json:
         local, at, domain = clean(value).strip().rpartition("@")
         text = f"{local}{at}{domain.lower()}"
-        if len(text) > 254 or not _EMAIL.match(text) or ".." in text:
+        dotted = local.startswith(".") or local.endswith(".") or ".." in local
+        if len(text) > 254 or dotted or not _EMAIL.match(text):
             raise ValueFault("email_malformed", "Expected an address like name@example.org.")
         return text
 
@@ -156,16 +185,20 @@ class Phone(Text):
     """A number as people write it; compared and searched by its digits."""
 
     name: ClassVar[str] = "phone"
+    bounded: ClassVar[bool] = False
+    patterned: ClassVar[bool] = False
 
     def accept(self, field: Field, value: Json) -> Json:
         text = clean(value).strip()
-        digits = normal_phone(text)
-        if not re.fullmatch(r"[+0-9 ().\-/x]{3,40}", text) or not 3 <= len(digits.lstrip("+")) <= 20:
+        if not _PHONE.match(text) or not 3 <= len(normal_phone(text).lstrip("+")) <= 20:
             raise ValueFault("phone_malformed", "Expected a number like +380 44 123 45 67.")
         return text
 
     def operand(self, field: Field, value: Json) -> SlotValue:
-        return normal_phone(clean(value))
+        found = normal_phone(clean(value))
+        if not found.strip("+"):
+            raise ValueFault("phone_malformed", "Expected at least one digit.")
+        return found
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return normal_phone(str(value))
@@ -174,7 +207,8 @@ class Phone(Text):
         return normal_phone(str(value)).lstrip("+")
 
     def mask(self, field: Field, value: Json) -> Json:
-        return "•••" + normal_phone(str(value))[-4:]
+        digits = normal_phone(str(value)).lstrip("+")
+        return "•••" + digits[-4:] if len(digits) > _PHONE_SHORT else "•••"
 
 
 class Url(Text):
@@ -187,10 +221,15 @@ class Url(Text):
         text = str(super().accept(field, value))
         try:
             parts = urlsplit(text)
-            plain = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+            plain = (
+                parts.scheme in ("http", "https")
+                and parts.hostname
+                and "@" not in parts.netloc
+                and parts.port != 0
+            )
         except ValueError:
             plain = None
-        if not plain or " " in text:
+        if not plain or _URL_REFUSED.search(text):
             raise ValueFault("url_malformed", "Expected an address like https://example.org/page.")
         return text
 
@@ -200,7 +239,19 @@ class Url(Text):
 
 def normal_phone(text: str) -> str:
     """The digits of a number, with a leading + when it has one."""
-    digits = "".join(c for c in text if c.isascii() and c.isdigit())
+    digits = _NO_DIGIT.sub("", text)
     return f"+{digits}" if text.lstrip().startswith("+") else digits
 
 
+def check_pattern(field: Field) -> list[DefinitionFault]:
+    """Faults of the pattern: length, and whether RE2 knows it."""
+    pattern = field.pattern
+    if pattern is None:
+        return []
+    if len(pattern) <= limits.PATTERN_CHARS_MAX and compile_pattern(pattern) is not None:
+        return []
+    detail = (
+        f"Use an RE2 pattern of at most {limits.PATTERN_CHARS_MAX} characters; back-references and "
+        "look-around are not available, so that a match takes bounded time."
+    )
+    return [DefinitionFault("/pattern", "pattern_malformed", detail)]

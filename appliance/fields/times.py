@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import ClassVar
 
 from appliance.base import limits
@@ -12,10 +14,10 @@ from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, V
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import Field, Json
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _MOMENT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z",
-    re.ASCII,
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
 
 
@@ -28,60 +30,66 @@ class Date(FieldType):
         {"is_null", "eq", "ne", "gt", "gte", "lt", "lte", "between", "within", "in", "not_in"}
     )
     sortable: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    expected: ClassVar[str] = (
+        f"Expected a day like 2026-11-20, {limits.YEAR_MIN} to {limits.YEAR_MAX}."
+    )
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct", "min", "max"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        faults = check_common(self, field)
-        for name in ("min", "max"):
-            bound = getattr(field, name)
-            if bound is not None and self._parse(bound) is None:
-                faults.append(DefinitionFault(f"/{name}", "bound_malformed", "Expected a value of this type."))
-        return faults
+        low, high = (None if b is None else self.parse(b) for b in (field.min, field.max))
+        own = [
+            DefinitionFault(f"/{name}", "bound_malformed", self.expected)
+            for name, given, read in (("min", field.min, low), ("max", field.max, high))
+            if given is not None and read is None
+        ]
+        if low is not None and high is not None and low > high:
+            own.append(DefinitionFault("/max", "bounds_crossed", "Expected at least the minimum."))
+        return check_common(self, field, own)
 
     def accept(self, field: Field, value: Json) -> Json:
-        found = self._parse(value)
+        found = self._read(value)
+        if field.min is not None and found < _bound(self.parse, field.min):
+            raise ValueFault("too_early", f"Expected {field.min} or later.")
+        if field.max is not None and found > _bound(self.parse, field.max):
+            raise ValueFault("too_late", f"Expected {field.max} or earlier.")
+        return self.format(found)
+
+    def _read(self, value: Json) -> datetime:
+        found = self.parse(value)
         if found is None:
-            raise ValueFault("date_malformed", self._expected())
-        self._bound(field, found)
-        return self._format(found)
-
-    def _expected(self) -> str:
-        return f"Expected a day like 2026-11-20, {limits.YEAR_MIN} to {limits.YEAR_MAX}."
-
-    def _parse(self, value: Json) -> datetime | None:
-        if not (isinstance(value, str) and _DATE.match(value)):
-            return None
-        try:
-            found = date.fromisoformat(value)
-        except ValueError:
-            return None
-        if not limits.YEAR_MIN <= found.year <= limits.YEAR_MAX:
-            return None
-        return datetime(found.year, found.month, found.day, tzinfo=UTC)
-
-    def _format(self, value: datetime) -> str:
-        return f"{value:%Y-%m-%d}" if value.year >= 1000 else value.date().isoformat()
-
-    def _bound(self, field: Field, value: datetime) -> None:
-        low = self._parse(field.min) if field.min else None
-        high = self._parse(field.max) if field.max else None
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise ValueFault("out_of_range", f"Expected {field.min or '…'} to {field.max or '…'}.")
-
-    def slot_value(self, field: Field, value: Json) -> SlotValue:
-        return self._parse(value)
-
-    def operand(self, field: Field, value: Json) -> SlotValue:
-        found = self._parse(value)
-        if found is None:
-            raise ValueFault("date_malformed", self._expected())
+            raise ValueFault(f"{self.name}_malformed", self.expected)
         return found
 
+    @staticmethod
+    def parse(value: Json) -> datetime | None:
+        """The value as an instant; None when it is not one, or out of the years kept here."""
+        if not (isinstance(value, str) and _DATE.match(value)):
+            return None
+        year = int(value[:4])
+        if not limits.YEAR_MIN <= year <= limits.YEAR_MAX:
+            return None
+        try:
+            return datetime(year, int(value[5:7]), int(value[8:]), tzinfo=UTC)
+        except ValueError:
+            return None
+
+    @staticmethod
+    def format(value: datetime) -> str:
+        """The canonical text of an instant in UTC."""
+        return value.date().isoformat()
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return self.parse(value)
+
+    def operand(self, field: Field, value: Json) -> SlotValue:
+        return self._read(value)
+
     def from_slot(self, field: Field, slot: Decimal | str) -> Json:
-        return self._format(datetime.fromisoformat(str(slot)).astimezone(UTC))
+        return self.format(datetime.fromisoformat(str(slot)).astimezone(UTC))
 
     def cell(self, field: Field, value: Json) -> Cell:
-        return self._parse(value)
+        return self.parse(value)
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "string", "format": "date"}
@@ -92,22 +100,34 @@ class Moment(Date):
 
     name: ClassVar[str] = "moment"
 
-    def _expected(self) -> str:
-        return "Expected an instant with its offset, like 2026-11-20T10:00:00+02:00."
+    expected: ClassVar[str] = (
+        "Expected an instant with its offset, like 2026-11-20T10:00:00+02:00, "
+        f"{limits.YEAR_MIN} to {limits.YEAR_MAX}."
+    )
 
-    def _parse(self, value: Json) -> datetime | None:
+    @staticmethod
+    def parse(value: Json) -> datetime | None:
         if not (isinstance(value, str) and _MOMENT.match(value)):
             return None
         try:
-            found = datetime.fromisoformat(value.upper().replace(" ", "T")).astimezone(UTC)
+            found = datetime.fromisoformat(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
             return None
         if not limits.YEAR_MIN <= found.year <= limits.YEAR_MAX:
             return None
-        return found - timedelta(microseconds=found.microsecond % 1000)
+        return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
-    def _format(self, value: datetime) -> str:
-        return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+    @staticmethod
+    def format(value: datetime) -> str:
+        return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "string", "format": "date-time"}
+
+
+@lru_cache(maxsize=1_024)
+def _bound(parse: Callable[[Json], datetime | None], text: str) -> datetime:
+    """A field's `min` or `max`; the definition was checked when it was written."""
+    found = parse(text)
+    assert found is not None, "check_definition has refused an unreadable bound"
+    return found

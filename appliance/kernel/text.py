@@ -20,3 +20,8 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).translate(
         _TABLE
     )
+
+
+def searchable(text: str) -> str:
+    """Text as search stores and asks for it: NFC, ё as е, because people type either."""
+    return unicodedata.normalize("NFC", text).replace("ё", "е").replace("Ё", "Е")

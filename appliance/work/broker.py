@@ -10,6 +10,8 @@ quiet branch otherwise hands a dead worker's messages on after hours (research/d
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import redis
 from dramatiq import Message, MessageProxy, Middleware, Worker
@@ -26,6 +28,9 @@ from appliance.work.node import WorkNode
 from appliance.work.perform import perform
 from appliance.work.registry import mounted_jobs
 
+R = TypeVar("R")
+Task = asyncio.Task[object]
+
 NAMESPACE = "nexus"
 HEARTBEAT_TIMEOUT_MS = 15_000
 MAINTENANCE_CHANCE = 50_000
@@ -41,20 +46,34 @@ BrokerDown = (redis.RedisError, BrokerConnectionError, OSError)
 class _NodeLoop(EventLoopThread):
     """Dramatiq's idea of an event loop thread, answered by the loop that runs already."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.interrupt_check_ival = 0.5
+    def __init__(self, loop: asyncio.AbstractEventLoop, running: set[Task]) -> None:
         self.loop = loop
+        self._running = running
+
+    def run_coroutine(self, coro: Awaitable[R]) -> R:
+        """Run an actor on the loop; its thread waits, as Dramatiq wants it."""
+        return asyncio.run_coroutine_threadsafe(self._tracked(coro), self.loop).result()
+
+    async def _tracked(self, coro: Awaitable[R]) -> R:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine of the loop runs in a task"
+        self._running.add(task)
+        try:
+            return await coro
+        finally:
+            self._running.discard(task)
 
 
 class NodeLoop(Middleware):
-    """Actors run on the node's loop, where its database pools live."""
+    """Actors run on the node's loop, where its database pools live; `running` are their tasks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.running: set[Task] = set()
         self._loop = loop
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Instead of a loop of Dramatiq's own."""
-        set_event_loop_thread(_NodeLoop(self._loop))
+        set_event_loop_thread(_NodeLoop(self._loop, self.running))
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """The loop itself lives on."""
@@ -78,14 +97,14 @@ class OnlyIds(Middleware):
             raise SkipMessage("not a message of this node")
 
 
-def make_broker(node: WorkNode, loop: asyncio.AbstractEventLoop) -> RedisBroker:
+def make_broker(node: WorkNode, node_loop: NodeLoop) -> RedisBroker:
     """A broker with one actor per queue of this node's jobs. Connects to nothing yet."""
     client = redis.Redis.from_url(
         node.redis_url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S
     )
     broker = RedisBroker(  # type: ignore[no-untyped-call]
         client=client,
-        middleware=[NodeLoop(loop), OnlyIds()],
+        middleware=[node_loop, OnlyIds()],
         namespace=NAMESPACE,
         heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         maintenance_chance=MAINTENANCE_CHANCE,

@@ -16,7 +16,7 @@ from dramatiq import Worker
 
 from appliance.base import logs
 from appliance.work import actors
-from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, make_broker
+from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, NodeLoop, Task, make_broker
 from appliance.work.health import beat
 from appliance.work.maintain import SCHEDULES
 from appliance.work.node import WorkNode
@@ -25,6 +25,7 @@ from appliance.work.relay import Relay
 from appliance.work.schedule import Scheduler
 
 GRACE_S = 20.0
+RELEASE_S = 5.0
 THREADS = 4
 
 assert actors.__all__, "importing the actors registers their jobs"
@@ -43,7 +44,8 @@ async def run_worker(
     events = aioredis.Redis.from_url(
         node.redis_url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S
     )
-    broker = make_broker(node, loop)
+    node_loop = NodeLoop(loop)
+    broker = make_broker(node, node_loop)
     worker = Worker(broker, worker_threads=threads, worker_timeout=WORKER_POLL_MS)
     relay = Relay(node.db, broker, events, mounted_jobs(node.role))
     scheduler = Scheduler(node, SCHEDULES)
@@ -56,22 +58,21 @@ async def run_worker(
             group.create_task(beat(node, relay, scheduler, events, stop), name="pulse")
     finally:
         stop.set()
-        await _stop(worker)
+        await _stop(worker, node_loop.running)
         broker.close()
         await events.aclose()
         logs.event("worker.stopped", worker=node.name)
 
 
-async def _stop(worker: Worker) -> None:
+async def _stop(worker: Worker, running: set[Task]) -> None:
     """Finish running jobs for the grace, then give the others back."""
-    ending = asyncio.create_task(asyncio.to_thread(worker.stop, int(GRACE_S * 1000)))
-    done, _ = await asyncio.wait({ending}, timeout=GRACE_S)
-    if done:
-        return
-    for task in asyncio.all_tasks():
-        # Dramatiq's threads wait for these; perform() answers a cancel by releasing its job.
-        if getattr(task.get_coro(), "__name__", "") == "wrapped_coro":
-            task.cancel()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5.0):
-            await asyncio.shield(ending)
+    timeout_ms = int((GRACE_S + RELEASE_S) * 1000)
+    ending = asyncio.create_task(asyncio.to_thread(worker.stop, timeout_ms))
+    await asyncio.wait({ending}, timeout=GRACE_S)
+    left = set(running)
+    for task in left:
+        # perform() answers a cancel by releasing its job.
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=RELEASE_S)
+    await asyncio.wait({ending}, timeout=RELEASE_S)

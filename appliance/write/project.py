@@ -17,6 +17,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Kind
 from appliance.kernel.query import search_scope_lexeme
 from appliance.kernel.record import RecordState
+from appliance.kernel.text import searchable
 from appliance.write.draft import Draft
 from appliance.write.load import claims_in
 
@@ -149,7 +150,7 @@ def search_text(kind: Kind, state: RecordState) -> str:
         value = state.data.get(field.fid) if field.searchable else None
         if value is not None:
             parts.append(type_of(field.type).search_text(field, value))
-    return " \n".join(filter(None, parts))
+    return searchable(" \n".join(filter(None, parts)))
 
 
 def link_calls(

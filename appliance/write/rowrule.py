@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.predicate import RecordView, matches, parse_row_rule
+from appliance.fields.matching import matches
+from appliance.kernel.predicate import RecordView, parse_row_rule
 from appliance.kernel.record import RecordState
 
 

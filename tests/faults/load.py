@@ -32,6 +32,7 @@ class Load:
     token: str
     writers: int = 8
     pause_s: float = 0.02
+    prefix: str = "k"
     records: dict[str, Record] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     in_doubt: set[str] = field(default_factory=set)
@@ -53,7 +54,7 @@ class Load:
             if own and n % 3 == 0:
                 await self._update(client, own[n % len(own)], CITIES[n % len(CITIES)] + f" {n}")
             else:
-                made = await self._create(client, f"k{writer:02d}-{n:06d}")
+                made = await self._create(client, f"{self.prefix}{writer:02d}-{n:06d}")
                 if made:
                     own.append(made)
             await asyncio.sleep(self.pause_s)

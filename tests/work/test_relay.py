@@ -11,7 +11,7 @@ from appliance.base.errors import Clash, Invalid, Refused, Unavailable
 from appliance.db.wire import Statement
 from appliance.work import actors
 from appliance.work import run as lease
-from appliance.work.broker import make_broker
+from appliance.work.broker import BrokerDown, NodeLoop, make_broker
 from appliance.work.jobs import (
     cancel_job,
     dead_letters,
@@ -70,7 +70,7 @@ def sorts(monkeypatch):
 async def relay_of(place):
     node = place.node()
     events = aioredis.Redis.from_url(place.url)
-    broker = make_broker(node, asyncio.get_running_loop())
+    broker = make_broker(node, NodeLoop(asyncio.get_running_loop()))
     yield Relay(place.db, broker, events, dict(JOBS)), events
     broker.close()
     await events.aclose()
@@ -294,5 +294,43 @@ def test_a_topic_nobody_knows_is_buried_after_its_time(place):
             await relay.relay_once()
         (dead,) = await dead_letters(p.db, p.tenant)
         assert dead.reason.startswith("job.kind_unknown")
+
+    place(test)
+
+
+def test_a_full_redis_holds_rows_back_and_makes_room(place, valkey):
+    async def test(p):
+        await p.run(ADD, p.tenant, "changes", 2000)
+        async with relay_of(p) as (relay, events):
+            while await relay.relay_once():
+                pass
+            valkey.client().config_set("maxmemory", 1)
+            await p.run(ADD, p.tenant, "changes", 100)
+            with pytest.raises(BrokerDown):
+                await relay.relay_once()
+            assert await p.one("SELECT count(*) FROM outbox") == "100"
+            assert await events.xlen(f"events:{p.tenant}") == 500
+            valkey.client().config_set("maxmemory", 0)
+            assert await relay.relay_once() == 100
+
+    place(test)
+
+
+def test_a_stop_gives_an_unfinished_job_back_untouched(place, monkeypatch):
+    from appliance.work import main
+
+    monkeypatch.setattr(main, "GRACE_S", 0.5)
+
+    async def test(p):
+        ident = await enqueue(p.db, p.tenant, "count_slowly", {"n": 10_000})
+        async with working(p):
+            await p.until(lambda: _progress(p, ident, 3))
+        assert await _state(p, ident, "queued")
+        done = await effects(p)
+        (row,) = await p.run("SELECT attempts, due_at <= now() FROM outbox")
+        assert row == ["0", "t"]
+        async with working(p):
+            await p.until(lambda: _progress(p, ident, len(done) + 3))
+        assert await effects(p) == list(range(1, len(await effects(p)) + 1))
 
     place(test)

@@ -1,0 +1,255 @@
+"""A tenant out of a placement into a file, and back: export, import, restore.
+
+Promises: an export is one snapshot of a tenant that may be at work; an archive is proven whole
+before anything is written, and loading is one transaction; what is interrupted leaves neither a
+tenant nor rows. A tenant that comes from a file starts with its sign-ins ended (API keys stay),
+because a session that was revoked since must not come back to life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+
+from appliance.base import logs
+from appliance.base.clock import now
+from appliance.base.errors import ApplianceError, Clash, Invalid, Refused
+from appliance.tenancy import control
+from appliance.tenancy.archive import (
+    Heading,
+    Manifest,
+    TableSum,
+    open_archive,
+    read_manifest,
+    write_archive,
+)
+from appliance.tenancy.copy import (
+    Part,
+    TableEnd,
+    delete_tenant,
+    holds_tenant,
+    read_tenant,
+    write_tenant,
+)
+from appliance.tenancy.fence import (
+    ARRIVING,
+    LEAVING,
+    await_writers,
+    find_fence,
+    lift_fence,
+    raise_fence,
+)
+from appliance.tenancy.servers import Connection, Progress, Servers, connect, entered, locked
+from appliance.tenancy.tables import load_revision
+
+_END_SESSIONS = (
+    "UPDATE session SET ended_at = now(), ended_reason = 'restored' "
+    "WHERE tenant_id = %s AND ended_at IS NULL AND sort <> 'api_key'"
+)
+
+
+async def export_tenant(
+    servers: Servers,
+    tenant: UUID,
+    path: Path,
+    *,
+    node: str = "",
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a tenant to a file (mode 600). The tenant may be at work; the file is one moment."""
+    async with connect(servers.control_dsn) as conn:
+        found = await control.get_tenant(conn, tenant)
+    async with (
+        connect(servers.dsn(found.target)) as source,
+        entered(source, tenant, snapshot=True),
+    ):
+        if not await holds_tenant(source, tenant):
+            raise Refused(
+                f"Placement {found.placement} holds no rows of tenant {found.slug}; if a move was "
+                "interrupted run `nexus tenant settle`.",
+                code="tenant.rows_missing",
+            )
+        heading = Heading(
+            schema_revision=await load_revision(source),
+            tenant=tenant,
+            slug=found.slug,
+            name=found.name,
+            node=node,
+            created_at=now(),
+        )
+        async with contextlib.aclosing(read_tenant(source, tenant, progress)) as parts:
+            manifest = await write_archive(path, heading, parts)
+    logs.event("tenant.exported", tenant=tenant, rows=manifest.rows, bytes=path.stat().st_size)
+    return manifest
+
+
+async def import_tenant(
+    servers: Servers,
+    path: Path,
+    placement_name: str,
+    *,
+    slug: str | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Bring a tenant that is not here, under its own id; `slug` renames it. Clash when it is."""
+    manifest = await asyncio.to_thread(read_manifest, path)
+    tenant = manifest.tenant
+    async with locked(servers, tenant) as conn:
+        made = await control.create_tenant(
+            servers, slug or manifest.slug, manifest.name, placement_name, tenant=tenant
+        )
+        loaded = False
+        try:
+            async with connect(servers.dsn(made.target)) as target:
+                await check_revision(target, manifest.schema_revision)
+                async with entered(target, tenant):
+                    await make_room(target, tenant)
+                    with open_archive(path) as archive:
+                        await load(target, manifest, archive.parts(), progress)
+                    await raise_fence(target, tenant, ARRIVING)
+                loaded = True
+                await conn.execute(
+                    "UPDATE tenant SET state = 'active' WHERE id = %s AND state = 'creating'",
+                    (tenant,),
+                )
+                await lift_fence(target, tenant)
+        except BaseException:
+            await _undo_import(servers, made, loaded=loaded)
+            raise
+    logs.event("tenant.imported", tenant=tenant, rows=manifest.rows)
+    return manifest
+
+
+async def restore_tenant(
+    servers: Servers,
+    path: Path,
+    placement_name: str | None = None,
+    *,
+    slug: str | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Bring a tenant back. One that exists is replaced only with `replace`, suspended, in place."""
+    manifest = await asyncio.to_thread(read_manifest, path)
+    try:
+        found = await control.find_tenant(servers, str(manifest.tenant))
+    except Refused:
+        if placement_name is None:
+            raise Invalid(
+                "This tenant is not here; name the placement to restore it into.",
+                code="placement.missing",
+            ) from None
+        return await import_tenant(servers, path, placement_name, slug=slug, progress=progress)
+    if not replace:
+        raise Clash(
+            f"Tenant {found.slug} exists here; suspend it and repeat with --replace to put the "
+            "archive in its place.",
+            code="tenant.exists",
+        )
+    if placement_name not in (None, found.placement) or slug not in (None, found.slug):
+        raise Invalid(
+            f"A tenant is replaced where it is ({found.placement}) and under its name "
+            f"({found.slug}); move or rename it in a step of its own.",
+            code="tenant.replace",
+        )
+    await _replace(servers, manifest, path, progress)
+    return manifest
+
+
+async def _replace(
+    servers: Servers, manifest: Manifest, path: Path, progress: Progress | None
+) -> None:
+    tenant = manifest.tenant
+    async with locked(servers, tenant) as conn:
+        found = await control.get_tenant(conn, tenant)
+        if found.state != "suspended":
+            raise Clash(
+                f"Tenant {found.slug} is {found.state}; suspend it before its rows are replaced.",
+                code="tenant.state",
+            )
+        async with connect(servers.dsn(found.target)) as target:
+            await check_revision(target, manifest.schema_revision)
+            async with entered(target, tenant):
+                await raise_fence(target, tenant, LEAVING)
+            try:
+                await await_writers(target)
+                async with entered(target, tenant):
+                    await delete_tenant(target, tenant)
+                    with open_archive(path) as archive:
+                        await load(target, manifest, archive.parts(), progress)
+            finally:
+                await _lift_again(servers, found)
+    logs.event("tenant.replaced", tenant=tenant, rows=manifest.rows)
+
+
+async def load(
+    conn: Connection,
+    manifest: Manifest,
+    parts: AsyncIterator[Part],
+    progress: Progress | None = None,
+) -> dict[str, TableEnd]:
+    """Load and verify against the manifest, then end sign-ins; inside the caller's transaction."""
+    ends = await write_tenant(conn, manifest.tenant, parts, progress)
+    for name, end in ends.items():
+        said = manifest.tables.get(name)
+        if said != TableSum(end.rows, end.sha256):
+            raise Invalid(
+                f"Table {name}: the file changed while it was read; expected "
+                f"{said.rows if said else 0} rows. Nothing was written.",
+                code="archive.mismatch",
+            )
+    await conn.execute(_END_SESSIONS, (manifest.tenant,))
+    return ends
+
+
+async def check_revision(conn: Connection, expected: str) -> None:
+    """Refuse rows of another schema. Raises Invalid."""
+    found = await load_revision(conn)
+    if found != expected:
+        raise Invalid(
+            f"The rows have schema revision {expected}, this placement has {found}; expected the "
+            "same. Use the program version that wrote them, then upgrade. Nothing was written.",
+            code="archive.revision",
+        )
+
+
+async def make_room(conn: Connection, tenant: UUID) -> None:
+    """Clear what an interrupted move or import left; Clash when rows stand here in their own right."""
+    if await find_fence(conn, tenant) is not None:
+        await delete_tenant(conn, tenant)
+    elif await holds_tenant(conn, tenant):
+        raise Clash(
+            f"The placement holds rows of tenant {tenant} that no route leads to; nothing was "
+            "written. Look at them before you remove them.",
+            code="tenant.rows_unrouted",
+        )
+
+
+async def _undo_import(servers: Servers, made: control.Tenant, *, loaded: bool) -> None:
+    try:
+        async with connect(servers.dsn(made.target)) as target, entered(target, made.id):
+            is_arriving = await find_fence(target, made.id) == ARRIVING
+            if is_arriving:
+                await delete_tenant(target, made.id)
+                await target.execute("DELETE FROM tenant_fence WHERE tenant_id = %s", (made.id,))
+        if loaded and not is_arriving:
+            return  # The fence is lifted already: the import is complete.
+        async with connect(servers.control_dsn) as conn:
+            await conn.execute(
+                "DELETE FROM tenant WHERE id = %s AND state IN ('creating', 'active')", (made.id,)
+            )
+    except (ApplianceError, psycopg.Error) as error:
+        logs.event(
+            "tenant.undo_failed", level="error", tenant=made.id, error_type=type(error).__name__
+        )
+
+
+async def _lift_again(servers: Servers, found: control.Tenant) -> None:
+    with contextlib.suppress(ApplianceError):
+        async with connect(servers.dsn(found.target)) as target:
+            await lift_fence(target, found.id)
