@@ -72,7 +72,8 @@ class FieldType:
 
     def operand(self, field: Field, value: Json) -> SlotValue:
         """A query literal in the slot's domain: lenient where accept is strict (min, max,
-        archived options play no role). Raises ValueFault."""
+        archived options play no role). Raises ValueFault.
+        """
         return self.slot_value(field, self.accept(field, value))
 
     def members(self, field: Field, value: Json) -> list[str]:

@@ -70,7 +70,7 @@ class Number(FieldType):
     def _read(self, field: Field, value: Json, scale: int) -> int:
         """The scaled value: nothing is rounded, what does not fit is refused."""
         if type(value) is int:
-            scaled = value * 10**scale
+            scaled: int = value * 10**scale
         else:
             parts = split_decimal(value) if isinstance(value, str) else None
             if parts is None:

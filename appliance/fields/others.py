@@ -46,7 +46,7 @@ def _walk(value: Json, depth: int) -> None:
         raise ValueFault("too_deep", f"At most {_DEPTH_MAX} levels.")
     match value:
         case str():
-            if _REFUSED.search(value):
+            if not value.isprintable() and _REFUSED.search(value):
                 raise ValueFault(
                     "character_refused", "A text holds a character that cannot be stored."
                 )
@@ -81,7 +81,7 @@ class Rollup(FieldType):
     aggregates: ClassVar[frozenset[str]] = frozenset()
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        faults = check_common(self, field)
+        faults: list[DefinitionFault] = []
         for name in ("kind", "via"):
             if not isinstance(field.options.get(name), str):
                 faults.append(DefinitionFault(f"/options/{name}", "required", "Expected a name."))
@@ -92,9 +92,13 @@ class Rollup(FieldType):
             faults.append(
                 DefinitionFault("/options/field", "required", "Say which field is summed.")
             )
-        if field.required or field.unique or field.default is not None:
-            faults.append(DefinitionFault("/type", "not_possible", "A roll-up is never entered."))
-        return faults
+        marks = {"required": field.required, "default": field.default is not None}
+        faults += [
+            DefinitionFault(f"/{name}", "not_possible", "A roll-up is computed, never entered.")
+            for name, given in marks.items()
+            if given
+        ]
+        return check_common(self, field, faults)
 
     def accept(self, field: Field, value: Json) -> Json:
         raise ValueFault("read_only", "A roll-up is computed; it cannot be written.")

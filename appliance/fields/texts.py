@@ -33,7 +33,8 @@ _PHONE_SHORT = 7
 _URL_REFUSED = re.compile(r"[\s\\]")
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _COUNT = re.compile(r"[0-9]{1,6}\Z")
-_TEXT_OPS = frozenset("is_null eq ne in not_in contains starts_with gt gte lt lte between".split())
+_COMPARED = frozenset({"is_null", "eq", "ne", "in", "not_in", "contains", "starts_with"})
+_TEXT_OPS = _COMPARED | {"gt", "gte", "lt", "lte", "between"}
 _PATTERN_BYTES_MAX = 1 << 20
 
 
@@ -46,7 +47,9 @@ def clean(value: Json, *, long: bool = False) -> str:
         raise ValueFault("wrong_type", "Expected text.")
     if long and "\r" in value:
         value = value.replace("\r\n", "\n").replace("\r", "\n")
-    if not value.isprintable():  # printable is the common case and much faster than the search
+    # Printable is the common case, and asking for it much faster than the search.
+    shown = value.replace("\n", "").replace("\t", "") if long else value
+    if not shown.isprintable():
         bad = (_REFUSED_LONG if long else _REFUSED).search(value)
         if bad:
             raise ValueFault(
@@ -68,9 +71,10 @@ def compile_pattern(pattern: str) -> object | None:
     options.log_errors = False
     options.never_capture = True
     try:
-        return re2.compile(pattern, options)
+        compiled: object = re2.compile(pattern, options)
     except (re2.error, UnicodeError):
         return None
+    return compiled
 
 
 class Text(FieldType):

@@ -35,8 +35,10 @@ def parse_decimal(value: object) -> Decimal | None:
 
 
 def split_decimal(text: str) -> tuple[str, str] | None:
-    """Whole digits with their sign, and fraction digits without trailing zeros; None when it is
-    not a plain decimal text."""
+    """Whole digits with their sign and fraction digits without trailing zeros.
+
+    None when the text is not a plain decimal.
+    """
     found = _TEXT.match(text)
     if found is None:
         return None

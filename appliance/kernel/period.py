@@ -11,9 +11,10 @@ from appliance.kernel.kind import Json
 
 _DAYS = re.compile(r"(last|next)_([0-9]{1,5})_days\Z")
 NAMES = (
-    "today yesterday tomorrow this_week last_week next_week this_month last_month next_month "
-    "this_quarter last_quarter next_quarter this_year last_year next_year"
-).split()
+    "today", "yesterday", "tomorrow", "this_week", "last_week", "next_week", "this_month",
+    "last_month", "next_month", "this_quarter", "last_quarter", "next_quarter", "this_year",
+    "last_year", "next_year",
+)  # fmt: skip
 
 
 def period_days(value: Json, asof: datetime, tz: str) -> tuple[date, date] | None:
@@ -24,7 +25,11 @@ def period_days(value: Json, asof: datetime, tz: str) -> tuple[date, date] | Non
     today = asof.astimezone(ZoneInfo(tz)).date()
     if isinstance(value, dict) and len(value) == 1:
         ((key, count),) = value.items()
-        if key in ("last_days", "next_days") and isinstance(count, int) and not isinstance(count, bool):
+        if (
+            key in ("last_days", "next_days")
+            and isinstance(count, int)
+            and not isinstance(count, bool)
+        ):
             return _around(today, key[:4], count)
         return None
     if not isinstance(value, str):

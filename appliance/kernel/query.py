@@ -1,4 +1,4 @@
-"""The query language as a tree, and its strict reader from JSON.
+"""The query language as JSON, read strictly into its tree.
 
 Every unknown key, wrong type and exceeded bound is a fault with a JSON pointer; names are only
 checked for their form here, what they mean is resolved in the reader's own schema (read/names).
@@ -8,114 +8,47 @@ Grammar and operators: docs/query-language.md.
 from __future__ import annotations
 
 import re
-from uuid import UUID
-
-import msgspec
+from collections.abc import Callable
+from typing import TypeVar
 
 from appliance.base import limits
 from appliance.base.errors import FieldFault, Invalid
 from appliance.kernel.kind import Json
-
-OPERATORS = frozenset(
-    "eq ne gt gte lt lte in not_in between contains starts_with is_null within under matches "
-    "has_any has_all".split()
+from appliance.kernel.tree import (
+    EVERYTHING,
+    And,
+    Cond,
+    Group,
+    Item,
+    Not,
+    Or,
+    Query,
+    Related,
+    Sort,
+    Test,
+    search_scope_lexeme,
 )
+
+__all__ = [
+    "BUCKETS", "EVERYTHING", "FUNCTIONS", "OPERATORS", "And", "Cond", "Group", "Item", "Not", "Or",
+    "Query", "Related", "Sort", "Test", "decode_condition", "decode_query", "search_scope_lexeme",
+]  # fmt: skip
+
+OPERATORS = frozenset({
+    "eq", "ne", "gt", "gte", "lt", "lte", "in", "not_in", "between", "contains", "starts_with",
+    "is_null", "within", "under", "matches", "has_any", "has_all",
+})  # fmt: skip
 FUNCTIONS = frozenset({"count", "count_distinct", "sum", "avg", "min", "max"})
 BUCKETS = frozenset({"day", "week", "month", "quarter", "year"})
-EVERYTHING = "*"
 _PATH = re.compile(r"[a-z][a-z0-9_]{0,39}(\.[a-z][a-z0-9_]{0,39}){0,3}\Z")
 _KIND = re.compile(r"(sys\.)?[a-z][a-z0-9_]{0,39}\Z")
 _ALIAS = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-class And(msgspec.Struct, frozen=True):
-    """All of them; none at all is true."""
-
-    items: tuple[Cond, ...]
-
-
-class Or(msgspec.Struct, frozen=True):
-    """At least one of them; none at all is false."""
-
-    items: tuple[Cond, ...]
-
-
-class Not(msgspec.Struct, frozen=True):
-    """The exact complement: what is not true."""
-
-    item: Cond
-
-
-class Test(msgspec.Struct, frozen=True):
-    """A field, an operator and a value; `at` is where it stands in the request."""
-
-    path: str
-    op: str
-    value: Json
-    at: str
-
-
-class Related(msgspec.Struct, frozen=True):
-    """Whether a related record exists: `any`, or `none` when negated."""
-
-    relation: str
-    where: Cond | None
-    negated: bool
-    at: str
-
-
-Cond = And | Or | Not | Test | Related
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One selected value: a path, or a function over one."""
-
-    path: str
-    function: str | None
-    alias: str
-    at: str
-
-
-class Group(msgspec.Struct, frozen=True):
-    """One grouping key: a path, in buckets of time if one is named."""
-
-    path: str
-    bucket: str | None
-    alias: str
-    at: str
-
-
-class Sort(msgspec.Struct, frozen=True):
-    """One sort key; nulls come last unless said otherwise."""
-
-    path: str
-    descending: bool
-    nulls_first: bool
-    at: str
-
-
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole query. `select` empty means the record as a whole."""
-
-    source: str
-    select: tuple[Item, ...] = ()
-    where: Cond | None = None
-    search: str | None = None
-    group: tuple[Group, ...] = ()
-    sort: tuple[Sort, ...] = ()
-    limit: int = limits.PAGE_ROWS_DEFAULT
-    after: str | None = None
-    asof: str | None = None
-    total: bool = False
-    ruler: bool = False
-    display: bool = False
-    deleted: bool = False
-
-
-def search_scope_lexeme(tenant: UUID, kind: str) -> str:
-    """The lexeme every record of a kind carries in its search vector."""
-    return f"k{tenant.hex}{kind}"
+_FAULTS_MAX = 50
+_INTEGER_MAX = 2**63
+_RELATION_CHARS_MAX = 90
+_CURSOR_CHARS_MAX = 8_192
+T = TypeVar("T")
 
 
 class _Reader:
@@ -126,7 +59,12 @@ class _Reader:
         self.nodes = 0
 
     def fault(self, at: str, code: str, detail: str) -> None:
-        self.faults.append(FieldFault(at, code, detail))
+        if len(self.faults) < _FAULTS_MAX:
+            self.faults.append(FieldFault(at, code, detail))
+
+    def refusal(self, what: str) -> Invalid:
+        """What is raised when anything was wrong."""
+        return Invalid(what, code="query.invalid", faults=tuple(self.faults))
 
 
 def decode_query(raw: Json) -> Query:
@@ -134,7 +72,7 @@ def decode_query(raw: Json) -> Query:
     reader = _Reader()
     query = _query(reader, raw)
     if reader.faults or query is None:
-        raise Invalid("The query cannot be run as it is.", code="query.invalid", faults=tuple(reader.faults))
+        raise reader.refusal("The query cannot be run as it is.")
     return query
 
 
@@ -143,59 +81,73 @@ def decode_condition(raw: Json, at: str = "") -> Cond:
     reader = _Reader()
     cond = _cond(reader, raw, at, 1)
     if reader.faults or cond is None:
-        raise Invalid("The condition cannot be read.", code="query.invalid", faults=tuple(reader.faults))
+        raise reader.refusal("The condition cannot be read.")
     return cond
 
 
-_KEYS = frozenset(
-    "from select where search group sort limit after asof total ruler display deleted".split()
-)
+_KEYS = frozenset({
+    "from", "select", "where", "search", "group", "having", "sort", "limit", "after", "asof",
+    "total", "ruler", "display", "deleted",
+})  # fmt: skip
 
 
 def _query(r: _Reader, raw: Json) -> Query | None:
     if not isinstance(raw, dict):
         r.fault("", "wrong_type", 'Expected an object like {"from": "deal"}.')
         return None
-    for key in raw.keys() - _KEYS:
+    for key in sorted(map(str, raw.keys() - _KEYS)):
         r.fault(f"/{_token(key)}", "unknown_key", f"Expected one of {', '.join(sorted(_KEYS))}.")
     source = raw.get("from")
     if not (isinstance(source, str) and _KIND.match(source)):
         r.fault("/from", "required", "Say which kind to read from.")
         source = ""
     limit = raw.get("limit", limits.PAGE_ROWS_DEFAULT)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= limits.PAGE_ROWS_MAX:
+    if (
+        isinstance(limit, bool)
+        or not isinstance(limit, int)
+        or not 0 < limit <= limits.PAGE_ROWS_MAX
+    ):
         r.fault("/limit", "out_of_range", f"Expected 1 to {limits.PAGE_ROWS_MAX}.")
         limit = 1
-    where = raw.get("where")
+    where, having = raw.get("where"), raw.get("having")
     return Query(
         source=source,
-        select=tuple(_list(r, raw, "select", limits.SELECT_MAX, _item)),
+        select=_list(r, raw, "select", limits.SELECT_MAX, _item),
         where=_cond(r, where, "/where", 1) if where is not None else None,
         search=_text(r, raw, "search"),
-        group=tuple(_list(r, raw, "group", limits.GROUP_MAX, _group)),
-        sort=tuple(_list(r, raw, "sort", limits.SORT_MAX, _sort)),
+        group=_list(r, raw, "group", limits.GROUP_MAX, _group),
+        having=_cond(r, having, "/having", 1) if having is not None else None,
+        sort=_list(r, raw, "sort", limits.SORT_MAX, _sort),
         limit=limit,
-        after=_text(r, raw, "after", most=4_096),
+        after=_text(r, raw, "after", most=_CURSOR_CHARS_MAX),
         asof=_text(r, raw, "asof"),
         **{flag: _flag(r, raw, flag) for flag in ("total", "ruler", "display", "deleted")},
     )
 
 
-def _list(r: _Reader, raw: dict[str, Json], key: str, most: int, read: object) -> list[object]:
+def _list(
+    r: _Reader,
+    raw: dict[str, Json],
+    key: str,
+    most: int,
+    read: Callable[[_Reader, Json, str], T | None],
+) -> tuple[T, ...]:
     given = raw.get(key)
     if given is None:
-        return []
+        return ()
     if not isinstance(given, list) or len(given) > most:
         r.fault(f"/{key}", "out_of_range", f"Expected a list of at most {most}.")
-        return []
-    found = [read(r, entry, f"/{key}/{n}") for n, entry in enumerate(given)]  # type: ignore[operator]
-    aliases = [f.alias for f in found if f is not None and hasattr(f, "alias")]
-    if len(set(aliases)) != len(aliases):
+        return ()
+    found = [read(r, entry, f"/{key}/{n}") for n, entry in enumerate(given)]
+    names = [getattr(f, "alias", None) or getattr(f, "path", "") for f in found if f is not None]
+    if len(set(names)) != len(names):
         r.fault(f"/{key}", "repeated", "Two entries would have the same name; give one an `as`.")
-    return [f for f in found if f is not None]
+    return tuple(f for f in found if f is not None)
 
 
-def _text(r: _Reader, raw: dict[str, Json], key: str, most: int = limits.VALUE_CHARS_MAX) -> str | None:
+def _text(
+    r: _Reader, raw: dict[str, Json], key: str, most: int = limits.VALUE_CHARS_MAX
+) -> str | None:
     value = raw.get(key)
     if value is None:
         return None
@@ -242,7 +194,11 @@ def _item(r: _Reader, raw: Json, at: str) -> Item | None:
         if len(functions) == 1 and raw.keys() <= {functions[0], "as"}:
             name = functions[0]
             target = raw[name]
-            path = EVERYTHING if target == EVERYTHING and name == "count" else _path(r, target, f"{at}/{name}")
+            path = (
+                EVERYTHING
+                if target == EVERYTHING and name == "count"
+                else _path(r, target, f"{at}/{name}")
+            )
             default = name if path == EVERYTHING else f"{name}_{path}".replace(".", "_")
             return Item(path, name, _alias(r, raw, at, default), at) if path else None
         if "field" in raw and raw.keys() <= {"field", "as"}:
@@ -260,9 +216,15 @@ def _group(r: _Reader, raw: Json, at: str) -> Group | None:
         path = _path(r, raw["field"], f"{at}/field")
         bucket = raw.get("bucket")
         if bucket is not None and not (isinstance(bucket, str) and bucket in BUCKETS):
-            r.fault(f"{at}/bucket", "bucket_unknown", f"Expected one of {', '.join(sorted(BUCKETS))}.")
+            r.fault(
+                f"{at}/bucket", "bucket_unknown", f"Expected one of {', '.join(sorted(BUCKETS))}."
+            )
             return None
-        return Group(path, str(bucket) if bucket else None, _alias(r, raw, at, path), at) if path else None
+        return (
+            Group(path, str(bucket) if bucket else None, _alias(r, raw, at, path), at)
+            if path
+            else None
+        )
     r.fault(at, "group_malformed", 'Expected a path or {"field", "bucket", "as"}.')
     return None
 
@@ -276,7 +238,11 @@ def _sort(r: _Reader, raw: Json, at: str) -> Sort | None:
         direction, nulls = raw.get("dir", "asc"), raw.get("nulls", "last")
         if direction in ("asc", "desc") and nulls in ("first", "last"):
             return Sort(path, direction == "desc", nulls == "first", at) if path else None
-    r.fault(at, "sort_malformed", 'Expected "-amount" or {"field", "dir": asc|desc, "nulls": first|last}.')
+    r.fault(
+        at,
+        "sort_malformed",
+        'Expected "-amount" or {"field", "dir": asc|desc, "nulls": first|last}.',
+    )
     return None
 
 
@@ -303,7 +269,11 @@ def _cond(r: _Reader, raw: Json, at: str, depth: int) -> Cond | None:
             return _related(r, raw, at, depth, word)
     if raw.keys() <= {"field", "op", "value"} and "op" in raw:
         return _test(r, raw, at)
-    r.fault(at, "condition_malformed", 'Expected {"field", "op", "value"}, {"and"}, {"or"}, {"not"}, {"any"} or {"none"}.')
+    r.fault(
+        at,
+        "condition_malformed",
+        'Expected {"field", "op", "value"}, {"and"}, {"or"}, {"not"}, {"any"} or {"none"}.',
+    )
     return None
 
 
@@ -323,8 +293,14 @@ def _many(r: _Reader, raw: Json, at: str, depth: int, word: str) -> Cond | None:
 
 def _related(r: _Reader, raw: dict[str, Json], at: str, depth: int, word: str) -> Cond | None:
     relation, where = raw[word], raw.get("where")
-    if not (isinstance(relation, str) and len(relation) <= 90 and _PATH.match(relation)):
-        r.fault(f"{at}/{word}", "path_malformed", "Expected a relation, or kind.field for one that refers here.")
+    if not (
+        isinstance(relation, str) and len(relation) <= _RELATION_CHARS_MAX and _PATH.match(relation)
+    ):
+        r.fault(
+            f"{at}/{word}",
+            "path_malformed",
+            "Expected a relation, or kind.field for one that refers here.",
+        )
         return None
     inner = _cond(r, where, f"{at}/where", depth + 1) if where is not None else None
     return Related(relation, inner, word == "none", f"{at}/{word}")
@@ -353,11 +329,22 @@ def _value_fits(r: _Reader, op: str, value: Json, at: str) -> bool:
     if op == "is_null" and not isinstance(value, bool):
         r.fault(at, "wrong_type", "Expected true or false.")
         return False
-    if op not in ("is_null",) and value is None:
+    if op != "is_null" and value is None:
         r.fault(at, "null_compared", "Nothing compares with null; use is_null.")
         return False
+    if op == "matches" and not isinstance(value, str):
+        r.fault(at, "wrong_type", "Expected the words to search for.")
+        return False
     for entry in value if isinstance(value, list) else [value]:
-        if isinstance(entry, str) and (len(entry) > limits.VALUE_CHARS_MAX or _UNSTORABLE.search(entry)):
+        if isinstance(entry, float):
+            r.fault(at, "float_refused", 'Send decimals as text, like "10.50".')
+            return False
+        if isinstance(entry, int) and abs(entry) > _INTEGER_MAX:
+            r.fault(at, "out_of_range", "Whole numbers go to 2^63.")
+            return False
+        if isinstance(entry, str) and (
+            len(entry) > limits.VALUE_CHARS_MAX or _UNSTORABLE.search(entry)
+        ):
             r.fault(at, "text_refused", f"At most {limits.VALUE_CHARS_MAX} storable characters.")
             return False
         if isinstance(entry, (dict, list)) and op != "within":

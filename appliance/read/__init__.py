@@ -1,18 +1,23 @@
-"""The one read path: `run`, `stream`, `fetch`."""
+"""The one read path: `run`, `stream`, `export`, `fetch`."""
 
 from appliance.read.cursor import Cursors
+from appliance.read.names import visible_fields
 from appliance.read.plan import Plan, plan_query
 from appliance.read.run import Guard, Mark, Page, fetch, fetch_one, run, stream
+from appliance.read.shape import MEDIA, export
 
 __all__ = [
+    "MEDIA",
     "Cursors",
     "Guard",
     "Mark",
     "Page",
     "Plan",
+    "export",
     "fetch",
     "fetch_one",
     "plan_query",
     "run",
     "stream",
+    "visible_fields",
 ]

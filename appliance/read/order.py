@@ -7,6 +7,8 @@ then those that have none; PostgreSQL does not begin the second while the first 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from appliance.kernel.kind import Json
@@ -56,6 +58,8 @@ def keys_of(names: Names, sort: tuple[Sort, ...], where: Cond | None) -> list[Ke
 def _demanded(where: Cond | None) -> frozenset[str]:
     """Paths that a row must have a value in to pass the filter at all."""
     match where:
+        case Test(op="is_null", path=path, value=False):
+            return frozenset({path})
         case Test(op=op, path=path) if op not in ("ne", "not_in", "is_null", "matches"):
             return frozenset({path})
         case And():
@@ -75,7 +79,7 @@ def order_by(keys: list[Key]) -> str:
     return ", ".join(parts)
 
 
-def after(sql: Sql, keys: list[Key], values: list[Json]) -> str:
+def after(sql: Sql, keys: list[Key], values: Sequence[Json]) -> str:
     """The condition of the rows behind a place; `values` in key order, None for empty."""
     plain = all(not k.nullable for k in keys) and len({k.descending for k in keys}) == 1
     if plain:
@@ -104,5 +108,3 @@ def _beyond(sql: Sql, key: Key, value: Json) -> str:
         return f"{key.column} IS NOT NULL" if key.nulls_first else "false"
     text = f"{key.column} {sign} {sql.value(str(value), key.type)}"
     return f"({text} OR {key.column} IS NULL)" if key.nullable and not key.nulls_first else text
-
-

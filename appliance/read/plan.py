@@ -1,30 +1,35 @@
-"""From a query to the one statement that answers it, and the cache of such plans."""
+"""From a query to the one statement that answers it, and the cache of such plans.
+
+A plan is kept with the very profile and schema objects it was made from, and used for no others:
+a right that was taken away cannot live on here.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import blake2b
 
 import msgspec
 
 from appliance.base import limits
-from appliance.base.errors import Invalid
 from appliance.db.wire import Call, Param
 from appliance.fields import type_of
 from appliance.fields.base import ValueFault
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.kind import Json, Kind, Schema
 from appliance.kernel.predicate import SYSTEM_FIELDS
-from appliance.kernel.profile import ScopeKind
-from appliance.kernel.query import And, Not, Or, Query, Related
+from appliance.kernel.profile import Profile, ScopeKind
+from appliance.kernel.query import Query
 from appliance.read.conditions import Conditions
+from appliance.read.cost import estimate
 from appliance.read.groups import group_sql, is_grouped
+from appliance.read.guard import READ, guarded
 from appliance.read.names import Names, fail, readable_kind
 from appliance.read.order import Key, after, keys_of, order_by
 from appliance.read.rows import Projection, project
-from appliance.read.scope import guard
-from appliance.read.sql import Sql, statement
+from appliance.read.sql import Guards, Sql, statement
 from appliance.read.words import search_condition
 
 CACHED_PLANS_MAX = 2_000
@@ -32,9 +37,13 @@ RULER_MARKS = 20
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One statement with its parameters. Columns: the row, the sort keys as text."""
+    """One statement with its parameters. Columns: the row, the sort keys as text.
+
+    It cannot be made of a text that reads a table without one of the `guards`.
+    """
 
     text: str
+    guards: Guards
     params: tuple[Param, ...]
     projection: Projection
     keys: tuple[Key, ...]
@@ -43,72 +52,103 @@ class Plan(msgspec.Struct, frozen=True):
     cost: int
     kind: Kind
 
+    def __post_init__(self) -> None:
+        statement(self.text, self.guards)
+
     @property
     def call(self) -> Call:
         """Ready to run."""
-        return statement(self.text), self.params
+        return statement(self.text, self.guards), self.params
 
 
-_cache: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+class _Kept(msgspec.Struct, frozen=True):
+    """A plan with the very rights and schema it was made from."""
+
+    profile: Profile
+    schema: Schema
+    plan: Plan
 
 
-def plan_query(ctx: Ctx, query: Query, place: list[Json] | None = None) -> Plan:
-    """The plan of a query from a place on; compiled once per shape, values and rights."""
-    encoded = msgspec.msgpack.encode(query)
-    if place is not None or b"within" in encoded or _has_rules(ctx):
-        # What depends on the present day, or a place, is compiled each time: tens of µs.
-        return compile_query(ctx, query, place)
+_cache: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+
+
+def plan_query(
+    ctx: Ctx, query: Query, place: Sequence[Json] | None = None, *, action: str = "read"
+) -> Plan:
+    """The plan of a query from a place on; compiled once per shape, values and rights.
+
+    Rows lie in the scope of `read` and of `action`. Raises Invalid.
+    """
     key = (
-        encoded, ctx.tenant, ctx.actor, ctx.profile.id, ctx.profile.rev, ctx.schema.rev,
-        ctx.units, ctx.subtree, ctx.tz, ctx.locale,
+        msgspec.msgpack.encode(query), ctx.tenant, ctx.actor, ctx.units, ctx.subtree, ctx.tz,
+        action,
     )  # fmt: skip
-    found = _cache.get(key)
-    if found is None:
-        found = _cache[key] = compile_query(ctx, query, None)
+    kept = _cache.get(key) if place is None else None
+    if kept and kept.profile is ctx.profile and kept.schema is ctx.schema:
+        _cache.move_to_end(key)
+        return kept.plan
+    plan, lasting = _compile(ctx, query, place, action)
+    if lasting and place is None:
+        _cache[key] = _Kept(ctx.profile, ctx.schema, plan)
         if len(_cache) > CACHED_PLANS_MAX:
             _cache.popitem(last=False)
-    else:
-        _cache.move_to_end(key)
-    return found
+    return plan
 
 
-def _has_rules(ctx: Ctx) -> bool:
-    found: bool | None = ctx.profile.__dict__.get("_has_rules")
-    if found is None:
-        grants = ctx.profile.grants.values()
-        found = any(s.kind is ScopeKind.WHERE for g in grants for s in g.actions.values())
-        ctx.profile.__dict__["_has_rules"] = found
-    return found
+def compile_query(ctx: Ctx, query: Query, place: Sequence[Json] | None = None) -> Plan:
+    """Resolve, guard, bound and compile, past the cache. Raises Invalid at the first fault."""
+    return _compile(ctx, query, place, "read")[0]
 
 
-def compile_query(ctx: Ctx, query: Query, place: list[Json] | None) -> Plan:
-    """Resolve, guard, bound and compile. Raises Invalid with the place of the first fault."""
-    kind = readable_kind(ctx, query.source, "/from")
-    if query.deleted and ctx.profile.scope(kind.key, "restore").kind is ScopeKind.NONE:
-        fail("/deleted", "not_possible", "Your profile may not see deleted records here.")
-    names = Names(ctx, Sql(), kind, "a")
+def _compile(
+    ctx: Ctx, query: Query, place: Sequence[Json] | None, action: str
+) -> tuple[Plan, bool]:
+    names = _main(ctx, query, action)
+    sql = names.sql
     where = conditions_of(names, query)
     if is_grouped(query):
         text, projection = group_sql(names, query, where)
-        return _plan(names, query, text, projection, ())
+        return _plan(names, query, text, projection, ()), sql.lasting
+    if query.having is not None:
+        fail("/having", "not_possible", "having is for groups; where is for records.")
     keys = keys_of(names, query.sort, query.where)
     projection = project(names, query)
     columns = ", ".join([projection.text, *(f"{k.column}::text" for k in keys)])
-    source = f"FROM record a{''.join(names.joins)}"
-    most = names.sql.value(query.limit + 1, "bigint")
-    head, first = f"SELECT {columns} {source} WHERE ", keys[0]
-    if len(keys) == 2 and first.nullable and keys[1].column == "a.id":
-        text = _two_branches(names.sql, head, where, keys, place, most)
+    most = sql.value(query.limit + 1, "bigint")
+    head, first = f"SELECT {columns} {names.source} WHERE ", keys[0]
+    if len(keys) == 2 and first.nullable and keys[1].column == f"{names.alias}.id":
+        text = _two_branches(sql, head, where, keys, place=place, most=most)
     else:
-        beyond = [after(names.sql, keys, place)] if place is not None else []
+        beyond = [after(sql, keys, place)] if place is not None else []
         text = f"{head}{' AND '.join([*where, *beyond])} ORDER BY {order_by(keys)} LIMIT {most}"
-    return _plan(names, query, text, projection, tuple(keys))
+    return _plan(names, query, text, projection, tuple(keys)), sql.lasting
+
+
+def _main(ctx: Ctx, query: Query, action: str = "read") -> Names:
+    """The guarded main table of a query. Raises Invalid."""
+    kind = readable_kind(ctx, query.source, "/from")
+    actions = tuple(dict.fromkeys((*READ, action, *(("restore",) if query.deleted else ()))))
+    if query.deleted and ctx.profile.scope(kind.key, "restore").kind is ScopeKind.NONE:
+        fail("/deleted", "not_possible", "Your profile may not see deleted records here.")
+    sql = Sql()
+    table = guarded(ctx, sql, kind, alias="a", actions=actions, deleted=query.deleted)
+    return Names(ctx, sql, table)
 
 
 def _two_branches(
-    sql: Sql, head: str, where: list[str], keys: list[Key], place: list[Json] | None, most: str
+    sql: Sql,
+    head: str,
+    where: list[str],
+    keys: list[Key],
+    *,
+    place: Sequence[Json] | None,
+    most: str,
 ) -> str:
-    """Rows with a value from the index, rows without one behind (or before) them."""
+    """Rows with a value from the index, rows without one behind (or before) them.
+
+    PostgreSQL appends in the order written: a branch with a LIMIT is never run in parallel, and
+    db/database switches parallel appends off besides.
+    """
     key, last = keys
     valued = msgspec.structs.replace(key, nullable=False)
     in_nulls = place is not None and place[0] is None
@@ -128,7 +168,7 @@ def _two_branches(
 
 def conditions_of(names: Names, query: Query) -> list[str]:
     """Guard, filter and search of the main table."""
-    where = guard(names.ctx, names.sql, names.kind, names.alias, deleted=query.deleted)
+    where = [names.guard]
     if query.where is not None:
         where.append(Conditions(names, asof(query, names.ctx)).compile(query.where))
     if query.search is not None:
@@ -148,41 +188,32 @@ def asof(query: Query, ctx: Ctx) -> datetime:
     return found
 
 
+def moment_text(at: datetime) -> str:
+    """A moment as queries say it."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
 def _plan(
     names: Names, query: Query, text: str, projection: Projection, keys: tuple[Key, ...]
 ) -> Plan:
-    cost = query.limit + 10 * _nodes(query.where) + 50 * len(names.joins)
     return Plan(
-        text, tuple(names.sql.params), projection, keys, query.limit, is_grouped(query), cost, names.kind
-    )
-
-
-def _nodes(cond: object) -> int:
-    match cond:
-        case And(items=items) | Or(items=items):
-            return 1 + sum(map(_nodes, items))
-        case Not(item=item):
-            return 1 + _nodes(item)
-        case Related(where=where):
-            return 5 + _nodes(where)
-        case None:
-            return 0
-        case _:
-            return 1
+        text, tuple(names.sql.guards), tuple(names.sql.params), projection, keys, query.limit,
+        is_grouped(query), estimate(query, names.sql), names.kind,
+    )  # fmt: skip
 
 
 def total_call(ctx: Ctx, query: Query) -> Call:
     """Count the rows of a query up to the cap."""
-    names = Names(ctx, Sql(), readable_kind(ctx, query.source, "/from"), "a")
+    names = _main(ctx, query)
     where = " AND ".join(conditions_of(names, query))
     cap = names.sql.value(limits.TOTAL_CAP + 1, "bigint")
-    text = f"SELECT count(*) FROM (SELECT 1 FROM record a{''.join(names.joins)} WHERE {where} LIMIT {cap}) AS c"
-    return statement(text), tuple(names.sql.params)
+    text = f"SELECT count(*) FROM (SELECT 1 {names.source} WHERE {where} LIMIT {cap}) AS c"
+    return names.sql.finish(text)
 
 
 def ruler_call(ctx: Ctx, query: Query) -> Call:
     """Places spread evenly over the first rows of a list, for jumping in it."""
-    names = Names(ctx, Sql(), readable_kind(ctx, query.source, "/from"), "a")
+    names = _main(ctx, query)
     where = " AND ".join(conditions_of(names, query))
     keys = keys_of(names, query.sort, query.where)
     columns = ", ".join(f"{k.column}::text AS k{n}" for n, k in enumerate(keys))
@@ -190,30 +221,20 @@ def ruler_call(ctx: Ctx, query: Query) -> Call:
     cap = names.sql.value(limits.TOTAL_CAP, "bigint")
     inner = (
         f"SELECT {columns}, row_number() OVER (ORDER BY {order_by(keys)}) AS n "
-        f"FROM record a{''.join(names.joins)} WHERE {where} ORDER BY n LIMIT {cap}"
+        f"{names.source} WHERE {where} ORDER BY n LIMIT {cap}"
     )
     text = (
         f"SELECT n, {listed} FROM (SELECT c.*, count(*) OVER () AS all_rows FROM ({inner}) AS c) AS d "
         f"WHERE n % greatest(1, all_rows / {RULER_MARKS}) = 0 ORDER BY n LIMIT {RULER_MARKS + 1}"
     )
-    return statement(text), tuple(names.sql.params)
+    return names.sql.finish(text)
 
 
 def fingerprint(ctx: Ctx, query: Query) -> bytes:
     """What a cursor is bound to: the query but for its page, the rights and the person."""
     bare = msgspec.structs.replace(query, after=None, limit=1, total=False, ruler=False)
-    parts = [msgspec.msgpack.encode(bare), ctx.tenant.bytes, ctx.actor.bytes, ctx.profile.id, ctx.profile.rev]
+    parts = [
+        msgspec.msgpack.encode(bare), ctx.tenant.bytes, ctx.actor.bytes, ctx.profile.id,
+        ctx.profile.rev, ctx.schema.rev,
+    ]  # fmt: skip
     return blake2b(msgspec.msgpack.encode(parts), digest_size=16).digest()
-
-
-def refuse_cursor() -> Invalid:
-    """One answer for every cursor that is not ours, not for this query, or too old."""
-    return Invalid(
-        "This cursor is not for this query, or is too old; start from the first page.",
-        code="query.bad_cursor",
-    )
-
-
-def header_fields(plan: Plan) -> tuple[tuple[str, Field], ...]:
-    """Keys of a row in order, with the fields that say how to show them."""
-    return plan.projection.keys

@@ -13,15 +13,17 @@ import msgspec
 
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Field, Kind
+from appliance.kernel.kind import Field, Json, Kind
 from appliance.kernel.profile import Mode
 from appliance.kernel.query import Item, Query
-from appliance.read.names import Column, Names, fail
-from appliance.read.scope import guard
-from appliance.read.sql import Sql
+from appliance.read.guard import guarded
+from appliance.read.names import Column, Names, fail, visible_fields
+from appliance.read.sql import Sql, literal
 
-_FID = re.compile(r"[a-z][a-z0-9_~.]{0,80}\Z")
-_MOMENT = "YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\""
+# Connections speak in UTC (db/database).
+_MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
+_PLAIN = re.compile(r"[^a-z0-9_]")
+_SYSTEM_REGISTERS = ("@unit", "@owner", "@number", "!")
 
 
 class Mask(msgspec.Struct, frozen=True):
@@ -33,82 +35,86 @@ class Mask(msgspec.Struct, frozen=True):
 
 
 class Projection(msgspec.Struct, frozen=True):
-    """The expression of a row, what must be masked in it, and its keys with their fields."""
+    """The expression of a row, what must be masked in it, and its keys with their fields.
+
+    `whole`: the row is a record, its keys stand below `fields`.
+    """
 
     text: str
     masks: tuple[Mask, ...]
     keys: tuple[tuple[str, Field], ...]
+    whole: bool = False
 
 
 def project(names: Names, query: Query) -> Projection:
     """The projection a query asks for: chosen paths, or the record as a whole."""
     if not query.select:
-        return whole_record(names, display=query.display)
-    parts = [f"'\"id\":\"'||{names.alias}.id||'\"'"]
+        return whole_record(names, query)
+    parts = []
+    if not any(item.alias == "id" for item in query.select):
+        parts.append(_pair("id", _uuid(f"{names.alias}.id")))
     masks: list[Mask] = []
     keys: list[tuple[str, Field]] = []
-    shown: list[tuple[str, Column]] = []
+    shown: list[tuple[str, str]] = []
     for item in query.select:
-        key, field, text, column = _item(names, item)
-        keys.append((key, field))
-        if item.alias != "id":
-            parts.append(f"'{_quoted(key)}:'||{text}")
-        if column is not None and column.mode is Mode.MASKED:
-            masks.append(Mask(key, field, inside=False))
-        if column is not None and field.type == "reference" and column.mode >= Mode.READ:
-            shown.append((key, column))
+        field, text, mode = _item(names, item)
+        keys.append((item.alias, field))
+        parts.append(_pair(item.alias, text))
+        if mode is Mode.MASKED:
+            masks.append(Mask(item.alias, field, inside=False))
+        elif field.type == "reference" and field.option("target"):
+            shown.append((item.alias, item.path))
     if query.display and shown:
-        parts.append(f"'\"display\":'||{_display(names, shown)}")
+        parts.append(_pair("display", _display(names, shown)))
     return Projection(_object(parts), tuple(masks), tuple(keys))
 
 
-def whole_record(names: Names, *, display: bool) -> Projection:
+def whole_record(names: Names, query: Query) -> Projection:
     """The record of the HTTP contract, with every field the reader may see."""
     alias, kind, ctx = names.alias, names.kind, names.ctx
     parts = [
-        f"'\"id\":\"'||{alias}.id||'\"'",
-        f"'\"kind\":\"'||{alias}.kind||'\"'",
-        f"'\"number\":'||{_text(f'{alias}.number')}",
-        f"'\"version\":\"'||{version(ctx, kind, alias)}||'\"'",
-        f"'\"unit\":'||{_uuid(f'{alias}.unit_id')}",
-        f"'\"owner\":'||{_uuid(f'{alias}.owner_id')}",
-        f"'\"created_at\":'||{_moment(f'{alias}.created_at')}",
-        f"'\"created_by\":'||{_uuid(f'{alias}.created_by')}",
-        f"'\"updated_at\":'||{_moment(f'{alias}.updated_at')}",
-        f"'\"updated_by\":'||{_uuid(f'{alias}.updated_by')}",
+        _pair("id", _uuid(f"{alias}.id")),
+        _pair("kind", f"'\"'||{alias}.kind||'\"'"),
+        _pair("number", _text(f"{alias}.number")),
+        _pair("version", version(ctx, kind, alias)),
+        _pair("unit", _uuid(f"{alias}.unit_id")),
+        _pair("owner", _uuid(f"{alias}.owner_id")),
+        _pair("created_at", _moment(f"{alias}.created_at")),
+        _pair("created_by", _uuid(f"{alias}.created_by")),
+        _pair("updated_at", _moment(f"{alias}.updated_at")),
+        _pair("updated_by", _uuid(f"{alias}.updated_by")),
     ]
+    if query.deleted:
+        parts.append(_pair("deleted_at", _moment(f"{alias}.deleted_at")))
+        parts.append(_pair("deleted_by", _uuid(f"{alias}.deleted_by")))
     inner: list[str] = []
     masks: list[Mask] = []
     keys: list[tuple[str, Field]] = []
-    shown: list[tuple[str, Column]] = []
-    for field in kind.fields:
-        mode = ctx.profile.mode(kind.key, field)
-        if mode is Mode.HIDDEN:
-            continue
-        column = Column(field, alias, kind, mode)
-        inner.append(f"'{_quoted(field.name)}:'||{_value(names, column, field.name, '')}")
+    shown: list[tuple[str, str]] = []
+    for field, mode in visible_fields(ctx, kind):
+        inner.append(_pair(field.name, _value(names, Column(field, alias, kind, mode))))
         keys.append((field.name, field))
         if mode is Mode.MASKED:
             masks.append(Mask(field.name, field, inside=True))
         elif field.type == "reference":
-            shown.append((field.name, column))
-    parts.append(f"'\"fields\":'||{_object(inner)}")
-    if display and shown:
-        parts.append(f"'\"display\":'||{_display(names, shown)}")
-    return Projection(_object(parts), tuple(masks), tuple(keys))
+            shown.append((field.name, field.name))
+    parts.append(_pair("fields", _object(inner)))
+    if query.display and shown:
+        parts.append(_pair("display", _display(names, shown)))
+    return Projection(_object(parts), tuple(masks), tuple(keys), whole=True)
 
 
-def _item(names: Names, item: Item) -> tuple[str, Field, str, Column | None]:
+def _item(names: Names, item: Item) -> tuple[Field, str, Mode]:
     if item.function is not None:
         fail(item.at, "needs_group", "Functions stand in a query with group, or alone.")
     if item.path == "version":
-        text = f"'\"'||{version(names.ctx, names.kind, names.alias)}||'\"'"
-        return item.alias, Field(fid="@version", name="version", type="text"), text, None
+        field = Field(fid="@version", name="version", type="text", system=True)
+        return field, version(names.ctx, names.kind, names.alias), Mode.READ
     column = names.column(item.path, item.at, use="select")
-    return item.alias, column.field, _value(names, column, item.path, item.at), column
+    return column.field, _value(names, column), column.mode
 
 
-def _value(names: Names, column: Column, path: str, at: str) -> str:
+def _value(names: Names, column: Column) -> str:
     field = column.field
     if field.system:
         slot = column.slot
@@ -120,45 +126,57 @@ def _value(names: Names, column: Column, path: str, at: str) -> str:
             case _:
                 return _text(slot)
     if field.type == "rollup":
-        return rollup(names.ctx, names.sql, column, at)
-    assert _FID.match(field.fid), "field ids are made by the write path"
-    return f"coalesce(({column.alias}.data->'{field.fid}')::text,'null')"
+        return rollup(names.ctx, names.sql, column)
+    return f"coalesce(({column.alias}.data->{literal(field.fid)})::text,'null')"
 
 
 def version(ctx: Ctx, kind: Kind, alias: str) -> str:
     """The version token without the registers of fields that are hidden from the reader."""
-    readable = {f.register for f in kind.fields if ctx.profile.mode(kind.key, f) >= Mode.READ}
-    hidden = sorted({f.register for f in kind.fields} - readable)
-    if not hidden:
-        return f"{alias}.stamps"
-    names = "|".join(re.escape(name) for name in hidden).replace("\\-", "-").replace("\\~", "~")
-    return f"regexp_replace({alias}.stamps, ';({names})(/[^=]*)?=[^;]*', '', 'g')"
+    readable = {f.register for f, mode in visible_fields(ctx, kind) if mode >= Mode.READ}
+    if readable == {f.register for f in kind.fields}:
+        return f"'\"'||{alias}.stamps||'\"'"
+    kept = "|".join(
+        _PLAIN.sub(r"[\g<0>]", name) for name in sorted({*readable, *_SYSTEM_REGISTERS})
+    )
+    others = literal(f";(?!(?:{kept})[/=])[^;]*")
+    return f"'\"'||regexp_replace({alias}.stamps,{others},'','g')||'\"'"
 
 
-def rollup(ctx: Ctx, sql: Sql, column: Column, at: str) -> str:
+def rollup(ctx: Ctx, sql: Sql, column: Column) -> str:
     """A guarded sub-select over the records that refer to this one; null beyond one's rights."""
     options = column.field.options
     child = ctx.schema.kind(str(options.get("kind")))
     if child is None or not ctx.profile.sees(child):
         return "'null'"
-    via = child.by_name.get(str(options.get("via")))
-    if via is None or via.type != "reference" or ctx.profile.mode(child.key, via) < Mode.READ:
+    via = _readable(ctx, child, options.get("via"))
+    if via is None or via.type != "reference" or via.option("target") != column.kind.key:
         return "'null'"
-    alias = sql.alias()
+    summed = _readable(ctx, child, options.get("field")) if options.get("op") == "sum" else None
+    if options.get("op") == "sum" and (summed is None or not str(summed.slot).startswith("n")):
+        return "'null'"
+    sibling = summed and (summed.option("currency_field") or summed.option("unit_field"))
+    other = _readable(ctx, child, sibling, indexed=False) if sibling else None
+    if sibling and other is None:
+        # Amounts of several currencies have no sum; which they are, only their reader may know.
+        return "'null'"
+    table = guarded(ctx, sql, child)
+    alias = table.alias
+    figure = "count(*)::text"
+    if summed is not None:
+        figure = scaled(summed, f"coalesce(sum({alias}.{summed.slot}), 0)")
+    if other is not None:
+        mixed = f"count(DISTINCT coalesce({alias}.data->>{literal(other.fid)}, '')) > 1"
+        figure = f"CASE WHEN {mixed} THEN 'null' ELSE {figure} END"
     tied = f"{alias}.{via.slot} = {column.alias}.id"
-    where = " AND ".join([tied, *guard(ctx, sql, child, alias)])
-    if options.get("op") == "count":
-        return f"(SELECT count(*)::text FROM record {alias} WHERE {where})"
-    summed = child.by_name.get(str(options.get("field")))
-    if (
-        summed is None
-        or ctx.profile.mode(child.key, summed) < Mode.READ
-        or not (summed.slot or "").startswith("n")
-        or not summed.slot_ready
-    ):
-        return "'null'"
-    total = scaled(summed, f"coalesce(sum({alias}.{summed.slot}), 0)")
-    return f"(SELECT {total} FROM record {alias} WHERE {where})"
+    return f"(SELECT {figure} FROM record {alias} WHERE {tied} AND {table.guard})"
+
+
+def _readable(ctx: Ctx, kind: Kind, name: Json, *, indexed: bool = True) -> Field | None:
+    """A field of a kind that the reader may read, in its slot if it is to be computed with."""
+    field = kind.by_name.get(str(name))
+    if field is None or ctx.profile.mode(kind.key, field) < Mode.READ:
+        return None
+    return field if not indexed or (field.slot and field.slot_ready) else None
 
 
 def scaled(field: Field, text: str, *, extra: int = 0) -> str:
@@ -171,30 +189,35 @@ def scaled(field: Field, text: str, *, extra: int = 0) -> str:
     return f"'\"'||round(({text})::numeric / {10**slot_scale}, {digits})||'\"'"
 
 
-def _display(names: Names, shown: list[tuple[str, Column]]) -> str:
+def _display(names: Names, shown: list[tuple[str, str]]) -> str:
     """Texts of referenced records, as far as the reader may read them."""
+    ctx = names.ctx
     parts: list[str] = []
-    for key, column in shown:
-        target = names.ctx.schema.kind(str(column.field.option("target")))
-        if target is None or not names.ctx.profile.sees(target):
+    for key, path in shown:
+        steps, _, name = path.rpartition(".")
+        kind, _ = names.step(steps, "", shown=True) if steps else (names.kind, "")
+        field, _ = names.find(kind, name, "")
+        target = ctx.schema.kind(str(field.option("target")))
+        if target is None or not ctx.profile.sees(target) or not field.slot:
             continue
-        alias = names.join(column.slot, target)
-        field = target.by_name.get(target.display or "")
-        readable = field is not None and names.ctx.profile.mode(target.key, field) >= Mode.READ
-        source = f"{alias}.data->>'{field.fid}'" if field and readable else f"{alias}.number"
-        parts.append(f"'{_quoted(key)}:'||{_text(source)}")
+        target, alias = names.step(path, "", shown=True)
+        text = target.by_name.get(target.display or "")
+        readable = text is not None and ctx.profile.mode(target.key, text) >= Mode.READ
+        source = f"{alias}.data->>{literal(text.fid)}" if text and readable else f"{alias}.number"
+        parts.append(_pair(key, _text(source)))
     return _object(parts)
 
 
 def _object(parts: list[str]) -> str:
-    """A JSON object as text; split so that no expression gets too deep."""
+    """A JSON object as text."""
     if not parts:
         return "'{}'"
     return "('{'||" + "||','||".join(parts) + "||'}')"
 
 
-def _quoted(key: str) -> str:
-    return f'"{key}"'
+def _pair(key: str, text: str) -> str:
+    quoted = literal(f'"{key}":')
+    return f"{quoted}||{text}"
 
 
 def _text(source: str) -> str:

@@ -6,25 +6,34 @@ JSON texts as PostgreSQL made them; only a row with a masked field is opened on 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from appliance.base import limits
-from appliance.base.errors import Refused
+from appliance.base.errors import Forbidden, Refused, TooLarge
 from appliance.db.database import Database
 from appliance.db.wire import Call, Rows
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
-from appliance.kernel.query import And, Cond, Query, Test
+from appliance.kernel.profile import ScopeKind
+from appliance.kernel.query import Cond, Or, Query, Test
 from appliance.read.cursor import Cursors
-from appliance.read.plan import Plan, fingerprint, plan_query, ruler_call, total_call
+from appliance.read.plan import (
+    Plan,
+    fingerprint,
+    moment_text,
+    plan_query,
+    ruler_call,
+    total_call,
+)
 from appliance.read.rows import Mask
 
 BATCH = 1_000
+Batch = tuple[Plan, list[bytes]]
 
 
 class Guard(Protocol):
@@ -60,8 +69,12 @@ async def run(
     db: Database, ctx: Ctx, query: Query, cursors: Cursors, *, guard: Guard | None = None
 ) -> Page:
     """One page. Raises Invalid, and what the guard and the database say."""
-    binding = fingerprint(ctx, query) if query.after or query.limit else b""
-    place = cursors.open(query.after, binding) if query.after else None
+    binding = fingerprint(ctx, query)
+    place: list[Json] | None = None
+    started = query.asof or moment_text(ctx.at)
+    if query.after:
+        place, started = cursors.open(query.after, binding)
+        query = msgspec.structs.replace(query, asof=started)
     plan = plan_query(ctx, query, place)
     calls: list[Call] = [*(guard.calls if guard else ()), plan.call]
     if query.total:
@@ -73,18 +86,21 @@ async def run(
         guard.check(answers[: len(guard.calls)])
     rest = answers[len(guard.calls) if guard else 0 :]
     rows, last = page_rows(plan, rest[0])
-    total = int((rest[1].first() or (b"0",))[0] or 0) if query.total else None
+
+    def seal(place: Sequence[Json]) -> str:
+        return cursors.seal(place, started, binding)
+
     return Page(
         rows=rows,
-        next=cursors.seal(last, binding) if last is not None else None,
+        next=seal(last) if last is not None else None,
         cost=plan.cost,
-        total=total,
-        ruler=_marks(rest[-1], cursors, binding) if query.ruler else None,
+        total=int((rest[1].first() or (b"0",))[0] or 0) if query.total else None,
+        ruler=_marks(rest[-1], seal) if query.ruler else None,
         plan=plan,
     )
 
 
-def page_rows(plan: Plan, answer: Rows) -> tuple[list[bytes], list[Json] | None]:
+def page_rows(plan: Plan, answer: Rows) -> tuple[list[bytes], list[str | None] | None]:
     """The rows of a page, masked where they must be, and the place after them if there is more."""
     found = answer.column()
     more = len(found) > plan.limit
@@ -106,31 +122,43 @@ def _masked(row: bytes, masks: Sequence[Mask]) -> bytes:
     return msgspec.json.encode(record)
 
 
-def _marks(answer: Rows, cursors: Cursors, binding: bytes) -> tuple[Mark, ...]:
+def _marks(answer: Rows, seal: Callable[[Sequence[Json]], str]) -> tuple[Mark, ...]:
     marks = []
     for n in range(len(answer)):
         position, *place = answer.values(n)
-        marks.append(Mark(int(str(position)), cursors.seal(place, binding)))
+        marks.append(Mark(int(str(position)), seal(place)))
     return tuple(marks)
 
 
 async def stream(
-    db: Database, ctx: Ctx, query: Query, *, guard: Guard | None = None
-) -> AsyncIterator[tuple[Plan, list[bytes]]]:
-    """All rows of a query in batches, each its own short transaction, up to EXPORT_ROWS_MAX.
+    db: Database, ctx: Ctx, query: Query, *, guard: Guard | None = None, action: str = "read"
+) -> AsyncIterator[Batch]:
+    """All rows of a query in batches, each its own short transaction; at least one batch.
 
-    The guard is checked with every batch: a session that ends stops the export where it is.
+    With `action` "export" the rows lie in both scopes, that of reading and that of exporting. The
+    guard is checked with every batch: a session that ends stops the stream where it is. Groups
+    come in one batch. Raises Forbidden, and TooLarge behind the last row that may be sent: a list
+    is never cut in silence.
     """
+    kind = ctx.schema.kind(query.source)
+    if kind is not None and ctx.profile.sees(kind):
+        if ctx.profile.scope(kind.key, action).kind is ScopeKind.NONE:
+            raise Forbidden(f"Your profile may not {action} these records.")
     step = msgspec.structs.replace(query, limit=BATCH, after=None, total=False, ruler=False)
-    place: list[Json] | None = None
+    place: list[str | None] | None = None
     sent = 0
-    while sent < limits.EXPORT_ROWS_MAX:
-        plan = plan_query(ctx, step, place)
+    while True:
+        plan = plan_query(ctx, step, place, action=action)
         calls = [*(guard.calls if guard else ()), plan.call]
         answers = await db.read(ctx.tenant, *calls, timeout_ms=limits.EXPORT_TIMEOUT_MS)
         if guard:
             guard.check(answers[:-1])
         rows, place = page_rows(plan, answers[-1])
+        if sent + len(rows) > limits.EXPORT_ROWS_MAX:
+            raise TooLarge(
+                f"More than {limits.EXPORT_ROWS_MAX} rows: narrow the query and export in parts.",
+                code="export.too_many_rows",
+            )
         yield plan, rows
         sent += len(rows)
         if place is None:
@@ -149,8 +177,8 @@ async def fetch(
     """Whole records by id, as JSON texts; what the reader may not see is not there."""
     found: dict[UUID, bytes] = {}
     for start in range(0, max(1, len(ids)), limits.IN_LIST_MAX):
-        part = [str(i) for i in ids[start : start + limits.IN_LIST_MAX]]
-        where: Cond = Test("id", "in", part, "/id") if part else And(())
+        part: list[Json] = [str(i) for i in ids[start : start + limits.IN_LIST_MAX]]
+        where: Cond = Test("id", "in", part, "/id") if part else Or(())
         query = Query(source=kind, where=where, limit=max(1, len(part)), display=display)
         plan = plan_query(ctx, query)
         answers = await db.read(ctx.tenant, *(guard.calls if guard else ()), plan.call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -11,8 +10,8 @@ from urllib.parse import quote
 import redis
 
 from appliance.base.errors import Unavailable
-from appliance.runtime.account import Account, give, make_folder
-from appliance.runtime.postgres import socket_folder
+from appliance.runtime.account import Account, keep_secret, make_folder, write_private
+from appliance.runtime.sockets import socket_folder
 
 START_TIMEOUT_S = 30.0
 
@@ -22,29 +21,23 @@ class Valkey:
 
     def __init__(self, program: Path, data: Path, account: Account) -> None:
         self.program = program
-        self.folder = data / "valkey"
+        self.folder = data.absolute() / "valkey"
         self.account = account
         self.socket = socket_folder(data, account) / "valkey.sock"
-        self._secret = data / "secrets" / "valkey.password"
+        self._secret = data.absolute() / "secrets" / "valkey.password"
 
     def prepare(self) -> None:
         """Write the configuration; generate the password at first start."""
-        make_folder(self.account, self._secret.parent)
         make_folder(self.account, self.folder)
-        if not self._secret.exists():
-            self._secret.write_text(secrets.token_urlsafe(24), "utf-8")
-            give(self.account, self._secret, 0o600)
-        path = self.folder / "valkey.conf"
-        path.write_text(
+        text = (
             "port 0\n"
             f"unixsocket {self.socket}\nunixsocketperm 700\n"
-            f"dir {self.folder}\n"
-            f"requirepass {self._secret.read_text('utf-8').strip()}\n"
+            f"dir {_quote(self.folder)}\n"
+            f"requirepass {keep_secret(self.account, self._secret)}\n"
             'appendonly yes\nappendfsync everysec\nsave ""\n'
-            "maxmemory 256mb\nmaxmemory-policy noeviction\ndaemonize no\n",
-            "utf-8",
+            "maxmemory 256mb\nmaxmemory-policy noeviction\ndaemonize no\n"
         )
-        give(self.account, path, 0o600)
+        write_private(self.account, self.folder / "valkey.conf", text)
 
     def argv(self) -> list[str]:
         """The server's command line."""
@@ -53,11 +46,11 @@ class Valkey:
     @property
     def url(self) -> str:
         """The URL with the password: never log it."""
-        password = quote(self._secret.read_text("utf-8").strip(), safe="")
+        password = quote(keep_secret(self.account, self._secret), safe="")
         return f"unix://:{password}@{self.socket}?db=0"
 
     def is_ready(self) -> bool:
-        """Whether the server answers a ping."""
+        """Whether the server answers a ping; while it reads its file it does not."""
         client = redis.Redis.from_url(self.url, socket_timeout=2, retry=None)
         try:
             return bool(client.ping())
@@ -75,4 +68,9 @@ class Valkey:
                     "Valkey did not start; its log says why: log/valkey.log in the data folder.",
                     dependency="Redis",
                 )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
+
+
+def _quote(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

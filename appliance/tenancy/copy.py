@@ -180,9 +180,8 @@ def compare(expected: Part | None, found: TableEnd, verb: str) -> None:
         )
     if expected != found:
         raise Invalid(
-            f"Table {found.name}: expected {expected.rows} rows with SHA-256 "
-            f"{expected.sha256[:16]}…, {found.rows} with {found.sha256[:16]}… {verb}. Nothing was "
-            "written.",
+            f"Table {found.name}: expected {expected.rows} rows with SHA-256 {expected.sha256}; "
+            f"{found.rows} rows with {found.sha256} {verb}. Nothing was written.",
             code="archive.mismatch",
         )
 

@@ -29,7 +29,7 @@ DO $$
 DECLARE tab text;
 BEGIN
   FOREACH tab IN ARRAY ARRAY['tenant_state','stream','slot','credential','session',
-      'one_time_code','staff_grant','audit','audit_seal','audit_unsealed'] LOOP
+      'one_time_code','staff_grant','audit','audit_seal','audit_unsealed','job'] LOOP
     EXECUTE format('CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON %I '
       'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
   END LOOP;

@@ -1,0 +1,67 @@
+"""The shipped profiles, and what each grants on a kind, spelled out field by field.
+
+Nothing here is consulted when a right is checked: the result is written into `sys.grant` records
+when a tenant or a kind is made, and a new field or kind stays closed until it is granted.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from importlib import resources
+
+import msgspec
+
+from appliance.kernel.kind import Field, Json, Kind, Labels
+
+CAPABILITIES = frozenset(
+    "records.use query.run export.run schema.read schema.manage people.read people.manage "
+    "profiles.manage units.manage sessions.own sessions.manage keys.manage audit.read "
+    "tenant.manage staff.grant jobs.read live.read".split()
+)
+_MANAGE = {a: "all" for a in ("read", "create", "update", "delete", "restore", "export")}
+_LEVELS = {"manage": (_MANAGE, "write"), "read": ({"read": "all"}, "read")}
+
+
+class Shipped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One profile of profiles.toml."""
+
+    labels: Labels
+    help: Labels
+    capabilities: list[str]
+    business: dict[str, str]
+    system: dict[str, str]
+    ceiling: dict[str, str]
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, Shipped]:
+    """All shipped profiles by key."""
+    text = resources.files("appliance.access").joinpath("profiles.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), dict[str, Shipped])
+
+
+def grant_of(profile: Shipped, kind: Kind) -> dict[str, Json] | None:
+    """The actions and field modes a profile has on a kind; None when it has nothing there."""
+    if kind.system:
+        level = profile.system.get(kind.key) or profile.system.get("*")
+        if level is None:
+            return None
+        actions, mode = _LEVELS[level]
+        return {"actions": dict(actions), "fields": {f.fid: mode for f in kind.fields}}
+    actions = dict(profile.business)
+    if kind.home != "unit":
+        # Records of the whole tenant belong to no unit: reading them is reading all of them.
+        actions = {a: "all" for a, scope in actions.items() if a == "read" or scope == "all"}
+    modes = {f.fid: mode_of(profile, f, writes=_writes(actions)) for f in kind.fields}
+    return {"actions": {**actions}, "fields": {**modes}}
+
+
+def _writes(actions: dict[str, str]) -> bool:
+    return bool({"create", "update"} & actions.keys())
+
+
+def mode_of(profile: Shipped, field: Field, *, writes: bool) -> str:
+    """The mode of a field by its sensitivity; a profile that never writes has nothing to write."""
+    mode = profile.ceiling.get(field.sensitivity, "hidden")
+    return "read" if mode == "write" and not writes else mode

@@ -1,0 +1,151 @@
+"""Rights of others: what a person may do ("view as"), and whether a profile reaches beyond one's own."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from appliance.access.compile import compile_profile
+from appliance.access.load import below
+from appliance.base.errors import Refused
+from appliance.db.database import Database
+from appliance.db.wire import Rows, Statement
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
+from appliance.kernel.profile import Mode, Profile, Scope, ScopeKind
+
+_GRANTS = (
+    "LEFT JOIN record g ON g.tenant_id = p.tenant_id AND g.kind = 'sys.grant' AND g.r1 = p.id "
+    "AND g.deleted_at IS NULL "
+)
+_BY_KEY = Statement(
+    f"SELECT p.id::text, p.data, g.data FROM record p {_GRANTS}WHERE p.tenant_id = $1 "
+    "AND p.kind = 'sys.profile' AND p.deleted_at IS NULL AND p.data->>'key' = $2"
+)
+_OF_PERSON = Statement(
+    "SELECT m.id::text, m.data, p.id::text, p.data, g.data FROM record m "
+    "JOIN record p ON p.tenant_id = m.tenant_id AND p.id = m.r2 AND p.kind = 'sys.profile' "
+    f"AND p.deleted_at IS NULL {_GRANTS}WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' "
+    "AND m.r1 = $2 AND m.deleted_at IS NULL ORDER BY m.id"
+)
+_OWNERS = Statement(
+    "SELECT count(DISTINCT m.r1) FROM record m JOIN record p ON p.tenant_id = m.tenant_id "
+    "AND p.id = m.r2 AND p.deleted_at IS NULL AND p.data->'capabilities' ? 'profiles.manage' "
+    "JOIN credential c ON c.tenant_id = m.tenant_id AND c.person_id = m.r1 AND c.state = 'active' "
+    "WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' AND m.deleted_at IS NULL AND m.r1 <> $2 "
+    "AND (m.d2 IS NULL OR m.d2 + interval '1 day' > now())"
+)
+_RANK = {s: n for n, s in enumerate(("none", "own", "unit", "subtree", "all"))}
+_decode = msgspec.json.Decoder(dict[str, Json]).decode
+
+
+class KindRights(msgspec.Struct, frozen=True):
+    """Row scopes by action, modes by field name; a row rule is shown as it stands."""
+
+    actions: dict[str, Json]
+    fields: dict[str, str]
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """What one membership gives: a profile over units and all below them."""
+
+    profile: str
+    units: list[UUID]
+    reaches: list[UUID]
+    valid_from: str | None
+    valid_to: str | None
+    capabilities: list[str]
+    kinds: dict[str, KindRights]
+
+
+async def effective_rights(db: Database, ctx: Ctx, person: UUID) -> list[Effective]:
+    """One entry for each membership of a person."""
+    (rows,) = await db.read(ctx.tenant, (_OF_PERSON, (ctx.tenant, person)))
+    found: dict[bytes, tuple[dict[str, Json], str, dict[str, Json], list[dict[str, Json]]]] = {}
+    for ident, member, profile, data, grant in rows:
+        entry = found.setdefault(
+            ident or b"",
+            (_decode(member or b"{}"), (profile or b"").decode(), _decode(data or b"{}"), []),
+        )
+        if grant is not None:
+            entry[3].append(_decode(grant))
+    return [_effective(ctx, *entry) for entry in found.values()]
+
+
+async def find_profile(db: Database, ctx: Ctx, key: str) -> Profile:
+    """A profile by its key, compiled. Raises Refused."""
+    (rows,) = await db.read(ctx.tenant, (_BY_KEY, (ctx.tenant, key)))
+    first = rows.first()
+    if first is None:
+        raise Refused("There is no such profile for you.", code="profile.unknown")
+    return _compiled(ctx, rows)
+
+
+def is_within(theirs: Profile, mine: Profile) -> bool:
+    """Whether a profile allows nothing that one's own does not."""
+    if not theirs.capabilities <= mine.capabilities:
+        return False
+    for kind, grant in theirs.grants.items():
+        own = mine.grant(kind)
+        if any(not _covers(own.actions.get(a, Scope()), s) for a, s in grant.actions.items()):
+            return False
+        if any(own.fields.get(f, Mode.HIDDEN) < m for f, m in grant.fields.items()):
+            return False
+    return True
+
+
+async def is_last_manager(db: Database, ctx: Ctx, person: UUID) -> bool:
+    """Whether nobody but this person could manage profiles."""
+    (rows,) = await db.read(ctx.tenant, (_OWNERS, (ctx.tenant, person)))
+    return int((rows.first() or (b"0",))[0] or 0) == 0
+
+
+def _covers(mine: Scope, theirs: Scope) -> bool:
+    if theirs.kind is ScopeKind.NONE or mine.kind is ScopeKind.ALL:
+        return True
+    if ScopeKind.WHERE in (mine.kind, theirs.kind):
+        return mine == theirs
+    return _RANK[theirs.kind] <= _RANK[mine.kind]
+
+
+def _compiled(ctx: Ctx, rows: Rows) -> Profile:
+    found = list(rows)
+    grants = [_decode(r[2]) for r in found if r[2]]
+    ident, data = (found[0][0] or b"").decode(), _decode(found[0][1] or b"{}")
+    return compile_profile(ident, data, grants, ctx.profile.rev)
+
+
+def _effective(
+    ctx: Ctx,
+    member: dict[str, Json],
+    ident: str,
+    data: dict[str, Json],
+    grants: list[dict[str, Json]],
+) -> Effective:
+    profile = compile_profile(ident, data, grants, ctx.profile.rev)
+    named = member.get("units")
+    units = [UUID(u) for u in named if isinstance(u, str)] if isinstance(named, list) else []
+    if not units:
+        units = [n.id for n in ctx.unit_tree.values() if n.parent is None][:1]
+    kinds = {
+        kind.key: KindRights(
+            {a: _scope(s) for a, s in profile.grant(kind.key).actions.items()},
+            {f.name: profile.mode(kind.key, f).name.lower() for f in kind.fields},
+        )
+        for kind in ctx.schema.kinds.values()
+        if profile.sees(kind)
+    }
+    return Effective(
+        profile=profile.key, units=units, reaches=sorted(below(ctx.unit_tree, frozenset(units))),
+        valid_from=_text(member.get("valid_from")), valid_to=_text(member.get("valid_to")),
+        capabilities=sorted(profile.capabilities), kinds=kinds,
+    )  # fmt: skip
+
+
+def _scope(scope: Scope) -> Json:
+    return {"where": scope.where} if scope.kind is ScopeKind.WHERE else scope.kind.value
+
+
+def _text(value: Json) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,171 @@
+"""The one middleware: identity of the request, bounds of its body, headers, one line in the log.
+
+It stands outside the framework, so that a 404 of the router, a refusal of ours and a fault of a
+library all leave in one shape with one set of headers. Bodies are counted in real bytes, never
+believed by their Content-Length, and must say exactly application/json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from appliance.base import limits, logs
+from appliance.base.errors import Malformed, TooLarge, WrongMediaType
+from appliance.base.ids import uuid7
+from appliance.http.metrics import Metrics
+from appliance.http.problems import Headers, refuse
+from appliance.http.visit import KEY, Scope, Visit, header, is_secure
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A client that dribbles holds memory, no worker; it still has to come to an end.
+BODY_WAIT_S = 60.0
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_HEADERS: Headers = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+# Probes come every few seconds; their lines would bury the others.
+_QUIET = ("/health", "/metrics")
+
+
+class Gone(Exception):  # noqa: N818 - a fact, not a fault
+    """The client went away while it was sending."""
+
+
+class Door:
+    """Wraps the framework's own handler."""
+
+    def __init__(self, inner: App, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. Nothing that a request does raises out of here before an answer."""
+        if scope["type"] != "http":
+            await _refuse_websocket(scope, send)
+            return
+        began = time.perf_counter()
+        visit = scope[KEY] = Visit(uuid7())
+        opening = _opening(visit, secure=is_secure(scope))
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *opening]
+            else:
+                visit.sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            if scope["method"] in _WITH_BODY:
+                visit.body = await _read_body(scope, receive)
+            await self._inner(scope, receive, counted)
+        except Gone:
+            visit.status = 499
+        except Exception as error:  # noqa: BLE001 - the outermost edge answers whatever it was
+            await answer_error(error, visit, counted)
+        finally:
+            # A log on a full disk must not cost an answer that was given.
+            with contextlib.suppress(OSError, ValueError):
+                self._note(scope, visit, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, visit: Visit, seconds: float) -> None:
+        route = visit.route or "(none)"
+        self._metrics.observe(route, scope["method"], visit.status, seconds)
+        if route.startswith(_QUIET) and visit.status < 500:
+            return
+        logs.event(
+            "http.request_served", route=route, method=scope["method"], status=visit.status,
+            duration_ms=round(seconds * 1000, 2), request_id=visit.request_id, bytes=visit.sent,
+            tenant=visit.tenant, actor=visit.actor, code=visit.code,
+        )  # fmt: skip
+
+
+async def answer_error(error: Exception, visit: Visit, send: Send) -> None:
+    """Send the problem of an error; when an answer has begun, end it torn, as it must read."""
+    refusal = refuse(error, visit.request_id)
+    visit.code = getattr(error, "code", None)
+    if visit.status:
+        # Half an answer must not look whole: without the closing chunk the client sees a break.
+        logs.event(
+            "http.answer_torn", level="warning", request_id=visit.request_id, route=visit.route
+        )
+        raise error
+    await send(
+        {"type": "http.response.start", "status": refusal.status, "headers": refusal.headers}
+    )
+    await send({"type": "http.response.body", "body": refusal.body})
+
+
+def _opening(visit: Visit, *, secure: bool) -> Headers:
+    own = (b"x-request-id", str(visit.request_id).encode())
+    return [*_HEADERS, own, _HSTS] if secure else [*_HEADERS, own]
+
+
+async def _read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises TooLarge, WrongMediaType, Malformed, Gone."""
+    said = header(scope, b"content-length")
+    if said is not None and said.isdigit() and int(said[:20]) > limits.BODY_BYTES_MAX:
+        raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        try:
+            async with asyncio.timeout(BODY_WAIT_S):
+                body = await _read_rest(receive, body)
+        except TimeoutError:
+            raise Malformed("The body did not arrive in time.", code="request.slow") from None
+    if body:
+        _check_media_type(scope)
+    return body
+
+
+async def _read_rest(receive: Receive, first: bytes) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limits.BODY_BYTES_MAX:
+            raise _too_large()
+        parts.append(part)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _check_media_type(scope: Scope) -> None:
+    given = [v for k, v in scope["headers"] if k == b"content-type"]
+    if len(given) != 1 or given[0].strip().lower() != b"application/json":
+        raise WrongMediaType(
+            "Send the body as JSON with the header Content-Type: application/json and nothing after it."
+        )
+    if header(scope, b"content-encoding") not in (None, "", "identity"):
+        raise WrongMediaType("Send the body as it is, without Content-Encoding.")
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"The body is larger than {limits.BODY_BYTES_MAX} bytes; send it in parts.")
+
+
+async def _refuse_websocket(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1003})
+        return
+    raise Malformed("This address speaks HTTP only.")

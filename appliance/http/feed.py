@@ -1,0 +1,205 @@
+"""One live stream: what changed, read again under the reader's rights of this moment.
+
+The tenant's Redis stream says only which records were touched. Each is read through the read
+path; what the reader may see leaves as `change`, what they could see before and no longer can
+leaves as `leave`, and of everything else not even the id leaves. When the thread is lost (Redis
+was emptied, the reader was away too long, one change touched too many records) a `reset` frame
+tells the client to read its list again. The session is proved with every frame and heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from redis.exceptions import RedisError
+
+from appliance.access.session import Stale
+from appliance.base import limits, logs
+from appliance.base.errors import ApplianceError, Refused, Unauthenticated
+from appliance.base.ids import uuid7
+from appliance.http.ask import Ask, Gate
+from appliance.http.credentials import find_token
+from appliance.http.visit import address_of
+from appliance.kernel.kind import Kind
+from appliance.kernel.query import And, Query, Test
+from appliance.kernel.record import RecordState, fold
+from appliance.read import fetch, run
+from appliance.write.authorize import in_scope
+from appliance.write.trail import read_entry, trail_call
+
+HEARTBEAT_S = 15.0
+# One blocking read of Redis; short, so that a stopping node is not held up by it.
+_BLOCK_MS = 1_000
+_BATCH = 100
+_RETRY_S = 1.0
+_ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}\Z")
+_START = "0-0"
+
+
+class Feed:
+    """The frames of one connection."""
+
+    def __init__(self, ask: Ask, query: Query, after: str | None) -> None:
+        self._ask = ask
+        self._node = ask.node
+        self._query = query
+        self._key = f"events:{ask.ctx.tenant}"
+        self._token = find_token(ask.scope)
+        self._place = after if after and _ENTRY_ID.match(after) else None
+        self._is_sure = self._was_away = False
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Frames until the session ends, the node stops or the client leaves."""
+        yield b"retry: 2000\n\n"
+        loop = asyncio.get_running_loop()
+        proved = loop.time()
+        while not self._node.closing.is_set():
+            try:
+                if not self._is_sure and await self._find_place():
+                    yield self._frame("reset", {"reason": "place_unknown"})
+                for ident, payload in await self._next():
+                    self._place = ident
+                    async for frame in self._tell(payload):
+                        proved = loop.time()
+                        yield frame
+                if loop.time() - proved >= HEARTBEAT_S:
+                    await self._enter()
+                    proved = loop.time()
+                    yield b": still here\n\n"
+            except (Unauthenticated, Refused):
+                yield self._frame("end", {"reason": "session_ended"})
+                return
+            except ApplianceError as error:
+                logs.event("live.frame_failed", level="warning", code=error.code)
+                yield self._frame("reset", {"reason": "unavailable"})
+                await asyncio.sleep(_RETRY_S)
+        yield self._frame("end", {"reason": "node_stopping"})
+
+    async def _find_place(self) -> bool:
+        """Make sure where to go on; true when something may have been missed."""
+        lost = self._was_away
+        try:
+            if self._place is not None:
+                if await self._node.redis.xrange(self._key, self._place, self._place, count=1):
+                    self._is_sure = True
+                    return False
+                lost = True
+            last: Any = await self._node.redis.xrevrange(self._key, count=1)
+        except (RedisError, OSError):
+            self._was_away = True
+            return False
+        self._place = last[0][0].decode() if last else _START
+        self._is_sure, self._was_away = True, False
+        return lost
+
+    async def _next(self) -> list[tuple[str, bytes]]:
+        """Entries after the place; none when it stayed quiet. A Redis that went away may have
+        come back empty, so after that the place is looked for anew.
+        """
+        place = self._place
+        if not self._is_sure or place is None:
+            await asyncio.sleep(_RETRY_S)
+            return []
+        try:
+            found: Any = await self._node.redis.xread(
+                {self._key: place}, count=_BATCH, block=_BLOCK_MS
+            )
+        except (RedisError, OSError):
+            self._is_sure = False
+            return []
+        if not found:
+            return []
+        pairs = found[0][1] if isinstance(found, list) else next(iter(found.values()))[0]
+        return [(ident.decode(), fields.get(b"data", b"{}")) for ident, fields in pairs]
+
+    async def _tell(self, payload: bytes) -> AsyncIterator[bytes]:
+        """The frames of one entry."""
+        change = msgspec.json.decode(payload)
+        kind = self._query.source
+        if kind not in change.get("kinds", ()):
+            return
+        if change.get("more"):
+            yield self._frame("reset", {"reason": "many_changes", "kind": kind})
+            return
+        ids = [UUID(c["id"]) for c in change["changes"] if c["kind"] == kind]
+        for start in range(0, len(ids), limits.IN_LIST_MAX):
+            part = ids[start : start + limits.IN_LIST_MAX]
+            await self._enter()
+            shown = await self._visible(part)
+            for ident in part:
+                if ident in shown:
+                    yield self._frame(
+                        "change", {"kind": kind, "id": ident, "record": msgspec.Raw(shown[ident])}
+                    )
+            missing = [i for i in part if i not in shown]
+            for ident in await self._left(missing, UUID(change["change_set"])):
+                yield self._frame("leave", {"kind": kind, "id": ident})
+
+    async def _enter(self) -> None:
+        """The reader as they are now. Raises Unauthenticated when the session has ended."""
+        while True:
+            ctx, guard = await self._node.sessions.enter(
+                self._token, uuid7(), address=address_of(self._ask.scope)
+            )
+            self._ask.enter(ctx, Gate(guard))
+            try:
+                await self._ask.verify()
+            except Stale:
+                self._node.sessions.forget(self._token)
+                continue
+            await self._node.sessions.touch(ctx, self._token, guard)
+            return
+
+    async def _visible(self, ids: list[UUID]) -> dict[UUID, bytes]:
+        """The records among `ids` that the reader may read and the query selects."""
+        ask, query = self._ask, self._query
+        if not ask.ctx.profile.sees(ask.ctx.schema.kind(query.source)):
+            return {}
+        if query.where is not None or query.search is not None:
+            wanted = And(
+                (
+                    *((query.where,) if query.where else ()),
+                    Test("id", "in", [str(i) for i in ids], "/id"),
+                )
+            )
+            narrow = msgspec.structs.replace(
+                query, where=wanted, select=(), sort=(), limit=len(ids), after=None
+            )
+            page = await run(self._node.db, ask.ctx, narrow, self._node.cursors)
+            return {UUID(msgspec.json.decode(r, type=_Ident).id): r for r in page.rows}
+        return await fetch(self._node.db, ask.ctx, query.source, ids)
+
+    async def _left(self, ids: list[UUID], change_set: UUID) -> list[UUID]:
+        """Those that the reader could see before this change set."""
+        ctx = self._ask.ctx
+        kind = ctx.schema.kind(self._query.source)
+        if not ids or kind is None or not ctx.profile.sees(kind):
+            return []
+        (rows,) = await self._node.db.read(ctx.tenant, trail_call(ctx.tenant, ids))
+        before: dict[UUID, RecordState | None] = {}
+        done: set[UUID] = set()
+        for entry in map(read_entry, rows):
+            if entry.change_set == change_set:
+                done.add(entry.record_id)
+            elif entry.record_id not in done:
+                before[entry.record_id] = fold(before.get(entry.record_id), entry)
+        return [i for i in ids if self._saw(before.get(i), kind)]
+
+    def _saw(self, state: RecordState | None, kind: Kind) -> bool:
+        if state is None or state.deleted_at is not None:
+            return False
+        ctx = self._ask.ctx
+        return in_scope(ctx, ctx.profile.scope(kind.key, "read"), state, kind)
+
+    def _frame(self, event: str, data: dict[str, Any]) -> bytes:
+        ident = f"id: {self._place}\n".encode() if self._place else b""
+        return ident + f"event: {event}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
+
+
+class _Ident(msgspec.Struct):
+    id: str

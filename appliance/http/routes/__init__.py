@@ -1,0 +1,29 @@
+"""One file per resource; each route says its capability and where it is placed."""
+
+from __future__ import annotations
+
+from appliance.http.route import Route
+from appliance.http.routes import (
+    audit,
+    changes,
+    health,
+    jobs,
+    keys,
+    kinds,
+    live,
+    me,
+    people,
+    query,
+    records,
+    session,
+)
+
+_BOOKS = (
+    session.book, me.book, people.book, keys.book, kinds.book, records.book, query.book, changes.book, live.book,
+    audit.book, jobs.book, health.book,
+)  # fmt: skip
+
+
+def all_routes() -> list[Route]:
+    """Every declared route."""
+    return [route for book in _BOOKS for route in book.routes]

@@ -1,0 +1,135 @@
+"""People: invite, reset, offboard; what a person may do."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar.response.base import ASGIResponse
+
+from appliance.base.errors import Refused
+from appliance.http.accounts import codes, people, rights
+from appliance.http.answers import empty, reply
+from appliance.http.ask import Ask
+from appliance.http.bodies import check_storable
+from appliance.http.credentials import check_transport
+from appliance.http.design import rows_of
+from appliance.http.outcomes import refuse_uncommitted
+from appliance.http.route import API, PUBLIC, SIGNED_IN, Book
+from appliance.write import apply
+
+book = Book("people")
+PATH = f"{API}/people"
+
+
+class People(msgspec.Struct, frozen=True):
+    """People you may read; `sign_in` is invited, active, suspended or none."""
+
+    people: list[dict[str, Any]]
+
+
+class OffboardBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`to` takes over the records; with `preview` nothing is done."""
+
+    to: UUID | None = None
+    preview: bool = False
+
+
+class Acceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The code from the link, and the password from now on."""
+
+    code: str
+    password: str
+
+
+class RightsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose rights; your own when nobody is named."""
+
+    person: UUID | None = None
+
+
+class RightsView(msgspec.Struct, frozen=True):
+    """One entry for each membership."""
+
+    person: UUID
+    memberships: list[rights.Effective]
+
+
+@book.route("GET", PATH, capability="people.read", answers={200: People})
+async def list_people(ask: Ask) -> ASGIResponse:
+    """People of the tenant, as far as you may read them."""
+    person = ask.ctx.schema.kinds["sys.person"]
+    if not ask.ctx.profile.sees(person):
+        raise Refused("There is no such kind for you.", code="kind.unknown")
+    states = await people.sign_in_states(ask.node.db, ask.ctx.tenant)
+    rows = await rows_of(ask, "sys.person", None, None)
+    return reply(People([{**r, "sign_in": states.get(r["id"], "none")} for r in rows]))
+
+
+@book.route("POST", f"{API}/invitations", capability="people.manage", writes=True,
+            body=people.NewPerson, answers={201: codes.Invited})  # fmt: skip
+async def invite_person(ask: Ask) -> ASGIResponse:
+    """Make a person with memberships, and the code for their link."""
+    new = ask.read(people.NewPerson)
+    check_storable(new.email, "/email")
+    await codes.check_free(ask.node.db, ask.ctx.tenant, new.email)
+    ident, commands = people.person_commands(new)
+    result = await apply(ask.node.db, ask.ctx, commands, guard=ask.gate)
+    refuse_uncommitted(result, _placed)
+    return reply(await codes.invite(ask.node.db, ask.ctx, ident, new.email), 201)
+
+
+@book.route(
+    "POST", f"{API}/invitations/accept", capability=PUBLIC, body=Acceptance, answers={204: None}
+)
+async def accept_invitation(ask: Ask) -> ASGIResponse:
+    """Set the password an invitation or a reset stands for; then sign in."""
+    check_transport(ask.scope)
+    given = ask.read(Acceptance)
+    node, request = ask.node, ask.visit.request_id
+    policy = node.settings.login
+    tenant, person = await codes.accept(node.db, given.code, given.password, policy, request)
+    await people.activate(node.db, tenant, person, request, node.origin)
+    return empty()
+
+
+@book.route("POST", f"{PATH}/{{id}}/reset", capability="people.manage", writes=True,
+            answers={201: codes.Invited})  # fmt: skip
+async def reset_person(ask: Ask) -> ASGIResponse:
+    """A fresh code for somebody who cannot sign in; older ones are void."""
+    return reply(await codes.reset(ask.node.db, ask.ctx, ask.ident()), 201)
+
+
+@book.route("POST", f"{PATH}/{{id}}/offboard", capability="people.manage", writes=True,
+            body=OffboardBody, answers={200: people.Leaving})  # fmt: skip
+async def offboard_person(ask: Ask) -> ASGIResponse:
+    """End sessions and keys, close the account, hand the records on; or say what that would do."""
+    given, node, ctx = ask.read(OffboardBody), ask.node, ask.ctx
+    if given.preview:
+        return reply(await people.look_at_leaving(node.db, ctx, ask.ident()))
+    left = await people.offboard(node.db, ctx, ask.ident(), given.to)
+    if given.to is not None and sum(left.records.values()) > people.MOVED_AT_ONCE:
+        payload = {"from_owner": str(ask.ident()), "to_owner": str(given.to), "by": str(ctx.actor)}
+        job = await node.jobs.enqueue(ctx.tenant, "reassign", {**payload}, ctx.actor)
+        left = msgspec.structs.replace(left, moved_by_job=job)
+    return reply(left)
+
+
+@book.route(
+    "GET", f"{API}/rights", capability=SIGNED_IN, params=RightsParams, answers={200: RightsView}
+)
+async def read_rights(ask: Ask) -> ASGIResponse:
+    """The effective rights of a person, for those who manage them; your own for everybody."""
+    person = ask.params(RightsParams).person or ask.ctx.actor
+    if person != ask.ctx.actor and not ask.ctx.profile.may("profiles.manage"):
+        raise Refused("There is no such person for you.", code="person.unknown")
+    found = await rights.effective_rights(ask.node.db, ask.ctx, person)
+    if not found and person != ask.ctx.actor:
+        raise Refused("There is no such person for you.", code="person.unknown")
+    return reply(RightsView(person, found))
+
+
+def _placed(place: int, pointer: str) -> str:
+    inner = pointer.removeprefix("/fields")
+    return inner if place == 0 else f"/memberships/{place - 1}{inner}"
