@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from uuid import UUID
 
 import msgspec
@@ -47,6 +47,16 @@ class Routes:
         self._by_id: dict[UUID, Route] = {}
         self._by_slug: dict[str, Route] = {}
         self._task: asyncio.Task[None] | None = None
+        self._pinned: dict[UUID, Route] = {}
+
+    @contextlib.contextmanager
+    def pinned(self, route: Route) -> Iterator[None]:
+        """Reach a tenant that is still being made, in this process and block only."""
+        self._pinned[route.tenant] = route
+        try:
+            yield
+        finally:
+            del self._pinned[route.tenant]
 
     async def start(self) -> None:
         """Load once, then keep following the counter."""
@@ -98,7 +108,7 @@ class Routes:
 
         While it moves only reads pass: the rows stay readable in the old place until the switch.
         """
-        return _active(self._by_id.get(tenant), read=read)
+        return _active(self._pinned.get(tenant) or self._by_id.get(tenant), read=read)
 
     def by_slug(self, slug: str) -> Route:
         """The same by slug, for login."""

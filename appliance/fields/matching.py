@@ -52,7 +52,7 @@ def _holds(cond: Cond, view: RecordView, ctx: Ctx, kind: Kind) -> bool:
             field = kind.by_name.get(cond.path) or SYSTEM_FIELDS.get(cond.path)
             if field is None or not is_comparable(field, cond.op):
                 raise _UnreadableError
-            value = view.data.get(field.fid) if not field.system else system_value(view, field.name)
+            value = view.data.get(field.fid) if not field.is_column else system_value(view, field.name)
             return compare(cond, field, value, ctx)
         case _:
             raise _UnreadableError

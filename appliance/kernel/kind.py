@@ -84,6 +84,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         """The register its value lives in: the merge group when it has one."""
         return self.group or self.fid
 
+    @property
+    def is_column(self) -> bool:
+        """Whether it is a column that every record has (id, unit, created_at…)."""
+        return self.fid.startswith("@")
+
     def option(self, name: str, default: Json = None) -> Json:
         """One option of its type."""
         return self.options.get(name, default)

@@ -180,8 +180,8 @@ class Conditions:
         child = self.ctx.schema.kind(key) if key else None
         if child is not None and self.ctx.profile.sees(child):
             field = child.by_name.get(name) or SYSTEM_FIELDS.get(name)
-            mode = Mode.READ if field and field.system else Mode.HIDDEN
-            mode = self.ctx.profile.mode(key, field) if field and not field.system else mode
+            mode = Mode.READ if field and field.is_column else Mode.HIDDEN
+            mode = self.ctx.profile.mode(key, field) if field and not field.is_column else mode
             if field and mode >= Mode.READ and field.option("target") == self.names.kind.key:
                 check_usable(field, related.relation, at)
                 table = guarded(self.ctx, self.sql, child)

@@ -84,7 +84,7 @@ def group_sql(names: Names, query: Query, where: list[str]) -> tuple[str, Projec
         text += f" HAVING {having}"
     if order:
         text += f" ORDER BY {order}"
-    text += f" LIMIT {names.sql.value(min(query.limit, limits.GROUPS_MAX) + 1, 'bigint')}"
+    text += f" LIMIT {limits.GROUPS_MAX + 1}"
     return text, Projection("", (), tuple(keys))
 
 
@@ -155,7 +155,7 @@ def _shown(column: Column) -> str:
             )
         case "reference":
             return f"coalesce('\"'||{slot}||'\"','null')"
-        case _ if field.system:
+        case _ if field.is_column:
             return f"coalesce(to_json({slot})::text,'null')"
         case _:
             # Texts are grouped without case; the first spelling in code order stands for all.

@@ -34,6 +34,7 @@ from appliance.read.words import search_condition
 
 CACHED_PLANS_MAX = 2_000
 RULER_MARKS = 20
+_LIMITS = (2, 11, 21, 26, 51, 101, 201, 501, limits.PAGE_ROWS_MAX + 1)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -114,7 +115,7 @@ def _compile(
     keys = keys_of(names, query.sort, query.where)
     projection = project(names, query)
     columns = ", ".join([projection.text, *(f"{k.column}::text" for k in keys)])
-    most = sql.value(query.limit + 1, "bigint")
+    most = rows_read(query.limit + 1)
     head, first = f"SELECT {columns} {names.source} WHERE ", keys[0]
     if len(keys) == 2 and first.nullable and keys[1].column == f"{names.alias}.id":
         text = _two_branches(sql, head, where, keys, place=place, most=most)
@@ -142,7 +143,7 @@ def _two_branches(
     keys: list[Key],
     *,
     place: Sequence[Json] | None,
-    most: str,
+    most: int,
 ) -> str:
     """Rows with a value from the index, rows without one behind (or before) them.
 
@@ -188,6 +189,15 @@ def asof(query: Query, ctx: Ctx) -> datetime:
     return found
 
 
+def rows_read(wanted: int) -> int:
+    """The LIMIT of a statement: one of a few figures, at least as many rows as are wanted.
+
+    It stands in the text and not among the parameters: a plan for any values that does not know
+    how few rows are wanted reads and sorts whole kinds (measured: 7.6 ms against 0.2 ms).
+    """
+    return next(figure for figure in _LIMITS if figure >= wanted)
+
+
 def moment_text(at: datetime) -> str:
     """A moment as queries say it."""
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
@@ -206,8 +216,8 @@ def total_call(ctx: Ctx, query: Query) -> Call:
     """Count the rows of a query up to the cap."""
     names = _main(ctx, query)
     where = " AND ".join(conditions_of(names, query))
-    cap = names.sql.value(limits.TOTAL_CAP + 1, "bigint")
-    text = f"SELECT count(*) FROM (SELECT 1 {names.source} WHERE {where} LIMIT {cap}) AS c"
+    found = f"SELECT 1 {names.source} WHERE {where} LIMIT {limits.TOTAL_CAP + 1}"
+    text = f"SELECT count(*) FROM ({found}) AS c"
     return names.sql.finish(text)
 
 
@@ -218,10 +228,9 @@ def ruler_call(ctx: Ctx, query: Query) -> Call:
     keys = keys_of(names, query.sort, query.where)
     columns = ", ".join(f"{k.column}::text AS k{n}" for n, k in enumerate(keys))
     listed = ", ".join(f"k{n}" for n in range(len(keys)))
-    cap = names.sql.value(limits.TOTAL_CAP, "bigint")
     inner = (
         f"SELECT {columns}, row_number() OVER (ORDER BY {order_by(keys)}) AS n "
-        f"{names.source} WHERE {where} ORDER BY n LIMIT {cap}"
+        f"{names.source} WHERE {where} ORDER BY n LIMIT {limits.TOTAL_CAP}"
     )
     text = (
         f"SELECT n, {listed} FROM (SELECT c.*, count(*) OVER () AS all_rows FROM ({inner}) AS c) AS d "

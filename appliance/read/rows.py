@@ -116,7 +116,7 @@ def _item(names: Names, item: Item) -> tuple[Field, str, Mode]:
 
 def _value(names: Names, column: Column) -> str:
     field = column.field
-    if field.system:
+    if field.is_column:
         slot = column.slot
         match field.type:
             case "moment":

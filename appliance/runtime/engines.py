@@ -67,7 +67,7 @@ def _package(name: str, variable: str) -> Path:
             f"The package {name} is not installed, and no server is given by URL. "
             f"Run `make setup`, or set {variable}."
         )
-    return Path(places[0])
+    return Path(places[0]).resolve()
 
 
 def _reachable(

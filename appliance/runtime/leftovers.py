@@ -57,14 +57,14 @@ def processes_in(cluster: Path, uid: int) -> set[int] | None:
     A server and its children stand in the data folder, so their current folder tells.
     """
     found: set[int] = set()
-    place = os.fspath(cluster.resolve())
+    place = cluster.resolve()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             if entry.stat().st_uid != uid or _comm(entry) != _PROGRAM:
                 continue
-            if os.readlink(entry / "cwd") == place:
+            if (entry / "cwd").readlink() == place:
                 found.add(int(entry.name))
         except PermissionError:
             return None

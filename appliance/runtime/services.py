@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 from psycopg.conninfo import make_conninfo
 
 from appliance.base.errors import Misconfigured
-from appliance.runtime.account import Account, service_account
-from appliance.runtime.clamd import ScannerState, scanner_state
-from appliance.runtime.engines import Engines, locate
+from appliance.runtime.account import Account, open_data_folder, service_account
+from appliance.runtime.clamd import SIGNATURES, Clamd, ScannerState, has_signatures, scanner_state
+from appliance.runtime.engines import locate_clamd, locate_postgres, locate_valkey
 from appliance.runtime.postgres import APP, CONTROL_DB, OWNER, POOL_DB, SUPERUSER, Postgres
 from appliance.runtime.supervisor import Supervisor, Unit
 from appliance.runtime.valkey import Valkey
+
+POSTGRES_GRACE_S = 60.0
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -41,75 +47,117 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class Services:
-    """Starts what is not given, in order, under a supervisor that keeps it alive."""
+    """Starts what is not given, in order, under a supervisor that keeps it alive.
 
-    def __init__(self, data: Path, given: Given | None = None, *, durable: bool = True) -> None:
-        self.data = data
+    `async with services:` starts and stops them. A start that fails stops what it had started
+    and gives the data folder back.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        given: Given | None = None,
+        *,
+        durable: bool = True,
+        signatures: Path = SIGNATURES,
+    ) -> None:
+        self.data = data.absolute()
         self.given = given or Given()
         self.account: Account = service_account()
         self._durable = durable
-        self._engines: Engines | None = None
-        self.supervisor = Supervisor(data, self.account)
+        self._signatures = signatures
+        self._scanner = scanner_state(None)
+        self.supervisor = Supervisor(self.data, self.account)
         self.postgres: Postgres | None = None
         self.valkey: Valkey | None = None
 
     async def start(self) -> Endpoints:
         """Everything up and ready. Raises Misconfigured, Unavailable."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        if not self.account.is_self:
-            # The data folder must be passable for the account; what is inside has its own modes.
-            self.data.chmod(0o755)
+        _check_given(self.given)
+        open_data_folder(self.account, self.data)
         self.supervisor.lock()
-        self._engines = locate(self.data, self.account)
-        if not self.given.url:
-            await self._start_postgres(self._engines)
-        if not self.given.redis_url:
-            await self._start_valkey(self._engines)
+        try:
+            if not self.given.url:
+                await self._start_postgres()
+            if not self.given.redis_url:
+                await self._start_valkey()
+            await self._start_clamd()
+        except BaseException:
+            await self.stop()
+            raise
         return self.endpoints()
 
-    async def _start_postgres(self, engines: Engines) -> None:
-        server = Postgres(engines.postgres_bin, self.data, self.account, durable=self._durable)
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _start_postgres(self) -> None:
+        programs = locate_postgres(self.data, self.account)
+        server = Postgres(programs, self.data, self.account, durable=self._durable)
         server.prepare()
         await self.supervisor.start(
             Unit(
                 "postgres", server.argv(), self.account, server.wait_ready, server.environment(),
-                stop_signal=signal.SIGINT, grace_s=60.0,
+                stop_signal=signal.SIGINT, grace_s=POSTGRES_GRACE_S, clear=server.clear,
+                # On SIGQUIT the server takes its children with it; SIGKILL would orphan them.
+                death_signal=signal.SIGQUIT,
             )
         )  # fmt: skip
-        server.bootstrap()
+        await asyncio.to_thread(server.bootstrap)
         self.postgres = server
 
-    async def _start_valkey(self, engines: Engines) -> None:
-        server = Valkey(engines.valkey, self.data, self.account)
+    async def _start_valkey(self) -> None:
+        server = Valkey(locate_valkey(self.data, self.account), self.data, self.account)
         server.prepare()
-        env = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
         await self.supervisor.start(
-            Unit("valkey", server.argv(), self.account, server.wait_ready, env)
+            Unit("valkey", server.argv(), self.account, server.wait_ready, _ENVIRONMENT)
         )
         self.valkey = server
 
+    async def _start_clamd(self) -> None:
+        program = locate_clamd(self.account)
+        self._scanner = scanner_state(program, signatures=self._signatures)
+        if program is None or not has_signatures(self._signatures):
+            return
+        server = Clamd(program, self.data, self.account, signatures=self._signatures)
+        server.prepare()
+        await self.supervisor.start(
+            Unit("clamd", server.argv(), self.account, server.wait_ready, _ENVIRONMENT, wait=False)
+        )
+        self._scanner = scanner_state(program, server.socket, signatures=self._signatures)
+
     def endpoints(self) -> Endpoints:
-        """Ours and given ones in one form. Raises Misconfigured for a half-given database."""
+        """Ours and given ones in one form."""
         given, ours = self.given, self.postgres
-        if ours is not None:
-            dsns = [
-                ours.dsn(OWNER, CONTROL_DB), ours.dsn(APP, CONTROL_DB), ours.dsn(OWNER, POOL_DB),
-                ours.dsn(APP, POOL_DB), ours.dsn(SUPERUSER, "postgres"),
-            ]  # fmt: skip
-        else:
-            if not given.owner_url:
-                raise Misconfigured(
-                    "database.url is set but database.owner_url is not: the node needs a role that "
-                    "owns the tables for migrations, and another one for its work."
-                )
-            dsns = [
-                given.control_owner_url or make_conninfo(given.owner_url, dbname=CONTROL_DB),
-                given.control_url or make_conninfo(given.url, dbname=CONTROL_DB),
-                given.owner_url, given.url, "",
-            ]  # fmt: skip
         redis_url = self.valkey.url if self.valkey else given.redis_url
-        clamd = self._engines.clamd if self._engines else None
-        return Endpoints(*dsns, redis_url, scanner_state(clamd))
+        if ours is not None:
+            return Endpoints(
+                control_owner_dsn=ours.dsn(OWNER, CONTROL_DB),
+                control_dsn=ours.dsn(APP, CONTROL_DB),
+                pool_owner_dsn=ours.dsn(OWNER, POOL_DB),
+                pool_dsn=ours.dsn(APP, POOL_DB),
+                superuser_dsn=ours.dsn(SUPERUSER, "postgres"),
+                redis_url=redis_url,
+                scanner=self._scanner,
+            )
+        return Endpoints(
+            control_owner_dsn=given.control_owner_url
+            or make_conninfo(given.owner_url, dbname=CONTROL_DB),
+            control_dsn=given.control_url or make_conninfo(given.url, dbname=CONTROL_DB),
+            pool_owner_dsn=given.owner_url,
+            pool_dsn=given.url,
+            superuser_dsn="",
+            redis_url=redis_url,
+            scanner=self._scanner,
+        )
 
     def ensure_database(self) -> Callable[[str], None]:
         """Make a database for a dedicated placement on our own server. Raises Misconfigured."""
@@ -125,3 +173,12 @@ class Services:
         """Everything down, in reverse; the data folder is free again."""
         await self.supervisor.stop()
         self.supervisor.unlock()
+
+
+def _check_given(given: Given) -> None:
+    if bool(given.url) != bool(given.owner_url):
+        there, missing = ("url", "owner_url") if given.url else ("owner_url", "url")
+        raise Misconfigured(
+            f"database.{there} is set but database.{missing} is not: the node needs a role that "
+            "owns the tables for migrations, and another one for its work."
+        )

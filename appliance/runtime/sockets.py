@@ -6,6 +6,7 @@ characters of its own; a data folder may have any name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -27,10 +28,10 @@ def socket_folder(data: Path, account: Account) -> Path:
     if len(text) > _PATH_BYTES_MAX - len(_LONGEST_NAME) or not _PLAIN.fullmatch(text):
         digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
         wanted = Path("/tmp") / f"nexus-{digest}"  # noqa: S108
-    try:
-        found = wanted.lstat()
-    except FileNotFoundError:
-        return make_folder(account, wanted)
+    with contextlib.suppress(FileExistsError):
+        # Made by us or already there: in /tmp only the owner can put something in its place.
+        wanted.mkdir(mode=0o700, parents=True)
+    found = wanted.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, account.uid):
         raise Misconfigured(
             f"{wanted} is for the sockets of this node but belongs to somebody else; remove it and "

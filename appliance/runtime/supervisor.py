@@ -1,9 +1,10 @@
 """Start units in order, restart what dies, stop in reverse, leave nothing behind.
 
 Promises: one supervisor per data folder (a lock names the other's pid); a unit counts as started
-when its probe says so; a unit that dies is restarted with back-off; SIGINT and SIGTERM stop all
-in reverse order, each with its own signal and grace; when the supervisor itself is killed the
-kernel kills its children, and the next start waits for the last of them.
+when its probe says so; a unit that dies is restarted with back-off; stopping goes in reverse
+order, each unit with its own signal and grace, and nothing is restarted meanwhile; when the
+supervisor itself is killed the kernel signals its children, and the next start waits for the
+last of them.
 """
 
 from __future__ import annotations
@@ -14,22 +15,31 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from appliance.base import logs
-from appliance.base.errors import Misconfigured, Unavailable
+from appliance.base.errors import ApplianceError, Misconfigured, Unavailable
 from appliance.runtime.account import Account, child_setup, give
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
-BACKOFF_MAX_S = 15.0
+START_S = 30.0
+RETRY_S = 0.4
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 15.0
 STEADY_S = 20.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
 class Unit:
-    """One process to keep alive. `probe` waits until it is ready or raises Unavailable."""
+    """One process to keep alive.
+
+    `probe` returns when it is ready or raises; `clear` comes before every start and after a
+    forced end, and waits for what an earlier life left; with `wait=False` nobody waits for the
+    unit. `log_path` is `<data>/log/<name>.log` unless given; `pass_fds` are inherited sockets.
+    """
 
     name: str
     argv: Sequence[str]
@@ -38,25 +48,33 @@ class Unit:
     env: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 20.0
+    death_signal: signal.Signals = signal.SIGKILL
+    clear: Callable[[], Awaitable[None]] | None = None
+    wait: bool = True
+    log_path: Path | None = None
+    pass_fds: Sequence[int] = ()
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
 
 class Supervisor:
-    """Units of one node."""
+    """Units of one node. `report` takes an event's name and keys, as logs.event does."""
 
-    def __init__(self, data: Path, account: Account) -> None:
-        self.data = data
+    def __init__(
+        self, data: Path, account: Account, *, report: Callable[..., None] = logs.event
+    ) -> None:
+        self.data = data.absolute()
         self.account = account
+        self._report = report
         self._units: list[Unit] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._lock: int | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def lock(self) -> None:
         """Take the data folder. Raises Misconfigured with the pid of who has it."""
         path = self.data / "nexus.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -77,46 +95,44 @@ class Supervisor:
             self._lock = None
 
     async def start(self, unit: Unit) -> None:
-        """Start one unit, wait until it is ready, watch it from then on. Raises Unavailable."""
-        deadline = time.monotonic() + 60
+        """Start one unit, wait until it is ready, watch it from then on. Raises Unavailable.
+
+        A unit that does not become ready is stopped before this raises.
+        """
+        self._units.append(unit)
+        try:
+            await self._bring_up(unit)
+        except BaseException:
+            self._units.remove(unit)
+            await self._stop_unit(unit)
+            raise
+        self._watchers.append(asyncio.create_task(self._watch(unit), name=f"watch-{unit.name}"))
+
+    async def _bring_up(self, unit: Unit) -> None:
+        deadline = time.monotonic() + START_S
         while True:
             await self._spawn(unit)
-            if await self._became_ready(unit):
-                break
-            # Backends of a killed server hold its shared memory for a moment: try again.
-            if time.monotonic() > deadline:
+            if not unit.wait or await self._became_ready(unit):
+                return
+            # Where `clear` may not look, a killed server's children still hold its memory.
+            if time.monotonic() > deadline or self._stopping.is_set():
                 raise Unavailable(
                     f"{unit.name} did not start; see log/{unit.name}.log in {self.data}.",
                     dependency=unit.name,
                 )
-            await asyncio.sleep(0.4)
-        self._units.append(unit)
-        self._watchers.append(asyncio.create_task(self._watch(unit), name=f"watch-{unit.name}"))
+            await asyncio.sleep(RETRY_S)
 
     async def _became_ready(self, unit: Unit) -> bool:
-        process = unit.process
-        assert process is not None, "spawned before"
-        ready = asyncio.ensure_future(unit.probe())
-        died = asyncio.ensure_future(process.wait())
-        done, _ = await asyncio.wait({ready, died}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (ready, died):
-            if task not in done:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        if ready in done and died not in done:
-            ready.result()
-            return True
-        if ready in done:
-            ready.exception()
-        return False
+        """Wait for the probe; False when the unit died first or everything stops."""
+        return await _race(self._stopping.wait(), _living(unit).wait(), _call(unit.probe)) == 2
 
     async def _spawn(self, unit: Unit) -> None:
-        folder = self.data / "log"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{unit.name}.log"
+        if unit.clear is not None:
+            await unit.clear()
+        path = unit.log_path or self.data / "log" / f"{unit.name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
+            path.replace(path.with_name(f"{path.name}.1"))
         with path.open("ab") as sink:
             give(self.account, path, 0o640)
             unit.process = await asyncio.create_subprocess_exec(
@@ -126,40 +142,55 @@ class Supervisor:
                 stderr=sink,
                 cwd="/",
                 env=dict(unit.env),
-                preexec_fn=child_setup(unit.account),
+                pass_fds=tuple(unit.pass_fds),
+                preexec_fn=child_setup(unit.account, unit.death_signal),
             )
 
     async def _watch(self, unit: Unit) -> None:
-        delay = 0.2
-        while not self._stopping:
-            process, began = unit.process, time.monotonic()
-            assert process is not None, "spawned before"
-            code = await process.wait()
-            if self._stopping:
+        delay = BACKOFF_MIN_S
+        while True:
+            began = time.monotonic()
+            if await _race(self._stopping.wait(), _living(unit).wait()) == 0:
                 return
             unit.restarts += 1
             if time.monotonic() - began > STEADY_S:
-                delay = 0.2
-            logs.event(
-                "unit.died", level="warning", service=unit.name, status=code, attempt=unit.restarts
-            )
-            self._kill_group(process.pid)
-            await asyncio.sleep(delay)
+                delay = BACKOFF_MIN_S
+            self._report(
+                "unit.died", level="warning", service=unit.name,
+                status=_living(unit).returncode, attempt=unit.restarts,
+            )  # fmt: skip
+            _kill_group(unit)
+            if await _race(self._stopping.wait(), asyncio.sleep(delay)) == 0:
+                return
             delay = min(delay * 2, BACKOFF_MAX_S)
-            with contextlib.suppress(OSError):
-                await self._spawn(unit)
+            if await _race(self._stopping.wait(), self._revive(unit)) == 0:
+                return
+
+    async def _revive(self, unit: Unit) -> None:
+        """One try to start a dead unit again; when it fails the watch goes on to the next."""
+        began = time.monotonic()
+        try:
+            await self._spawn(unit)
+            ready = await self._became_ready(unit)
+        except (OSError, ApplianceError) as failed:
+            self._report(
+                "unit.restart_failed", level="error", service=unit.name,
+                error_type=type(failed).__name__, attempt=unit.restarts,
+            )  # fmt: skip
+            return
+        if ready:
+            took = round((time.monotonic() - began) * 1000)
+            self._report("unit.restarted", service=unit.name, duration_ms=took)
 
     async def stop(self) -> None:
         """Stop all units in reverse order; a unit that outlives its grace is killed."""
-        self._stopping = True
+        self._stopping.set()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         for unit in reversed(self._units):
             await self._stop_unit(unit)
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
         self._units.clear()
         self._watchers.clear()
-        self._stopping = False
+        self._stopping.clear()
 
     async def _stop_unit(self, unit: Unit) -> None:
         process = unit.process
@@ -170,11 +201,59 @@ class Supervisor:
         try:
             await asyncio.wait_for(process.wait(), unit.grace_s)
         except TimeoutError:
-            logs.event("unit.killed", level="warning", service=unit.name)
-        self._kill_group(process.pid)
-        await process.wait()
+            self._report("unit.killed", level="warning", service=unit.name)
+            _kill_group(unit)
+            await process.wait()
+            if unit.clear is not None:
+                await unit.clear()
+        _kill_group(unit)
 
-    @staticmethod
-    def _kill_group(pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+
+async def wait_for_stop() -> signal.Signals:
+    """Wait for SIGINT, SIGTERM or SIGHUP and say which.
+
+    The handlers are gone afterwards, so that a second signal ends the process at once; the
+    kernel then signals its children.
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def note(sign: signal.Signals) -> None:
+        if not came.done():
+            came.set_result(sign)
+
+    for sign in STOP_SIGNALS:
+        loop.add_signal_handler(sign, note, sign)
+    try:
+        return await came
+    finally:
+        for sign in STOP_SIGNALS:
+            loop.remove_signal_handler(sign)
+
+
+def _living(unit: Unit) -> asyncio.subprocess.Process:
+    assert unit.process is not None, "spawned before"
+    return unit.process
+
+
+def _kill_group(unit: Unit) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(_living(unit).pid, signal.SIGKILL)
+
+
+async def _call(probe: Callable[[], Awaitable[None]]) -> None:
+    await probe()
+
+
+async def _race(*work: Coroutine[Any, Any, object]) -> int:
+    """The index of the first that ended, the earlier one of two; the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(i for i, task in enumerate(tasks) if task.done())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    tasks[first].result()
+    return first

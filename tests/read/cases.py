@@ -11,7 +11,20 @@ from tests.read.reference import FUNCTIONS, OPERATORS
 from tests.read.world import FIELDS, SYSTEM
 
 MODES = st.sampled_from(["read"] * 14 + ["write", "write", "masked", "hidden"])
-PERIODS = ["today", "this_month", "last_month", "next_month", "this_week", "last_2_days", {"last_days": 30}, {"next_days": 10}, "this_year", "last_year", "next_quarter", "tomorrow"]
+PERIODS = [
+    "today",
+    "this_month",
+    "last_month",
+    "next_month",
+    "this_week",
+    "last_2_days",
+    {"last_days": 30},
+    {"next_days": 10},
+    "this_year",
+    "last_year",
+    "next_quarter",
+    "tomorrow",
+]
 
 
 @st.composite
@@ -19,11 +32,19 @@ def readers(draw, world):
     """A profile as data, a person and a unit."""
     plan = {}
     for kind in FIELDS:
-        scope = draw(st.sampled_from(["all", "all", "all", "own", "unit", "subtree", "rule", "rule"] * 2 + ["none"]))
+        scope = draw(
+            st.sampled_from(
+                ["all", "all", "all", "own", "unit", "subtree", "rule", "rule"] * 2 + ["none"]
+            )
+        )
         if scope == "rule":
             scope = {"where": draw(conditions(world, kind, ruled=True, depth=2))}
         restore = draw(st.sampled_from(["none", "all", "own"]))
-        plan[kind] = {"scope": scope, "restore": restore, "fields": {n: draw(MODES) for n in FIELDS[kind]}}
+        plan[kind] = {
+            "scope": scope,
+            "restore": restore,
+            "fields": {n: draw(MODES) for n in FIELDS[kind]},
+        }
     return plan, draw(st.integers(0, 1)), draw(st.sampled_from(["head", "north", "south"]))
 
 
@@ -49,18 +70,31 @@ def _values(world, kind, name, type_):
         return st.sampled_from([str(u) for u in world.tenant.units.values()])
     if name in ("owner", "created_by", "updated_by"):
         return st.sampled_from([str(p) for p in world.people])
-    return st.sampled_from([r.id for r in world.rows if r.kind == ("customer" if name != "id" else kind)][:12])
+    return st.sampled_from(
+        [r.id for r in world.rows if r.kind == ("customer" if name != "id" else kind)][:12]
+    )
 
 
 def paths(kind, *, ruled=False, use="use"):
     """Names of a kind, and of what it refers to; usable ones come more often."""
     own = [n for n, (t, f, _, _) in FIELDS[kind].items() if f or use == "select" or t == "rollup"]
-    found = [*own, *own, *own, "memo" if kind == "customer" else "nothing", "unit", "owner", "id", "created_at"]
+    found = [
+        *own,
+        *own,
+        *own,
+        "memo" if kind == "customer" else "nothing",
+        "unit",
+        "owner",
+        "id",
+        "created_at",
+    ]
     if use != "select":
         found = [n for n in found if FIELDS[kind].get(n, ("",))[0] != "rollup"] + ["spent"]
     if not ruled:
         steps = ["customer"] if kind == "deal" else ["parent"]
-        found += [f"{s}.{n}" for s in steps for n in ("name", "city", "score", "unit", "secret", "vip")]
+        found += [
+            f"{s}.{n}" for s in steps for n in ("name", "city", "score", "unit", "secret", "vip")
+        ]
         if kind == "deal":
             found.append("customer.parent.name")
     if ruled:
@@ -72,7 +106,12 @@ def paths(kind, *, ruled=False, use="use"):
 def tests(draw, world, kind, *, ruled):
     names = paths(kind, ruled=ruled)
     if kind == "deal":
-        names = st.one_of(names, names, names, st.sampled_from(["closes", "met", "title", "customer.name" if not ruled else "title"]))
+        names = st.one_of(
+            names,
+            names,
+            names,
+            st.sampled_from(["closes", "met", "title", "customer.name" if not ruled else "title"]),
+        )
     path = draw(names)
     *steps, last = path.split(".")
     holder = kind if not steps else "customer"
@@ -101,7 +140,11 @@ def tests(draw, world, kind, *, ruled):
 
 @st.composite
 def conditions(draw, world, kind, *, ruled=False, depth=3):
-    shape = draw(st.sampled_from(["test"] * 4 + ["and", "or", "not"] + ([] if ruled else ["any", "none", "words"])))
+    shape = draw(
+        st.sampled_from(
+            ["test"] * 4 + ["and", "or", "not"] + ([] if ruled else ["any", "none", "words"])
+        )
+    )
     if depth <= 1 and shape not in ("test", "words"):
         shape = "test"
     inner = conditions(world, kind, ruled=ruled, depth=depth - 1)
@@ -156,8 +199,12 @@ def groupings(draw, world):
     """A question for groups."""
     kind = draw(st.sampled_from(["deal", "deal", "customer"]))
     keys = []
-    dated = st.sampled_from(["closes", "met", "met", "created_at"] if kind == "deal" else ["created_at"])
-    for n, path in enumerate(draw(st.lists(st.one_of(paths(kind), dated), max_size=2, unique=True))):
+    dated = st.sampled_from(
+        ["closes", "met", "met", "created_at"] if kind == "deal" else ["created_at"]
+    )
+    for n, path in enumerate(
+        draw(st.lists(st.one_of(paths(kind), dated), max_size=2, unique=True))
+    ):
         key = {"field": path, "as": f"k{n}"}
         if path in ("closes", "met", "created_at") and draw(st.booleans()):
             key["bucket"] = draw(st.sampled_from(["day", "week", "month", "quarter", "year"]))

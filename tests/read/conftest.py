@@ -56,11 +56,20 @@ class Readers:
 
     def everything(self, **changes):
         plan = {
-            kind: {"scope": "all", "restore": "all", "export": "all", "fields": dict.fromkeys(fields, "read")}
+            kind: {
+                "scope": "all",
+                "restore": "all",
+                "export": "all",
+                "fields": dict.fromkeys(fields, "read"),
+            }
             for kind, fields in w.FIELDS.items()
         }
         for kind, given in changes.items():
-            plan[kind] = {**plan[kind], **given, "fields": {**plan[kind]["fields"], **given.get("fields", {})}}
+            plan[kind] = {
+                **plan[kind],
+                **given,
+                "fields": {**plan[kind]["fields"], **given.get("fields", {})},
+            }
         return self.reader(plan)
 
 
@@ -77,10 +86,15 @@ def readers(dsns, loop):
     """Two tenants with the same kinds and look-alike rows; only the first is asked."""
 
     def control():
-        return psycopg.AsyncConnection.connect(dsns.superuser.replace("nexus_pool", "nexus_control"))
+        return psycopg.AsyncConnection.connect(
+            dsns.superuser.replace("nexus_pool", "nexus_control")
+        )
 
     async def make(db):
-        found = [await w.build(await tenants.make_tenant(db, control, f"world{n}"), seed=n) for n in (1, 2)]
+        found = [
+            await w.build(await tenants.make_tenant(db, control, f"world{n}"), seed=n)
+            for n in (1, 2)
+        ]
         base = {unit: await found[0].tenant.ctx(unit=unit) for unit in ("head", "north", "south")}
         return Readers(found[0], db, base, loop.run_until_complete)
 

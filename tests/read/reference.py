@@ -80,7 +80,11 @@ class Reference:
         if deleted and self.profile[kind].get("restore", "none") == "none":
             raise Illegal("deleted")
         scopes = ["scope", "restore"] if deleted else ["scope"]
-        return [r for r in self.rows if r.kind == kind and r.deleted == deleted and all(self.reaches(r, s) for s in scopes)]
+        return [
+            r
+            for r in self.rows
+            if r.kind == kind and r.deleted == deleted and all(self.reaches(r, s) for s in scopes)
+        ]
 
     def reaches(self, row, action="scope"):
         scope = self.profile[row.kind].get(action, "none")
@@ -112,7 +116,11 @@ class Reference:
         return row.data.get(last)
 
     def _rollup(self, name):
-        return self.sees("deal") and self.mode("deal", "customer") == "read" and (name == "deals" or self.mode("deal", "amount") == "read")
+        return (
+            self.sees("deal")
+            and self.mode("deal", "customer") == "read"
+            and (name == "deals" or self.mode("deal", "amount") == "read")
+        )
 
     def _children(self, row):
         return [d for d in self.visible("deal") if d.data.get("customer") == row.id]
@@ -135,7 +143,9 @@ class Reference:
             self.field(kind, cond["field"], "null")
         else:
             type_ = self.field(kind, cond["field"], "use")
-            allowed = OPERATORS[type_] | ({"under"} if cond["field"].split(".")[-1] == "unit" else set())
+            allowed = OPERATORS[type_] | (
+                {"under"} if cond["field"].split(".")[-1] == "unit" else set()
+            )
             if cond["op"] not in allowed:
                 raise Illegal(cond)
 
@@ -147,13 +157,17 @@ class Reference:
                 raise Illegal(name)
             if FIELDS[child][via][3].get("target") != kind:
                 raise Illegal(name)
-            return child, lambda row: [r for r in self.visible(child) if row.id in _listed(r.data.get(via))]
+            return child, lambda row: [
+                r for r in self.visible(child) if row.id in _listed(r.data.get(via))
+            ]
         if name not in FIELDS[kind] or self.mode(kind, name) != "read":
             raise Illegal(name)
         target = FIELDS[kind][name][3].get("target")
         if target is None or not self.sees(target):
             raise Illegal(name)
-        return target, lambda row: [r for r in self.visible(target) if r.id in _listed(row.data.get(name))]
+        return target, lambda row: [
+            r for r in self.visible(target) if r.id in _listed(row.data.get(name))
+        ]
 
     def holds(self, cond, row, ruled=False):
         if "and" in cond:
@@ -164,14 +178,22 @@ class Reference:
             return not self.holds(cond["not"], row, ruled)
         if "any" in cond or "none" in cond:
             _, related = self.relation(row.kind, cond.get("any") or cond.get("none"))
-            found = any(cond.get("where") is None or self.holds(cond["where"], r) for r in related(row))
+            found = any(
+                cond.get("where") is None or self.holds(cond["where"], r) for r in related(row)
+            )
             return found if "any" in cond else not found
         if cond["op"] == "matches":
             return self.found(row, cond["value"])
-        value = row.system.get(cond["field"], row.data.get(cond["field"])) if ruled else self.value(row, cond["field"])
+        value = (
+            row.system.get(cond["field"], row.data.get(cond["field"]))
+            if ruled
+            else self.value(row, cond["field"])
+        )
         # Rules are of this moment, a question may be of another one.
         at = self.ctx.at if ruled else self.asof
-        return self.compare(self.type_of(row.kind, cond["field"]), cond["op"], value, cond.get("value"), at)
+        return self.compare(
+            self.type_of(row.kind, cond["field"]), cond["op"], value, cond.get("value"), at
+        )
 
     def type_of(self, kind, path):
         *steps, last = path.split(".")
@@ -213,7 +235,9 @@ class Reference:
     def below(self, unit):
         found = {unit}
         while True:
-            more = {str(n.id) for n in self.ctx.unit_tree.values() if str(n.parent) in found} - found
+            more = {
+                str(n.id) for n in self.ctx.unit_tree.values() if str(n.parent) in found
+            } - found
             if not more:
                 return found
             found |= more
@@ -244,7 +268,12 @@ class Reference:
         """Rows as the answer shows them."""
         kind = query["from"]
         rows = self.select(query)
-        sorts = [(s.lstrip("-"), s.startswith("-"), False) if isinstance(s, str) else (s["field"], s["dir"] == "desc", s["nulls"] == "first") for s in query.get("sort", [])]
+        sorts = [
+            (s.lstrip("-"), s.startswith("-"), False)
+            if isinstance(s, str)
+            else (s["field"], s["dir"] == "desc", s["nulls"] == "first")
+            for s in query.get("sort", [])
+        ]
         for path, _, _ in sorts:
             if self.field(kind, path, "use") in ("multi_choice", "references"):
                 raise Illegal(path)
@@ -254,7 +283,10 @@ class Reference:
         rows = sorted(rows, key=cmp_to_key(lambda a, b: self.order(kind, sorts, a, b)))
         for path in query["select"]:
             self.field(kind, path, "select")
-        return [{p: self.shown(kind, r, p) for p in dict.fromkeys(["id", *query["select"]])} for r in rows]
+        return [
+            {p: self.shown(kind, r, p) for p in dict.fromkeys(["id", *query["select"]])}
+            for r in rows
+        ]
 
     def order(self, kind, sorts, a, b):
         for path, descending, nulls_first in sorts:
@@ -283,14 +315,18 @@ class Reference:
         groups = {}
         for g in query.get("group", []):
             type_ = self.field(kind, g["field"], "use")
-            if type_ in ("multi_choice", "references") or (g.get("bucket") and type_ not in ("date", "moment")):
+            if type_ in ("multi_choice", "references") or (
+                g.get("bucket") and type_ not in ("date", "moment")
+            ):
                 raise Illegal(g)
         for item in query["select"]:
             ((function, path),) = [(f, p) for f, p in item.items() if f != "as"]
             if path != "*" and function not in FUNCTIONS.get(self.field(kind, path, "use"), ()):
                 raise Illegal(item)
         for row in rows:
-            groups.setdefault(tuple(self.bucket(kind, row, g) for g in query.get("group", [])), []).append(row)
+            groups.setdefault(
+                tuple(self.bucket(kind, row, g) for g in query.get("group", [])), []
+            ).append(row)
         if not query.get("group"):
             groups.setdefault((), [])
         return {k: [self.figure(kind, rs, i) for i in query["select"]] for k, rs in groups.items()}

@@ -44,29 +44,61 @@ async def shop(tenant):
         {"name": "client", "type": "reference", "options": {"target": "client"}}, ("when", "moment"), ("day", "date"), ("ok", "yes_no"),
         {"name": "stage", "type": "choice", "searchable": True, "options": {"choices": [{"key": "new", "labels": {"en": "Brandnew", "uk": "Новий"}}]}}, ("note", "long_text"),
     ])  # fmt: skip
-    made = await tenant.apply(create("client", name="Zorb", phone="+380 44 123 45 67", pin="zzsecret"))
+    made = await tenant.apply(
+        create("client", name="Zorb", phone="+380 44 123 45 67", pin="zzsecret")
+    )
     assert made.committed, made
     tenant.client = made.outcomes[0]
     done = await tenant.apply(
-        create("line", what="=1+1", price="-5.50", currency="UAH", sum="10.00", client=str(tenant.client.id), when="2026-11-19T22:30:00Z", day="2026-11-20", ok=True, stage="new", note="long"),
+        create(
+            "line",
+            what="=1+1",
+            price="-5.50",
+            currency="UAH",
+            sum="10.00",
+            client=str(tenant.client.id),
+            when="2026-11-19T22:30:00Z",
+            day="2026-11-20",
+            ok=True,
+            stage="new",
+            note="long",
+        ),
         create("line", what="-dash", price="2.00", currency="EUR", sum="5.00", day="2026-11-21"),
-        create("line", what="plain \"q\", x", currency="EUR", sum="7.50", client=str(tenant.client.id)),
+        create(
+            "line", what='plain "q", x', currency="EUR", sum="7.50", client=str(tenant.client.id)
+        ),
     )
     assert done.committed, done
     return tenant
 
 
 async def test_having_speaks_of_groups(shop):
-    query = {"from": "line", "group": ["currency"], "select": [{"sum": "sum", "as": "s"}, {"count": "*", "as": "n"}]}
-    assert await rows(shop, {**query, "having": {"field": "s", "op": "gte", "value": "11"}}) == [{"currency": "EUR", "s": "12.50", "n": 2}]
-    assert await rows(shop, {**query, "having": {"not": {"field": "n", "op": "gt", "value": 1}}}) == [{"currency": "UAH", "s": "10.00", "n": 1}]
-    assert await faults(shop, {**query, "having": {"field": "price", "op": "gt", "value": 1}}) == [("/having", "unknown_alias")]
-    assert await faults(shop, {**query, "having": {"any": "client"}}) == [("/having/any", "not_possible")]
-    assert await faults(shop, {"from": "line", "having": {"field": "n", "op": "gt", "value": 1}}) == [("/having", "not_possible")]
+    query = {
+        "from": "line",
+        "group": ["currency"],
+        "select": [{"sum": "sum", "as": "s"}, {"count": "*", "as": "n"}],
+    }
+    assert await rows(shop, {**query, "having": {"field": "s", "op": "gte", "value": "11"}}) == [
+        {"currency": "EUR", "s": "12.50", "n": 2}
+    ]
+    assert await rows(
+        shop, {**query, "having": {"not": {"field": "n", "op": "gt", "value": 1}}}
+    ) == [{"currency": "UAH", "s": "10.00", "n": 1}]
+    assert await faults(shop, {**query, "having": {"field": "price", "op": "gt", "value": 1}}) == [
+        ("/having", "unknown_alias")
+    ]
+    assert await faults(shop, {**query, "having": {"any": "client"}}) == [
+        ("/having/any", "not_possible")
+    ]
+    assert await faults(
+        shop, {"from": "line", "having": {"field": "n", "op": "gt", "value": 1}}
+    ) == [("/having", "not_possible")]
 
 
 async def test_amounts_of_several_currencies_have_no_sum(shop):
-    assert await faults(shop, {"from": "line", "select": [{"sum": "sum"}]}) == [("/select/0", "mixed_currency")]
+    assert await faults(shop, {"from": "line", "select": [{"sum": "sum"}]}) == [
+        ("/select/0", "mixed_currency")
+    ]
     ctx = await shop.ctx()
     blind = await shop.ctx(only(ctx.schema, "line", {"read": "all"}, {"sum": "read"}))
     with pytest.raises(Invalid) as refused:
@@ -75,22 +107,42 @@ async def test_amounts_of_several_currencies_have_no_sum(shop):
 
 
 async def test_an_unindexed_field_says_so_and_one_being_indexed_too(shop):
-    assert await faults(shop, {"from": "line", "where": {"field": "note", "op": "eq", "value": "x"}}) == [("/where", "not_filterable")]
+    assert await faults(
+        shop, {"from": "line", "where": {"field": "note", "op": "eq", "value": "x"}}
+    ) == [("/where", "not_filterable")]
     assert await faults(shop, {"from": "line", "sort": ["note"]}) == [("/sort/0", "not_filterable")]
     ctx = await shop.ctx()
     kind = ctx.schema.kinds["line"]
     busy = tuple(msgspec.structs.replace(f, slot_ready=f.name != "price") for f in kind.fields)
-    schema = msgspec.structs.replace(ctx.schema, kinds={**ctx.schema.kinds, "line": msgspec.structs.replace(kind, fields=busy)})
+    schema = msgspec.structs.replace(
+        ctx.schema, kinds={**ctx.schema.kinds, "line": msgspec.structs.replace(kind, fields=busy)}
+    )
     with pytest.raises(Invalid) as refused:
-        await rows(shop, {"from": "line", "sort": ["price"]}, msgspec.structs.replace(ctx, schema=schema))
+        await rows(
+            shop, {"from": "line", "sort": ["price"]}, msgspec.structs.replace(ctx, schema=schema)
+        )
     assert refused.value.code == "field.indexing"
 
 
 async def test_a_kind_with_many_references_shows_all_their_texts(tenant):
     await tenant.add_kind("spot", [("name", "text")])
-    await tenant.add_kind("web", [{"name": f"r{n}", "type": "reference", "options": {"target": "spot"}} for n in range(limits.JOINS_MAX + 2)])
+    await tenant.add_kind(
+        "web",
+        [
+            {"name": f"r{n}", "type": "reference", "options": {"target": "spot"}}
+            for n in range(limits.JOINS_MAX + 2)
+        ],
+    )
     spot = (await tenant.apply(create("spot", name="here"))).outcomes[0].id
-    web = (await tenant.apply(create("web", **{f"r{n}": str(spot) for n in range(limits.JOINS_MAX + 2)}))).outcomes[0].id
+    web = (
+        (
+            await tenant.apply(
+                create("web", **{f"r{n}": str(spot) for n in range(limits.JOINS_MAX + 2)})
+            )
+        )
+        .outcomes[0]
+        .id
+    )
     record = msgspec.json.decode(await fetch_one(tenant.db, await tenant.ctx(), "web", web))
     assert set(record["display"].values()) == {"here"}
     assert len(record["display"]) == limits.JOINS_MAX + 2
@@ -101,25 +153,58 @@ async def test_a_kind_with_many_references_shows_all_their_texts(tenant):
 
 
 async def test_relations_of_system_kinds_and_malformed_ones(shop):
-    found = await rows(shop, {"from": "sys.unit", "where": {"any": "sys.unit.parent"}, "select": ["name"]})
+    found = await rows(
+        shop, {"from": "sys.unit", "where": {"any": "sys.unit.parent"}, "select": ["name"]}
+    )
     assert [r["name"] for r in found] == ["head"]
     for relation in ("line.client.name", "line.what", "client.line", "nothing.client", "what.x.y"):
-        assert (await faults(shop, {"from": "client", "where": {"any": relation}}))[0][1] == "unknown_field"
-    assert await faults(shop, {"from": "line", "where": {"any": "what"}}) == [("/where/any", "not_a_relation")]
+        assert (await faults(shop, {"from": "client", "where": {"any": relation}}))[0][
+            1
+        ] == "unknown_field"
+    assert await faults(shop, {"from": "line", "where": {"any": "what"}}) == [
+        ("/where/any", "not_a_relation")
+    ]
 
 
 async def test_a_number_is_found_as_it_is(shop):
     (one,) = await rows(shop, {"from": "client", "select": ["number"]})
     number = one["number"]
     assert number
-    for op, value in (("eq", number), ("in", [number]), ("starts_with", number[:2]), ("contains", number[1:])):
-        assert len(await rows(shop, {"from": "client", "where": {"field": "number", "op": op, "value": value}})) == 1, op
+    for op, value in (
+        ("eq", number),
+        ("in", [number]),
+        ("starts_with", number[:2]),
+        ("contains", number[1:]),
+    ):
+        assert (
+            len(
+                await rows(
+                    shop, {"from": "client", "where": {"field": "number", "op": op, "value": value}}
+                )
+            )
+            == 1
+        ), op
 
 
 async def test_search_within_the_fields_one_may_read(shop):
     ctx = await shop.ctx()
-    blind = await shop.ctx(only(ctx.schema, "client", {"read": "all"}, {"name": "read", "phone": "read", "pin": "masked"}))
-    for typed, count in (("zorb", 1), ("380441234567", 1), ("3804", 1), ("zzsecret", 0), ("zorb zzsecret", 0), ("½", 0), ("²", 0)):
+    blind = await shop.ctx(
+        only(
+            ctx.schema,
+            "client",
+            {"read": "all"},
+            {"name": "read", "phone": "read", "pin": "masked"},
+        )
+    )
+    for typed, count in (
+        ("zorb", 1),
+        ("380441234567", 1),
+        ("3804", 1),
+        ("zzsecret", 0),
+        ("zorb zzsecret", 0),
+        ("½", 0),
+        ("²", 0),
+    ):
         assert len(await rows(shop, {"from": "client", "search": typed}, blind)) == count, typed
     labels = await shop.ctx(only(ctx.schema, "line", {"read": "all"}, {"stage": "read"}))
     assert len(await rows(shop, {"from": "line", "search": "brandn"}, labels)) == 1
@@ -143,7 +228,15 @@ async def test_cursors_keep_the_day_they_began_on(shop):
         with pytest.raises(Invalid) as refused:
             await run(shop.db, stranger, msgspec.structs.replace(query, after=page.next), CURSORS)
         assert refused.value.code == "query.bad_cursor"
-    for forged in ("", "A", "é", "A" * 100, page.next[:-4], page.next[:20], Cursors(b"d" * 32).seal(["x"], "", b"")):
+    for forged in (
+        "",
+        "A",
+        "é",
+        "A" * 100,
+        page.next[:-4],
+        page.next[:20],
+        Cursors(b"d" * 32).seal(["x"], "", b""),
+    ):
         if forged:
             with pytest.raises(Invalid):
                 await run(shop.db, began, msgspec.structs.replace(query, after=forged), CURSORS)
@@ -170,20 +263,28 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-async def test_a_rule_means_the_same_in_memory_and_what_is_not_understood_grants_nothing(shop, rule):
-    from appliance.write.load import COLUMNS, read_state
+async def test_a_rule_means_the_same_in_memory_and_what_is_not_understood_grants_nothing(
+    shop, rule
+):
     from appliance.db.wire import Statement
+    from appliance.write.load import COLUMNS, read_state
 
     ctx = await shop.ctx()
     profile = everything(ctx.schema)
     grant = profile.grants["line"]
     ruled = KindGrant({**grant.actions, "read": Scope(ScopeKind.WHERE, rule)}, grant.fields)
-    ruled_ctx = await shop.ctx(msgspec.structs.replace(profile, grants={**profile.grants, "line": ruled}))
+    ruled_ctx = await shop.ctx(
+        msgspec.structs.replace(profile, grants={**profile.grants, "line": ruled})
+    )
     shown = {r["id"] for r in await rows(shop, {"from": "line"}, ruled_ctx)}
-    (answer,) = await shop.db.read(shop.id, (Statement(f"SELECT {COLUMNS} FROM record WHERE kind = 'line'"), ()))
+    (answer,) = await shop.db.read(
+        shop.id, (Statement(f"SELECT {COLUMNS} FROM record WHERE kind = 'line'"), ())
+    )
     states = [read_state(row) for row in answer]
     tree, kind = parse_row_rule(rule), ctx.schema.kinds["line"]
-    assert shown == {str(s.id) for s in states if tree is not None and matches(tree, view_of(s), ctx, kind)}
+    assert shown == {
+        str(s.id) for s in states if tree is not None and matches(tree, view_of(s), ctx, kind)
+    }
     assert bool(shown) == (RULES.index(rule) in (0, 7, 9, 10))
 
 
@@ -204,7 +305,9 @@ async def test_the_version_token_says_nothing_of_hidden_fields(shop):
     ctx = await shop.ctx()
     await shop.apply(update("client", shop.client.id, pin="other"))
     await shop.apply(update("client", shop.client.id, name="Zorb2"))
-    blind = await shop.ctx(only(ctx.schema, "client", {"read": "all"}, {"name": "read", "pin": "masked"}))
+    blind = await shop.ctx(
+        only(ctx.schema, "client", {"read": "all"}, {"name": "read", "pin": "masked"})
+    )
     whole = msgspec.json.decode(await fetch_one(shop.db, ctx, "client", shop.client.id))["version"]
     part = msgspec.json.decode(await fetch_one(shop.db, blind, "client", shop.client.id))["version"]
     assert "pin=" in whole
@@ -215,19 +318,40 @@ async def test_the_version_token_says_nothing_of_hidden_fields(shop):
 async def test_visible_fields(shop):
     ctx = await shop.ctx()
     kind = ctx.schema.kinds["client"]
-    blind = await shop.ctx(only(ctx.schema, "client", {"read": "all"}, {"name": "read", "pin": "masked"}))
-    assert [(f.name, m) for f, m in visible_fields(blind, kind)] == [("name", Mode.READ), ("pin", Mode.MASKED)]
+    blind = await shop.ctx(
+        only(ctx.schema, "client", {"read": "all"}, {"name": "read", "pin": "masked"})
+    )
+    assert [(f.name, m) for f, m in visible_fields(blind, kind)] == [
+        ("name", Mode.READ),
+        ("pin", Mode.MASKED),
+    ]
 
 
 async def test_exports_need_both_scopes_and_are_whole(shop, monkeypatch):
     ctx = await shop.ctx()
     query = decode_query({"from": "line"})
     for action, count in (("all", 3), ("own", 0)):
-        out = Profile(id="x", key="x", grants={"line": KindGrant({"read": Scope(ScopeKind.ALL), "export": Scope(ScopeKind(action))}, {"what": Mode.READ})})
+        out = Profile(
+            id="x",
+            key="x",
+            grants={
+                "line": KindGrant(
+                    {"read": Scope(ScopeKind.ALL), "export": Scope(ScopeKind(action))},
+                    {"what": Mode.READ},
+                )
+            },
+        )
         reader = msgspec.structs.replace(await shop.ctx(out), actor=shop.client.id)
-        assert sum([len(r) async for _, r in stream(shop.db, reader, query, action="export")]) == count
+        assert (
+            sum([len(r) async for _, r in stream(shop.db, reader, query, action="export")]) == count
+        )
     with pytest.raises(Forbidden):
-        await export(shop.db, await shop.ctx(only(ctx.schema, "line", {"read": "all"}, {"what": "read"})), query, "csv")
+        await export(
+            shop.db,
+            await shop.ctx(only(ctx.schema, "line", {"read": "all"}, {"what": "read"})),
+            query,
+            "csv",
+        )
     with pytest.raises(NotAcceptable):
         await export(shop.db, ctx, query, "pdf")
     monkeypatch.setattr(import_module("appliance.read.run"), "BATCH", 1)
@@ -239,7 +363,23 @@ async def test_exports_need_both_scopes_and_are_whole(shop, monkeypatch):
 
 async def test_forms(shop):
     ctx = msgspec.structs.replace(await shop.ctx(), locale="uk")
-    query = decode_query({"from": "line", "sort": ["what"], "select": ["what", "price", "client", "client.name", "when", "day", "ok", "stage", {"field": "what", "as": "again"}]})
+    query = decode_query(
+        {
+            "from": "line",
+            "sort": ["what"],
+            "select": [
+                "what",
+                "price",
+                "client",
+                "client.name",
+                "when",
+                "day",
+                "ok",
+                "stage",
+                {"field": "what", "as": "again"},
+            ],
+        }
+    )
 
     async def whole(form, q=query):
         return b"".join([piece async for piece in await export(shop.db, ctx, q, form)])
@@ -250,9 +390,27 @@ async def test_forms(shop):
     assert text.startswith("\ufeff")
     assert "\r\n" in text
     table = list(csv.reader(io.StringIO(text[1:], newline="")))
-    assert table[0] == ["what", "price", "client", "client.Назва", "when", "day", "ok", "stage", "again"]
+    assert table[0] == [
+        "what",
+        "price",
+        "client",
+        "client.Назва",
+        "when",
+        "day",
+        "ok",
+        "stage",
+        "again",
+    ]
     assert [r[0] for r in table[1:]] == ["'-dash", "'=1+1", 'plain "q", x']
-    assert table[2][1:8] == ["-5.50", "Zorb", "Zorb", "2026-11-19T22:30:00.000Z", "2026-11-20", "true", "Новий"]
+    assert table[2][1:8] == [
+        "-5.50",
+        "Zorb",
+        "Zorb",
+        "2026-11-19T22:30:00.000Z",
+        "2026-11-20",
+        "true",
+        "Новий",
+    ]
     sheet = openpyxl.load_workbook(io.BytesIO(await whole("xlsx"))).active
     cells = [[c.value for c in row] for row in sheet.iter_rows()]
     assert cells[2][0] == "=1+1"
@@ -261,9 +419,21 @@ async def test_forms(shop):
     assert str(cells[2][4]) == "2026-11-20 00:30:00"
     assert str(cells[2][5]) == "2026-11-20 00:00:00"
     assert cells[2][6] is True
-    grouped = decode_query({"from": "line", "group": [{"field": "day", "bucket": "month", "as": "m"}], "select": [{"avg": "price", "as": "p"}]})
+    grouped = decode_query(
+        {
+            "from": "line",
+            "group": [{"field": "day", "bucket": "month", "as": "m"}],
+            "select": [{"avg": "price", "as": "p"}],
+        }
+    )
     assert (await whole("csv", grouped)).decode().splitlines()[0] == "\ufeffm,p"
-    records = list(csv.reader(io.StringIO((await whole("csv", decode_query({"from": "line"}))).decode()[1:], newline="")))
+    records = list(
+        csv.reader(
+            io.StringIO(
+                (await whole("csv", decode_query({"from": "line"}))).decode()[1:], newline=""
+            )
+        )
+    )
     assert records[0][0] == "Номер"
     assert len(records) == 4
     nothing = decode_query({"from": "line", "where": {"or": []}})
@@ -275,7 +445,9 @@ async def test_forms(shop):
 def test_no_text_becomes_a_formula(text):
     from appliance.read.shape.comma_separated import write_cell
 
-    assert write_cell(Field(fid="a", name="a", type="text"), text) == (f"'{text}" if text[:1] in "=+-@\t\r" and text else text)
+    assert write_cell(Field(fid="a", name="a", type="text"), text) == (
+        f"'{text}" if text[:1] in "=+-@\t\r" and text else text
+    )
 
 
 def test_a_hostile_name_of_the_catalogue_cannot_stand_in_sql():
@@ -293,7 +465,9 @@ async def test_a_field_id_with_a_quote_reads_nothing_else(shop):
     kind = Kind(key="line", fields=(Field(fid=evil, name="what", type="text"),))
     schema = msgspec.structs.replace(ctx.schema, kinds={"line": kind})
     grant = KindGrant({"read": Scope(ScopeKind.ALL)}, {evil: Mode.READ})
-    hostile = msgspec.structs.replace(ctx, schema=schema, profile=Profile(id="h", key="h", grants={"line": grant}))
+    hostile = msgspec.structs.replace(
+        ctx, schema=schema, profile=Profile(id="h", key="h", grants={"line": grant})
+    )
     found = await rows(shop, {"from": "line", "select": ["what"]}, hostile)
     assert [r["what"] for r in found] == [None] * 3
 
@@ -307,4 +481,6 @@ async def test_deleted_records_for_those_who_may_restore(shop):
     assert gone["deleted_at"]
     assert UUID(gone["deleted_by"]) == ctx.actor
     reader = await shop.ctx(only(ctx.schema, "client", {"read": "all"}, {"name": "read"}))
-    assert await faults(shop, {"from": "client", "deleted": True}, reader) == [("/deleted", "not_possible")]
+    assert await faults(shop, {"from": "client", "deleted": True}, reader) == [
+        ("/deleted", "not_possible")
+    ]

@@ -20,7 +20,10 @@ class _World:
         units = {"head": "0190c8b0-1234-7abc-8def-0123456789ab"}
 
     people = ["0190c8b0-1234-7abc-8def-0123456789ac"]
-    rows = [world.Row("0190c8b0-1234-7abc-8def-0123456789ad", k, None, None, {}) for k in ("deal", "customer")]
+    rows = [
+        world.Row("0190c8b0-1234-7abc-8def-0123456789ad", k, None, None, {})
+        for k in ("deal", "customer")
+    ]
 
 
 def bare(node):
@@ -35,8 +38,14 @@ def bare(node):
     if isinstance(node, tuple):
         return tuple(map(bare, node))
     if isinstance(node, msgspec.Struct):
-        changed = {f: bare(getattr(node, f)) for f in node.__struct_fields__ if f in ("where", "having", "select", "group", "sort")}
-        return msgspec.structs.replace(node, **changed, **({"at": ""} if hasattr(node, "at") else {}))
+        changed = {
+            f: bare(getattr(node, f))
+            for f in node.__struct_fields__
+            if f in ("where", "having", "select", "group", "sort")
+        }
+        return msgspec.structs.replace(
+            node, **changed, **({"at": ""} if hasattr(node, "at") else {})
+        )
     return node
 
 
@@ -48,7 +57,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_text_and_tree_say_the_same(raw, text, flag):
     raw = {**raw, "search": text or "x", "deleted": flag}
     if raw.get("group"):
-        raw["having"] = {"and": [{"field": "n", "op": "gt", "value": 1}, {"field": "k0", "op": "ne", "value": text}]}
+        raw["having"] = {
+            "and": [
+                {"field": "n", "op": "gt", "value": 1},
+                {"field": "k0", "op": "ne", "value": text},
+            ]
+        }
     query = decode_query(raw)
     again = parse_text(format_text(query))
     assert bare(again) == bare(query)
@@ -141,7 +155,11 @@ ANYTHING = st.recursive(
 @settings(max_examples=500)
 @given(ANYTHING)
 def test_anything_is_read_or_refused(raw):
-    for read in (decode_query, decode_condition, lambda r: decode_query({"from": "deal", "where": r})):
+    for read in (
+        decode_query,
+        decode_condition,
+        lambda r: decode_query({"from": "deal", "where": r}),
+    ):
         try:
             read(raw)
         except Invalid as refused:
@@ -160,7 +178,12 @@ def test_any_text_is_read_or_refused(text):
 
 
 def test_long_nesting_does_not_break_the_reader():
-    for text in ("deal where " + "(" * 30_000, "deal where " + "not " * 16_000 + "true", "deal where " + "(" * 20_000 + "a = 1" + ")" * 20_000, "x" * 70_000):
+    for text in (
+        "deal where " + "(" * 30_000,
+        "deal where " + "not " * 16_000 + "true",
+        "deal where " + "(" * 20_000 + "a = 1" + ")" * 20_000,
+        "x" * 70_000,
+    ):
         with pytest.raises(Invalid):
             query = parse_text(text)
             assert query.where.path == "a"

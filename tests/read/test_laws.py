@@ -26,7 +26,10 @@ def ids(readers, reader, kind, where=None):
 def test_logic(readers, data):
     reader = readers.reader(*data.draw(cases.readers(readers.world)))
     kind = data.draw(KINDS)
-    a, b = data.draw(cases.conditions(readers.world, kind)), data.draw(cases.conditions(readers.world, kind, depth=2))
+    a, b = (
+        data.draw(cases.conditions(readers.world, kind)),
+        data.draw(cases.conditions(readers.world, kind, depth=2)),
+    )
     whole, of_a, of_b = (ids(readers, reader, kind, c) for c in (None, a, b))
     assert of_a <= whole
     assert ids(readers, reader, kind, {"not": {"not": a}}) == of_a
@@ -67,10 +70,18 @@ def test_a_wider_grant_never_takes_a_row_away(readers, data):
 @given(st.data())
 def test_hiding_a_field_changes_nothing_that_does_not_name_it(readers, data):
     kind = data.draw(KINDS)
-    name = data.draw(st.sampled_from(sorted(n for n, (t, _, s, _) in FIELDS[kind].items() if t != "rollup" and not s)))
+    name = data.draw(
+        st.sampled_from(
+            sorted(n for n, (t, _, s, _) in FIELDS[kind].items() if t != "rollup" and not s)
+        )
+    )
     mode = data.draw(st.sampled_from(["hidden", "masked"]))
     query = data.draw(cases.lists(readers.world))
-    assume(f'"{name}' not in str(query).replace("'", '"') and f".{name}" not in str(query) and query["from"] == kind)
+    assume(
+        f'"{name}' not in str(query).replace("'", '"')
+        and f".{name}" not in str(query)
+        and query["from"] == kind
+    )
     assume("spent" not in str(query) and "deals" not in str(query) and "deal." not in str(query))
     open_, closed = readers.everything(), readers.everything(**{kind: {"fields": {name: mode}}})
     try:

@@ -19,14 +19,20 @@ from tests.read.test_differential import draw_case, same_groups, same_list
 
 run = import_module("appliance.read.run")  # the package has a function of this name
 ROW_SCOPE, GUARDED, COLUMN = guard.row_scope, guard.guarded, names.Names.column
-COMPILE, COMPARE, KEYS_OF = conditions.Conditions.compile, conditions.Conditions._compare, order.keys_of
+COMPILE, COMPARE, KEYS_OF = (
+    conditions.Conditions.compile,
+    conditions.Conditions._compare,
+    order.keys_of,
+)
 CONDITIONS_OF, PERIOD, FIND = plan.conditions_of, conditions.period_bounds, names.Names.find
 GROUP = groups._group
 
 
 def _scope_where(wanted):
     """row_scope that forgets the scope of some aliases."""
-    return lambda ctx, s, kind, alias, action: "" if wanted(alias) else ROW_SCOPE(ctx, s, kind, alias, action)
+    return lambda ctx, s, kind, alias, action: (
+        "" if wanted(alias) else ROW_SCOPE(ctx, s, kind, alias, action)
+    )
 
 
 def _without(piece):
@@ -53,7 +59,11 @@ def _masked_usable(self, kind, name, at):
 
 def _three_valued(self, cond, *, negated=False):
     text = COMPILE(self, cond, negated=negated)
-    return f"NOT {text.removesuffix(' IS NOT TRUE')}" if text.endswith(" IS NOT TRUE") and negated else text
+    return (
+        f"NOT {text.removesuffix(' IS NOT TRUE')}"
+        if text.endswith(" IS NOT TRUE") and negated
+        else text
+    )
 
 
 def _plain_ne(self, test, column):

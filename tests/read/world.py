@@ -44,11 +44,32 @@ SYSTEM = {
     "created_at": "moment", "created_by": "reference", "updated_at": "moment", "updated_by": "reference",
 }  # fmt: skip
 WORDS = ["zorb", "kvat", "mipq", "7731", "ZORB"]
-TEXTS = ["a%b", "a_b", "A_B", "axb", "100%", "\\x", "Ёлка", "елка", "ґрати", "zz", "Zz", "b", "a", "'; --"]
+TEXTS = [
+    "a%b",
+    "a_b",
+    "A_B",
+    "axb",
+    "100%",
+    "\\x",
+    "Ёлка",
+    "елка",
+    "ґрати",
+    "zz",
+    "Zz",
+    "b",
+    "a",
+    "'; --",
+]
 AMOUNTS = ["0.00", "10.00", "10.50", "-3.25", "99999.99", "10.00"]
 SCORES = ["0.00", "1.50", "-2.25", "1000.00"]
 DATES = ["2026-11-01", "2026-11-20", "2026-11-30", "2026-12-01", "2025-12-31"]
-MOMENTS = ["2026-11-19T22:30:00.000Z", "2026-11-20T10:00:00.000Z", "2026-10-25T00:30:00.000Z", "2026-11-20T22:00:00.000Z", "2025-12-31T22:30:00.000Z"]
+MOMENTS = [
+    "2026-11-19T22:30:00.000Z",
+    "2026-11-20T10:00:00.000Z",
+    "2026-10-25T00:30:00.000Z",
+    "2026-11-20T22:00:00.000Z",
+    "2025-12-31T22:30:00.000Z",
+]
 ASOF = "2026-11-20T10:00:00.000Z"
 
 
@@ -74,7 +95,9 @@ class World:
 
 
 def _text(rng):
-    return rng.choice([rng.choice(TEXTS), f"{rng.choice(WORDS)} {rng.choice(TEXTS)}", rng.choice(WORDS)])
+    return rng.choice(
+        [rng.choice(TEXTS), f"{rng.choice(WORDS)} {rng.choice(TEXTS)}", rng.choice(WORDS)]
+    )
 
 
 def _value(rng, type_, options, customers):
@@ -120,7 +143,9 @@ async def build(tenant, *, seed, customers=24, deals=48):
         commands = []
         for n, ident in enumerate(ids[kind]):
             data = {
-                name: _value(rng, t, o, ids["customer"][: n + 1] if kind == "customer" else ids["customer"])
+                name: _value(
+                    rng, t, o, ids["customer"][: n + 1] if kind == "customer" else ids["customer"]
+                )
                 for name, (t, _, _, o) in fields.items()
                 if t != "rollup" and rng.random() < 0.8
             }

@@ -1,101 +1,222 @@
 """Embedded services as a node runs them: real processes, real kills."""
 
-import asyncio
 import os
-import signal
-import subprocess
-import sys
+import shutil
 import time
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 
 from appliance.base.errors import Misconfigured
-from appliance.runtime.services import Services
+from appliance.runtime.account import service_account
+from appliance.runtime.services import Given, Services
+from tests.runtime.conftest import alive, kill, tree, unit_of, until
 
 pytestmark = pytest.mark.anyio
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to drop")
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("node")
-    for parent in (folder, *folder.parents):
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
-    return folder
-
-
-def pid_of(services, name):
-    return next(u for u in services.supervisor._units if u.name == name).process.pid
+def rows(dsn, text):
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        cursor = conn.execute(text)
+        return cursor.fetchall() if cursor.description else []
 
 
 async def test_services_start_heal_stop_and_keep_their_data(data):
     services = Services(data, durable=False)
     ends = await services.start()
-    with psycopg.connect(ends.pool_owner_dsn, autocommit=True) as conn:
-        conn.execute("CREATE TABLE kept (n int)")
-        conn.execute("INSERT INTO kept VALUES (1)")
-    assert os.stat(f"/proc/{pid_of(services, 'postgres')}").st_uid != 0
-    assert os.stat(f"/proc/{pid_of(services, 'valkey')}").st_uid != 0
+    rows(ends.pool_owner_dsn, "CREATE TABLE kept AS SELECT 1 AS n")
     with pytest.raises(Misconfigured, match=str(os.getpid())):
         await Services(data, durable=False).start()
-    os.kill(pid_of(services, "postgres"), signal.SIGKILL)
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        await asyncio.sleep(0.2)
-        if services.postgres.is_ready():
-            break
-    with psycopg.connect(ends.pool_dsn) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        conn.execute("SELECT * FROM kept")
+    kill(unit_of(services, "postgres").process.pid)
+    await until(lambda: not services.postgres.is_ready())
+    await until(services.postgres.is_ready)
+    kill(unit_of(services, "valkey").process.pid)
+    await until(lambda: unit_of(services, "valkey").restarts == 1)
+    await until(services.valkey.is_ready)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        rows(ends.pool_dsn, "SELECT * FROM kept")
+    pids = [p for u in services.supervisor._units for p in tree(u.process.pid)]
     await services.stop()
+    assert not any(map(alive, pids))
     again = Services(data, durable=False)
-    ends = await again.start()
-    with psycopg.connect(ends.pool_owner_dsn) as conn:
-        assert conn.execute("SELECT n FROM kept").fetchall() == [(1,)]
-    for secret in (data / "secrets").iterdir():
-        assert secret.stat().st_mode & 0o077 == 0
+    assert await again.start() == ends
+    assert rows(ends.pool_owner_dsn, "SELECT n FROM kept") == [(1,)]
     await again.stop()
 
 
-SCRIPT = """
-import asyncio, sys
-from pathlib import Path
-from appliance.runtime.services import Services
-async def main():
-    services = Services(Path(sys.argv[1]), durable=False)
-    await services.start()
-    print(*[u.process.pid for u in services.supervisor._units], flush=True)
-    await asyncio.sleep(600)
-asyncio.run(main())
-"""
+async def test_the_cluster_is_made_as_the_node_needs_it(data):
+    async with Services(data, durable=False) as services:
+        ends = services.endpoints()
+        services.ensure_database()("nexus_t_firm")
+        services.postgres.bootstrap()
+        roles = rows(
+            ends.superuser_dsn,
+            "SELECT rolname, rolsuper, rolbypassrls, rolcreatedb, rolcanlogin FROM pg_roles "
+            "WHERE rolname LIKE 'nexus%' ORDER BY 1",
+        )
+        assert roles == [
+            ("nexus_app", False, False, False, True), ("nexus_owner", False, False, True, True),
+        ]  # fmt: skip
+        owned = rows(
+            ends.superuser_dsn,
+            "SELECT datname, datlocprovider::text, pg_encoding_to_char(encoding), datlocale "
+            "FROM pg_database WHERE pg_get_userbyid(datdba) = 'nexus_owner' ORDER BY 1",
+        )
+        names = ("nexus_control", "nexus_pool", "nexus_t_firm")
+        assert owned == [(name, "b", "UTF8", "C.UTF-8") for name in names]
+        for name in names:
+            dsn = services.postgres.dsn("postgres", name)
+            text = "SELECT proleakproof FROM pg_proc WHERE oid = 'ts_match_vq(tsvector,tsquery)'::regprocedure"
+            assert rows(dsn, text) == [(True,)]
+        wanted = {
+            "listen_addresses": "", "jit": "off", "data_checksums": "on", "log_statement": "none",
+            "password_encryption": "scram-sha-256", "shared_buffers": "128MB",
+            "max_connections": "100", "wal_compression": "pglz", "log_error_verbosity": "terse",
+        }  # fmt: skip
+        found = {name: rows(ends.superuser_dsn, f"SHOW {name}")[0][0] for name in wanted}
+        assert found == wanted
+        assert rows(ends.superuser_dsn, "SELECT DISTINCT auth_method FROM pg_hba_file_rules ORDER BY 1") == [
+            ("reject",), ("scram-sha-256",),
+        ]  # fmt: skip
+        settings = redis.Redis.from_url(ends.redis_url).config_get("*")
+        assert settings["port"] == "0" or settings["port"] == 0
+        assert settings["appendonly"] == "yes" and settings["maxmemory-policy"] == "noeviction"
 
 
-async def test_a_killed_supervisor_leaves_no_process_and_starts_again(data):
-    root = str(Path(__file__).resolve().parents[2])
-    child = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(data)], stdout=subprocess.PIPE, text=True, cwd=root
-    )
-    pids = [int(p) for p in child.stdout.readline().split()]
+@AS_ROOT
+async def test_root_drops_to_the_account_and_only_it_reads_the_secrets(data):
+    account = service_account()
+    async with Services(data, durable=False) as services:
+        for unit in services.supervisor._units:
+            for pid in tree(unit.process.pid):
+                status = Path(f"/proc/{pid}/status").read_text()
+                ids = [
+                    line.split()[1:]
+                    for line in status.splitlines()
+                    if line.startswith(("Uid:", "Gid:", "Groups:"))
+                ]
+                assert ids == [[str(account.uid)] * 4, [str(account.gid)] * 4, []]
+        private = [
+            *(data / "secrets").iterdir(),
+            data / "valkey/valkey.conf",
+            data / "postgres/nexus.conf",
+        ]
+        assert {(p.stat().st_mode & 0o777, p.stat().st_uid) for p in private} == {
+            (0o600, account.uid)
+        }
+        assert services.postgres.socket_dir.stat().st_mode & 0o777 == 0o700
+
+
+@AS_ROOT
+async def test_a_folder_that_the_account_cannot_pass_is_refused(data):
+    data.chmod(0o700)
+    with pytest.raises(Misconfigured, match=rf"cannot pass {data}\."):
+        await Services(data / "node", durable=False).start()
+    data.chmod(0o755)
+    assert list((data / "node").iterdir()) == []
+
+
+async def test_a_killed_supervisor_leaves_no_process_and_starts_again(data, start_node):
+    child = start_node(data)
+    pids = [p for unit in child.stdout.readline().split() for p in tree(int(unit))]
+    assert len(pids) > 5
     child.kill()
     child.wait()
-    child.stdout.close()
-    services = Services(data, durable=False)
-    await services.start()
-    assert not any(Path(f"/proc/{p}").exists() for p in pids)
+    assert await until(lambda: not any(map(alive, pids))) < 5
+    async with Services(data, durable=False):
+        pass
+
+
+async def test_after_the_death_of_everything_no_acknowledged_row_is_lost(data, start_node):
+    child = start_node(data, "durable")
+    units = [int(p) for p in child.stdout.readline().split()]
+    services = Services(data)
+    server = services.postgres = _server(data)
+    owner = server.dsn("nexus_owner", "nexus_pool")
+    acknowledged = 0
+    with psycopg.connect(owner, autocommit=True) as conn:
+        conn.execute("CREATE TABLE ack (n int PRIMARY KEY)")
+        for acknowledged in range(1, 51):
+            conn.execute("INSERT INTO ack VALUES (%s)", (acknowledged,))
+        everything = {child.pid, *(p for unit in units for p in tree(unit))}
+        kill(*everything)
+    child.wait()
+    services = Services(data)
+    ends = await services.start()
+    assert rows(ends.pool_owner_dsn, "SELECT count(*), max(n) FROM ack") == [(50, acknowledged)]
     await services.stop()
 
 
-async def test_data_of_another_major_version_is_refused(data):
+def _server(data):
+    from appliance.runtime.engines import locate_postgres
+    from appliance.runtime.postgres import Postgres
+
+    account = service_account()
+    return Postgres(locate_postgres(data, account), data, account)
+
+
+async def test_a_start_killed_while_it_makes_the_cluster_is_made_good(data, start_node):
+    child = start_node(data)
+    await until((data / "postgres.making" / "base").exists)
+    child.kill()
+    child.wait()
+    assert not (data / "postgres").exists()
+    async with Services(data, durable=False) as services:
+        assert services.postgres.is_ready()
+
+
+@pytest.mark.parametrize("name", ["Дані вузла, 1", 'it\'s "100%" #1', "long" * 30])
+async def test_the_data_folder_may_have_any_name(data, name, monkeypatch):
+    monkeypatch.chdir(data)
+    async with Services(Path(name), durable=False) as services:
+        ends = services.endpoints()
+        assert rows(ends.pool_dsn, "SELECT 1") == [(1,)]
+        assert redis.Redis.from_url(ends.redis_url).ping()
+        sockets = services.postgres.socket_dir
+    if sockets.parent == Path("/tmp"):
+        shutil.rmtree(sockets)
+
+
+@pytest.mark.parametrize(("version", "sentence"), [("12", "PostgreSQL 12"), ("18", "pg_control")])
+async def test_foreign_and_broken_data_is_refused_and_left_alone(data, version, sentence):
     (data / "postgres").mkdir()
-    (data / "postgres" / "PG_VERSION").write_text("12\n")
-    services = Services(data, durable=False)
-    with pytest.raises(Misconfigured, match="PostgreSQL 12"):
-        await services.start()
-    await services.stop()
-    assert (data / "postgres" / "PG_VERSION").exists()
+    (data / "postgres" / "PG_VERSION").write_text(f"{version}\n")
+    with pytest.raises(Misconfigured, match=sentence):
+        await Services(data, durable=False).start()
+    assert [p.name for p in (data / "postgres").iterdir()] == ["PG_VERSION"]
+
+
+async def test_a_lost_password_is_said_at_once(data):
+    async with Services(data, durable=False):
+        pass
+    (data / "secrets" / "postgres.password").unlink()
+    began = time.monotonic()
+    with pytest.raises(Misconfigured, match=r"secrets/postgres\.password"):
+        await Services(data, durable=False).start()
+    assert time.monotonic() - began < 10
+    async with Services(data.parent / "other", durable=False) as other:
+        assert other.postgres.is_ready(), "nothing of the failed start holds anything"
+
+
+async def test_what_is_given_by_url_is_not_started(data):
+    given = Given(
+        url="host=/db user=nexus_app dbname=nexus_pool", owner_url="host=/db user=nexus_owner dbname=nexus_pool",
+        redis_url="redis://cache/0",
+    )  # fmt: skip
+    async with Services(data, given) as services:
+        ends = services.endpoints()
+        assert services.supervisor._units == [] and not (data / "engines").exists()
+        with pytest.raises(Misconfigured, match="administrator"):
+            services.ensure_database()
+    assert ends.control_dsn == "host=/db user=nexus_app dbname=nexus_control"
+    assert (ends.pool_owner_dsn, ends.superuser_dsn, ends.redis_url) == (
+        given.owner_url,
+        "",
+        "redis://cache/0",
+    )
+    for half in (Given(url="host=/db"), Given(owner_url="host=/db")):
+        with pytest.raises(Misconfigured, match="owns the tables"):
+            await Services(data, half).start()

@@ -65,7 +65,7 @@ def header_of(ctx: Ctx, key: str, field: Field) -> str:
     prefix, dot, last = key.rpartition(".")
     if last != field.name:
         return key
-    labels = _LABELS.get(last, {}) if field.system else field.labels
+    labels = _LABELS.get(last, {}) if field.is_column else field.labels
     return prefix + dot + label_of(labels, ctx.locale, last)
 
 

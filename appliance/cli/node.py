@@ -1,0 +1,108 @@
+"""What the commands share: the settings, the services of this folder, and their connections."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from appliance import assemble
+from appliance.base import logs
+from appliance.base.errors import ApplianceError, Misconfigured
+from appliance.base.settings import Settings, load
+from appliance.db import migrate
+from appliance.db.database import Database
+from appliance.runtime.services import Endpoints, Given, Services
+from appliance.tenancy import Servers, create_placement, register_node, settle
+
+ENDPOINTS = "endpoints.json"
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A node that is up: its settings, addresses and open database."""
+
+    settings: Settings
+    endpoints: Endpoints
+    db: Database
+    servers: Servers
+    origin: int
+
+
+def read_settings(data: str | None = None, **overrides: object) -> Settings:
+    """Settings for a command, and the log to stderr at their level."""
+    settings = load(overrides={"data": data, **overrides})
+    logs.configure(level=os.environ.get("NEXUS_LOG_LEVEL", "warning"))
+    return settings
+
+
+def services_of(settings: Settings) -> Services:
+    """The services of a data folder, not started."""
+    found = settings.database
+    given = Given(
+        found.url, found.owner_url, found.control_url, found.control_owner_url, settings.redis.url
+    )
+    return Services(settings.data_dir, given)
+
+
+def servers_of(settings: Settings, endpoints: Endpoints, services: Services | None) -> Servers:
+    """The owner's connections, for what changes databases and routes."""
+    ensure = services.ensure_database() if services and services.postgres else None
+    return Servers(endpoints.control_owner_dsn, endpoints.pool_owner_dsn, {}, ensure)
+
+
+async def prepare(settings: Settings, endpoints: Endpoints, servers: Servers) -> None:
+    """Migrate, register this node and its pool, heal what a killed move left. Idempotent."""
+    migrate.upgrade(endpoints.control_owner_dsn, migrate.CONTROL)
+    await register_node(servers, name=settings.role.value, role=settings.role)
+    await create_placement(servers, "pool", target="nexus_pool")
+    await settle(servers)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Opened]:
+    """A node for one command: the running one, or its services for as long as it takes."""
+    path = settings.data_dir / ENDPOINTS
+    services: Services | None = None
+    try:
+        services = services_of(settings)
+        endpoints = await services.start()
+    except Misconfigured as running:
+        services = None
+        if not path.exists() or "already" not in running.detail:
+            raise
+        endpoints = assemble.read_endpoints(path)
+    try:
+        servers = servers_of(settings, endpoints, services)
+        if services is not None:
+            await prepare(settings, endpoints, servers)
+        db = assemble.open_database(settings, endpoints)
+        await db.start()
+        try:
+            me = await assemble.find_self(db)
+            yield Opened(settings, endpoints, db, servers, me.origin)
+        finally:
+            await db.stop()
+    finally:
+        if services is not None:
+            await services.stop()
+
+
+def tenant_of(node: Opened, slug: str) -> object:
+    """A tenant's route by slug. Raises Refused."""
+    return node.db.routes.by_slug(slug)
+
+
+def read_password(path: Path | None) -> str | None:
+    """A password from a file; None when no file is named. Raises Misconfigured."""
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").rstrip("\n")
+    except OSError as bad:
+        raise Misconfigured(f"{path}: cannot be read: {bad.strerror}") from None
+
+
+__all__ = ["ApplianceError", "Opened", "opened", "prepare", "read_settings", "services_of"]

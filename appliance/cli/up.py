@@ -1,0 +1,216 @@
+"""`nexus up`: a whole node in the foreground. `serve` and `work` are its two processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import appliance
+from appliance import assemble
+from appliance.base import logs
+from appliance.base.errors import Unavailable
+from appliance.base.roles import Role
+from appliance.base.settings import Settings, load
+from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
+from appliance.install import NewTenant, create_tenant
+from appliance.runtime.account import Account, give, may_execute, own_account, write_private
+from appliance.runtime.services import Endpoints, Services
+from appliance.runtime.supervisor import Unit, wait_for_stop
+from appliance.work.main import run_worker
+
+READY_TIMEOUT_S = 60.0
+PASSWORD_FILE = "initial-owner-password"
+DEMO = ("demo", "Demo company", "owner@demo.example")
+
+
+def up(
+    *,
+    data: str | None = None,
+    port: int | None = None,
+    role: Role | None = None,
+    demo: bool = False,
+) -> None:
+    """Run a whole node in the foreground, services included; Ctrl-C stops it.
+
+    Parameters
+    ----------
+    data: the data folder (NEXUS_DATA).
+    port: where the API listens, on 127.0.0.1 unless http.host says otherwise (NEXUS_PORT).
+    role: solo, hub or site (NEXUS_ROLE).
+    demo: make a demo tenant when there is no tenant yet.
+    """
+    settings = read_settings(data, port=port, role=role)
+    asyncio.run(_up(settings, demo=demo))
+
+
+async def _up(settings: Settings, *, demo: bool) -> None:
+    began = time.monotonic()
+    services = services_of(settings)
+    endpoints = await services.start()
+    try:
+        servers = servers_of(settings, endpoints, services)
+        await prepare(settings, endpoints, servers)
+        account = _program_account(services)
+        env = _environment(settings, endpoints, account)
+        owner = await _first_tenant(settings, endpoints, services, demo=demo)
+        await services.supervisor.start(_api(settings, account, env))
+        await services.supervisor.start(_worker(account, env))
+        _greet(settings, endpoints, owner, time.monotonic() - began)
+        await wait_for_stop()
+        print("Stopping…", flush=True)
+    finally:
+        await services.stop()
+    print("Stopped.", flush=True)
+
+
+def _program_account(services: Services) -> Account:
+    """API and worker run as the service account too, where it can read the program."""
+    if may_execute(services.account, Path(sys.executable)):
+        return services.account
+    print(
+        "Note: the service account cannot reach this Python, so the API and the worker run as the "
+        "user who started the node. `make run` installs it where the account can.", flush=True,
+    )  # fmt: skip
+    return own_account()
+
+
+def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> dict[str, str]:
+    """What the processes are told: the folder, and where the services are, in a private file."""
+    path = settings.data_dir / ENDPOINTS
+    assemble.write_endpoints(path, endpoints)
+    give(account, path, 0o600)
+    key = settings.data_dir / "cursor.key"
+    assemble.load_key(key)
+    give(account, key, 0o600)
+    env = {k: v for k, v in os.environ.items() if k.startswith("NEXUS_")}
+    return env | {
+        "NEXUS_DATA": str(settings.data_dir),
+        "NEXUS_PORT": str(settings.port),
+        "NEXUS_ROLE": settings.role.value,
+        "NEXUS_ENDPOINTS_FILE": str(path),
+        "PYTHONPATH": str(Path(appliance.__file__).resolve().parents[1]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": "/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def _api(settings: Settings, account: Account, env: dict[str, str]) -> Unit:
+    argv = [sys.executable, "-m", "appliance", "serve"]
+
+    async def ready() -> None:
+        await _wait_http(settings)
+
+    return Unit("api", argv, account, ready, env)
+
+
+def _worker(account: Account, env: dict[str, str]) -> Unit:
+    async def ready() -> None:
+        await asyncio.sleep(0)
+
+    return Unit("worker", [sys.executable, "-m", "appliance", "work"], account, ready, env, grace_s=30.0)
+
+
+async def _wait_http(settings: Settings) -> None:
+    url = f"http://{_host(settings)}:{settings.port}/health/ready"
+    end = time.monotonic() + READY_TIMEOUT_S
+
+    def probe() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    while not await asyncio.to_thread(probe):
+        if time.monotonic() > end:
+            raise Unavailable("The API did not become ready; see log/api.log.", dependency="api")
+        await asyncio.sleep(0.1)
+
+
+def _host(settings: Settings) -> str:
+    return "127.0.0.1" if settings.http.host in ("0.0.0.0", "::") else settings.http.host  # noqa: S104
+
+
+async def _first_tenant(
+    settings: Settings, endpoints: Endpoints, services: Services, *, demo: bool
+) -> str | None:
+    """The one-time password of a demo tenant made now; None when there is a tenant already."""
+    if not demo:
+        return None
+    db = assemble.open_database(settings, endpoints)
+    await db.start()
+    try:
+        if db.routes.all():
+            return None
+        me = await assemble.find_self(db)
+        slug, name, email = DEMO
+        password = secrets.token_urlsafe(12)
+        new = NewTenant(slug=slug, name=name, email=email, password=password, template="demo")
+        servers = servers_of(settings, endpoints, services)
+        await create_tenant(db, servers, new, origin=me.origin)
+    finally:
+        await db.stop()
+    write_private(own_account(), settings.data_dir / PASSWORD_FILE, password + "\n")
+    return password
+
+
+def _greet(settings: Settings, endpoints: Endpoints, password: str | None, took_s: float) -> None:
+    lines = [
+        "",
+        f"Nexus {appliance.__version__} is up after {took_s:.1f} s (role {settings.role.value}).",
+        f"  API      http://{_host(settings)}:{settings.port}/api/v1   "
+        f"OpenAPI http://{_host(settings)}:{settings.port}/schema/openapi.json",
+        f"  Data     {settings.data_dir}   logs in {settings.data_dir / 'log'}",
+        f"  Scanner  {endpoints.scanner.sentence}",
+    ]
+    if password is not None:
+        slug, _, email = DEMO
+        lines += [
+            f"  Demo     tenant {slug}, {email}, one-time password: {password}",
+            f"           (kept in {settings.data_dir / PASSWORD_FILE} until you change it)",
+        ]
+    lines += ["  Stop with Ctrl-C.", ""]
+    print("\n".join(lines), flush=True)
+
+
+def serve() -> None:
+    """The API process alone; NEXUS_ENDPOINTS_FILE says where the services are."""
+    import uvicorn
+
+    settings = load()
+    uvicorn.run(
+        "appliance.assemble:asgi",
+        host=settings.http.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+        forwarded_allow_ips=settings.http.trusted_proxies or None,
+        server_header=False,
+    )
+
+
+def work() -> None:
+    """The worker process alone: relay, scheduler, jobs."""
+    settings = load()
+    logs.configure(level=settings.log_level)
+    asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    endpoints = assemble.read_endpoints(Path(os.environ["NEXUS_ENDPOINTS_FILE"]))
+    node = await assemble.worker_node(settings, endpoints)
+    try:
+        await run_worker(node)
+    finally:
+        await node.db.stop()
+
+
