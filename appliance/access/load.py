@@ -1,18 +1,26 @@
-"""Everything a session's rights are made of, read in one round trip."""
+"""Everything a session's rights are made of, read in one round trip.
+
+A session reaches the units of its person's memberships under its profile that hold today (in the
+person's time zone), and what is below them; an API key reaches the units it was made with and
+nothing else; platform staff reach what their grant's profile says, over the whole tenant.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from appliance.access.compile import compile_profile
-from appliance.db.wire import Call, Rows, Statement
+from appliance.access.compile import Reach, compile_profile
+from appliance.base.ids import parse_uuid
+from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.context import UnitNode
-from appliance.kernel.kind import Json
+from appliance.kernel.kind import Json, Kind
+from appliance.kernel.period import day_start
 from appliance.kernel.profile import Profile
 
 Data = dict[str, Json]
@@ -29,7 +37,7 @@ _PROFILE = Statement(
     "SELECT p.id::text, p.data, g.data FROM session s JOIN record p ON p.tenant_id = s.tenant_id "
     "AND p.id = s.profile_id AND p.kind = 'sys.profile' AND p.deleted_at IS NULL "
     "LEFT JOIN record g ON g.tenant_id = s.tenant_id AND g.kind = 'sys.grant' AND g.r1 = p.id "
-    "AND g.deleted_at IS NULL WHERE s.tenant_id = $1 AND s.secret_hash = $2"
+    "AND g.deleted_at IS NULL WHERE s.tenant_id = $1 AND s.secret_hash = $2 ORDER BY g.id"
 )
 _MEMBERSHIPS = Statement(
     "SELECT m.data FROM session s JOIN record m ON m.tenant_id = s.tenant_id "
@@ -47,6 +55,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     session: UUID
     person: UUID
+    sort: str
     profile: Profile
     units: frozenset[UUID]
     subtree: frozenset[UUID]
@@ -66,7 +75,8 @@ class Loaded(msgspec.Struct, frozen=True):
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(found in ipaddress.ip_network(n) for n in self.networks)
+        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        return any((mapped or found) in ipaddress.ip_network(n) for n in self.networks)
 
 
 def load_calls(tenant: UUID, secret_hash: bytes) -> list[Call]:
@@ -75,54 +85,60 @@ def load_calls(tenant: UUID, secret_hash: bytes) -> list[Call]:
     return [(_SESSION, both), (_PROFILE, both), (_MEMBERSHIPS, both), (_UNITS, (tenant,))]
 
 
-def read_loaded(answers: Sequence[Rows], rights_rev: int, at: datetime) -> Loaded | None:
-    """The rights of a session; None when its profile or every membership is gone."""
+def read_loaded(
+    answers: Sequence[Rows], rights_rev: int, at: datetime, kinds: Mapping[str, Kind] | None = None
+) -> Loaded | None:
+    """The rights of a session; None when its profile, person or every membership is gone."""
     sessions, profiles, memberships, units = answers
     session, rows = sessions.first(), list(profiles)
-    if session is None or not rows:
+    if session is None or not rows or (session[3] != b"staff" and session[7] is None):
         return None
     person = _decode(session[7]) if session[7] else {}
-    sort = _text(session[3])
-    tree = read_tree(units)
+    sort, tree = _text(session[3]), read_tree(units)
     members = [_decode(m or b"{}") for m in memberships.column()]
-    today = at.date()
-    live = [m for m in members if _is_live(m, today)]
+    tz = _zone(person, members, tree)
+    today = at.astimezone(ZoneInfo(tz)).date()
+    live = [m for m in members if is_live(m, today)]
     if sort == "login" and not live:
         return None
     own = _own_units(session, live, tree, sort)
+    below_own = below(tree, own)
+    ident = UUID(_text(session[1]))
     profile = compile_profile(
-        _text(rows[0][0]), _decode(rows[0][1] or b"{}"), [_decode(r[2]) for r in rows if r[2]], rights_rev
-    )
-    first = next((u for m in live for u in _ids(m.get("units")) if u in tree), None)
-    unit = first or next(iter(sorted(own)), None) or _root(tree)
-    node = tree.get(unit) if unit else None
+        _text(rows[0][0]), _decode(rows[0][1] or b"{}"), [_decode(r[2]) for r in rows if r[2]],
+        rights_rev, reach=Reach(ident, own, below_own), kinds=kinds,
+    )  # fmt: skip
+    first = next((u for m in live for u in read_ids(m.get("units")) if u in own), None)
     return Loaded(
         session=UUID(_text(session[0])),
-        person=UUID(_text(session[1])),
+        person=ident,
+        sort=sort,
         profile=profile,
         units=own,
-        subtree=below(tree, own),
-        unit=unit,
+        subtree=below_own,
+        unit=first or next(iter(sorted(own)), None),
         tree=tree,
-        tz=str(person.get("tz") or (node.tz if node else "UTC")),
+        tz=tz,
         locale=str(person.get("locale") or "en"),
         networks=tuple(filter(None, _text(session[5]).split(","))),
         staff_grant=UUID(_text(session[6])) if session[6] else None,
-        until=_next_boundary(members, today),
+        until=_next_boundary(members, today, tz) if sort == "login" else None,
     )
 
 
 def _own_units(
-    session: Sequence[bytes | None], live: list[Data], tree: dict[UUID, UnitNode], sort: str
+    session: Row, live: list[Data], tree: dict[UUID, UnitNode], sort: str
 ) -> frozenset[UUID]:
-    """Units of the memberships; a key may be narrowed to fewer; no unit named means the root."""
-    named = {u for m in live for u in _ids(m.get("units"))}
-    if not named and (live or sort != "login") and (root := _root(tree)):
-        named = {root}
-    if session[4] is not None:
-        narrowed = {UUID(u) for u in _text(session[4]).split(",") if u}
-        named = narrowed & below(tree, frozenset(named)) if sort == "api_key" else narrowed
-    return frozenset(named & tree.keys())
+    """A membership that names no unit is one of the whole tenant; a key without units reaches none."""
+    if sort == "api_key":
+        return frozenset(_uuids(_text(session[4]).split(",")) & tree.keys())
+    if sort == "staff":
+        return roots(tree)
+    found: set[UUID] = set()
+    for member in live:
+        named = member.get("units")
+        found |= set(read_ids(named)) if named else roots(tree)
+    return frozenset(found & tree.keys())
 
 
 def read_tree(units: Rows) -> dict[UUID, UnitNode]:
@@ -130,10 +146,9 @@ def read_tree(units: Rows) -> dict[UUID, UnitNode]:
     tree: dict[UUID, UnitNode] = {}
     for ident, raw in units:
         data, key = _decode(raw or b"{}"), UUID(_text(ident))
-        parent = data.get("parent")
         tree[key] = UnitNode(
             id=key,
-            parent=UUID(parent) if isinstance(parent, str) else None,
+            parent=parse_uuid(data.get("parent")),
             name=str(data.get("name") or ""),
             tz=str(data.get("tz") or "UTC"),
             currency=str(data.get("currency") or ""),
@@ -142,13 +157,13 @@ def read_tree(units: Rows) -> dict[UUID, UnitNode]:
     return tree
 
 
-def below(tree: dict[UUID, UnitNode], roots: frozenset[UUID]) -> frozenset[UUID]:
+def below(tree: Mapping[UUID, UnitNode], above: frozenset[UUID]) -> frozenset[UUID]:
     """The units themselves and all below them."""
     children: dict[UUID | None, list[UUID]] = {}
     for node in tree.values():
         children.setdefault(node.parent, []).append(node.id)
     found: set[UUID] = set()
-    fresh = [r for r in roots if r in tree]
+    fresh = [r for r in above if r in tree]
     while fresh:
         unit = fresh.pop()
         if unit not in found:
@@ -157,27 +172,62 @@ def below(tree: dict[UUID, UnitNode], roots: frozenset[UUID]) -> frozenset[UUID]
     return frozenset(found)
 
 
-def _root(tree: dict[UUID, UnitNode]) -> UUID | None:
-    return next((n.id for n in tree.values() if n.parent is None), None)
+def roots(tree: Mapping[UUID, UnitNode]) -> frozenset[UUID]:
+    """The units that stand under no other."""
+    return frozenset(n.id for n in tree.values() if n.parent is None)
 
 
-def _is_live(member: Data, today: date) -> bool:
-    first, last = _day(member.get("valid_from")), _day(member.get("valid_to"))
+def is_live(member: Data, today: date) -> bool:
+    """Whether a membership holds on a day; one whose dates cannot be read does not."""
+    try:
+        first, last = _day(member.get("valid_from")), _day(member.get("valid_to"))
+    except ValueError:
+        return False
     return (first is None or first <= today) and (last is None or today <= last)
 
 
-def _next_boundary(members: list[Data], today: date) -> datetime | None:
-    days = [d for m in members if (d := _day(m.get("valid_from"))) and d > today]
-    days += [d + timedelta(days=1) for m in members if (d := _day(m.get("valid_to"))) and d >= today]
-    return datetime.combine(min(days), datetime.min.time(), UTC) if days else None
+def _zone(person: Data, members: list[Data], tree: dict[UUID, UnitNode]) -> str:
+    """The person's own time zone, else that of their first unit, else that of the head office."""
+    units = [u for m in members for u in read_ids(m.get("units")) if u in tree]
+    top = sorted(roots(tree))
+    named = [person.get("tz"), *(tree[u].tz for u in (*units[:1], *top[:1])), "UTC"]
+    for name in named:
+        if isinstance(name, str) and name:
+            try:
+                return ZoneInfo(name).key
+            except (ZoneInfoNotFoundError, ValueError):
+                continue
+    return "UTC"
+
+
+def _next_boundary(members: list[Data], today: date, tz: str) -> datetime | None:
+    days: list[date] = []
+    for member in members:
+        try:
+            first, last = _day(member.get("valid_from")), _day(member.get("valid_to"))
+        except ValueError:
+            continue
+        days += [d for d in (first, last + timedelta(days=1) if last else None) if d and d > today]
+    return day_start(min(days), tz).astimezone(UTC) if days else None
 
 
 def _day(value: Json) -> date | None:
-    return date.fromisoformat(value) if isinstance(value, str) else None
+    """A date. Raises ValueError for what is none."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("not a date")  # noqa: TRY004 - one error for every unreadable date
+    return date.fromisoformat(value)
 
 
-def _ids(value: Json) -> list[UUID]:
-    return [UUID(v) for v in value if isinstance(v, str)] if isinstance(value, list) else []
+def read_ids(value: Json) -> list[UUID]:
+    """The ids of a set of references; what is none is left out."""
+    found = (parse_uuid(v) for v in value) if isinstance(value, list) else ()
+    return [u for u in found if u is not None]
+
+
+def _uuids(texts: Sequence[str]) -> set[UUID]:
+    return {u for t in texts if (u := parse_uuid(t)) is not None}
 
 
 def _text(value: bytes | None) -> str:

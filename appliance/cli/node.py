@@ -50,7 +50,11 @@ def services_of(settings: Settings) -> Services:
 def servers_of(settings: Settings, endpoints: Endpoints, services: Services | None) -> Servers:
     """The owner's connections, for what changes databases and routes."""
     ensure = services.ensure_database() if services and services.postgres else None
-    return Servers(endpoints.control_owner_dsn, endpoints.pool_owner_dsn, {}, ensure)
+    return Servers(
+        control_dsn=endpoints.control_owner_dsn,
+        placement_dsn=endpoints.pool_owner_dsn,
+        ensure_database=ensure,
+    )
 
 
 async def prepare(settings: Settings, endpoints: Endpoints, servers: Servers) -> None:

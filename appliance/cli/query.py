@@ -12,7 +12,7 @@ from appliance.cli.node import Opened, opened, read_settings
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Schema
 from appliance.kernel.profile import KindGrant, Mode, Profile, Scope, ScopeKind
-from appliance.kernel.query_text import parse_query
+from appliance.kernel.query_text import parse_text
 from appliance.meta import load_schema
 from appliance.read import stream
 
@@ -41,7 +41,7 @@ async def _print(node: Opened, slug: str, text: str, limit: int) -> None:
         tenant=tenant, origin=node.origin, actor=uuid7(), profile=_reader(schema), schema=schema,
         door=Door.SYSTEM, request_id=uuid7(), at=now(),
     )  # fmt: skip
-    asked = parse_query(text)
+    asked = parse_text(text)
     details: dict[str, object] = {"kind": asked.source, "account": getpass.getuser()}
     await node.db.read(tenant, *audit_calls(tenant, "node.queried", details=details))
     left = limit

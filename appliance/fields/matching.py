@@ -52,7 +52,8 @@ def _holds(cond: Cond, view: RecordView, ctx: Ctx, kind: Kind) -> bool:
             field = kind.by_name.get(cond.path) or SYSTEM_FIELDS.get(cond.path)
             if field is None or not is_comparable(field, cond.op):
                 raise _UnreadableError
-            value = view.data.get(field.fid) if not field.is_column else system_value(view, field.name)
+            own = field.is_column
+            value = system_value(view, field.name) if own else view.data.get(field.fid)
             return compare(cond, field, value, ctx)
         case _:
             raise _UnreadableError
@@ -78,14 +79,14 @@ def operand_of(field: Field, value: Json) -> SlotValue:
     A record's number is an identifier: it is compared as it is, the others of its type without
     case.
     """
-    if field.system and field.name == "number":
+    if field.is_column and field.name == "number":
         return clean(value)
     return type_of(field.type).operand(field, value)
 
 
 def held_by(field: Field, value: Json) -> SlotValue:
     """What the field's column holds for a canonical value."""
-    if field.system and field.name == "number":
+    if field.is_column and field.name == "number":
         return str(value)
     return type_of(field.type).slot_value(field, value)
 

@@ -26,7 +26,8 @@ from appliance.kernel.tree import And, Cond, Not, Or, Query, Related, Test
 _COMPARE = {"=": "eq", "!=": "ne", "<>": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _SHOWN = {
     "PATH": "a name", "QUOTED": "a name", "STRING": 'text in "quotes"', "NUMBER": "a number",
-    "DATE": "a date", "MOMENT": "a moment", "UUID": "an id", "FLAG": "deleted, total, ruler, display",
+    "DATE": "a date", "MOMENT": "a moment", "UUID": "an id",
+    "FLAG": "deleted, total, ruler, display",
     "COMPARE": "= != > >= < <=", "NULLS": "first, last", "LPAR": "(", "RPAR": ")", "COMMA": ",",
     "STAR": "*", "MINUS": "-", "$END": "the end",
 }  # fmt: skip

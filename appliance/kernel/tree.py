@@ -1,8 +1,8 @@
 """The query language as a tree: what a query and a condition are made of.
 
 The structs of a condition are tagged, so that two different trees never encode alike: plans and
-cursors are kept by the encoded tree. Read from JSON by kernel/query and from text by kernel/query_text; names are resolved in the
-reader's own schema by read/names. Grammar and meaning: docs/query-language.md.
+cursors are kept by the encoded tree. Read from JSON by kernel/query and from text by
+kernel/query_text; names are resolved in the reader's own schema by read/names.
 """
 
 from __future__ import annotations

@@ -145,8 +145,9 @@ class Conditions:
 
     def _links(self, kind: Kind, fid: str, holder: str) -> str:
         """The members of a set-valued field of a record, as a FROM list with its conditions."""
+        tenant = self.sql.shared("tenant", self.ctx.tenant, "uuid")
         return (
-            f"record_link l WHERE l.tenant_id = {self.sql.shared('tenant', self.ctx.tenant, 'uuid')} "
+            f"record_link l WHERE l.tenant_id = {tenant} "
             f"AND l.kind = {self.sql.shared(f'kind {kind.key}', kind.key, 'text')} "
             f"AND l.fid = {self.sql.value(fid, 'text')} AND l.record_id = {holder}"
         )

@@ -232,8 +232,9 @@ def ruler_call(ctx: Ctx, query: Query) -> Call:
         f"SELECT {columns}, row_number() OVER (ORDER BY {order_by(keys)}) AS n "
         f"{names.source} WHERE {where} ORDER BY n LIMIT {limits.TOTAL_CAP}"
     )
+    counted = f"SELECT c.*, count(*) OVER () AS all_rows FROM ({inner}) AS c"
     text = (
-        f"SELECT n, {listed} FROM (SELECT c.*, count(*) OVER () AS all_rows FROM ({inner}) AS c) AS d "
+        f"SELECT n, {listed} FROM ({counted}) AS d "
         f"WHERE n % greatest(1, all_rows / {RULER_MARKS}) = 0 ORDER BY n LIMIT {RULER_MARKS + 1}"
     )
     return names.sql.finish(text)

@@ -56,7 +56,7 @@ def search_condition(names: Names, typed: str, at: str) -> str:
 
 
 def _searched(sql: Sql, alias: str, field: Field) -> str:
-    """What search finds of a field, from its stored value; the write path's `search_text` in SQL."""
+    """What search finds of a field, from its stored value: `search_text` in SQL."""
     value = f"{alias}.data->>{sql.value(field.fid, 'text')}"
     if field.type in _PLAIN:
         return value

@@ -11,6 +11,8 @@ import redis
 
 from appliance.base.errors import Misconfigured
 from appliance.runtime.account import service_account
+from appliance.runtime.engines import locate_postgres
+from appliance.runtime.postgres import Postgres
 from appliance.runtime.services import Given, Services
 from tests.runtime.conftest import alive, kill, tree, unit_of, until
 
@@ -133,8 +135,8 @@ async def test_a_killed_supervisor_leaves_no_process_and_starts_again(data, star
 async def test_after_the_death_of_everything_no_acknowledged_row_is_lost(data, start_node):
     child = start_node(data, "durable")
     units = [int(p) for p in child.stdout.readline().split()]
-    services = Services(data)
-    server = services.postgres = _server(data)
+    account = service_account()
+    server = Postgres(locate_postgres(data, account), data, account)
     owner = server.dsn("nexus_owner", "nexus_pool")
     acknowledged = 0
     with psycopg.connect(owner, autocommit=True) as conn:
@@ -148,14 +150,6 @@ async def test_after_the_death_of_everything_no_acknowledged_row_is_lost(data, s
     ends = await services.start()
     assert rows(ends.pool_owner_dsn, "SELECT count(*), max(n) FROM ack") == [(50, acknowledged)]
     await services.stop()
-
-
-def _server(data):
-    from appliance.runtime.engines import locate_postgres
-    from appliance.runtime.postgres import Postgres
-
-    account = service_account()
-    return Postgres(locate_postgres(data, account), data, account)
 
 
 async def test_a_start_killed_while_it_makes_the_cluster_is_made_good(data, start_node):
@@ -211,7 +205,11 @@ async def test_what_is_given_by_url_is_not_started(data):
         assert services.supervisor._units == [] and not (data / "engines").exists()
         with pytest.raises(Misconfigured, match="administrator"):
             services.ensure_database()
-    assert ends.control_dsn == "host=/db user=nexus_app dbname=nexus_control"
+    assert sorted(ends.control_dsn.split()) == [
+        "dbname=nexus_control",
+        "host=/db",
+        "user=nexus_app",
+    ]
     assert (ends.pool_owner_dsn, ends.superuser_dsn, ends.redis_url) == (
         given.owner_url,
         "",

@@ -145,7 +145,9 @@ async def test_logs_are_kept_within_bounds_and_read_by_the_operator(watched, dat
 
 async def test_sockets_are_inherited(watched, data):
     read, write = os.pipe()
-    await watched.start(unit("heir", f"echo here >&{write}; sleep 600", pass_fds=(write,)))
+    await watched.start(
+        unit("heir", f"echo here > /proc/self/fd/{write}; sleep 600", pass_fds=(write,))
+    )
     os.close(write)
     assert await asyncio.to_thread(os.read, read, 10) == b"here\n"
     os.close(read)

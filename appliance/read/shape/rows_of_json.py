@@ -8,18 +8,18 @@ from appliance.kernel.context import Ctx
 from appliance.read.run import Batch
 
 
-async def write_json(ctx: Ctx, batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:  # noqa: ARG001 - one signature for all forms
+async def write_json(_: Ctx, batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
     """`{"rows": [...], "next": null}`, the form of a page with all rows on it."""
     lead = b'{"rows":['
-    async for _, rows in batches:
+    async for _plan, rows in batches:
         if rows:
             yield lead + b",".join(rows)
             lead = b","
     yield (lead if lead != b"," else b"") + b'],"next":null}'
 
 
-async def write_ndjson(ctx: Ctx, batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:  # noqa: ARG001 - one signature for all forms
+async def write_ndjson(_: Ctx, batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
     """One row a line."""
-    async for _, rows in batches:
+    async for _plan, rows in batches:
         if rows:
             yield b"\n".join(rows) + b"\n"

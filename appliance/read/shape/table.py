@@ -43,7 +43,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def columns_of(ctx: Ctx, plan: Plan) -> list[Column]:
-    """The columns of a plan's rows; whole records have their number first, their system fields last."""
+    """The columns of a plan's rows; of whole records the number first, system fields last."""
     masked = {m.key for m in plan.projection.masks}
     whole = plan.projection.whole
     found = [
