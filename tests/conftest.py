@@ -40,7 +40,9 @@ async def db(dsns):
 @pytest.fixture
 async def tenant(db, dsns):
     def control():
-        return psycopg.AsyncConnection.connect(dsns.superuser.replace("nexus_pool", "nexus_control"))
+        return psycopg.AsyncConnection.connect(
+            dsns.superuser.replace("nexus_pool", "nexus_control")
+        )
 
     return await tenants.make_tenant(db, control, f"t{next(_count)}")
 

@@ -32,7 +32,9 @@ class Tenant:
         """A context under `profile` (default: everything), in a unit, as a person."""
         schema = await load_schema(self.db, self.id)
         tree = {
-            i: UnitNode(id=i, parent=None if k == "head" else self.units["head"], name=k, tz="Europe/Kyiv")
+            i: UnitNode(
+                id=i, parent=None if k == "head" else self.units["head"], name=k, tz="Europe/Kyiv"
+            )
             for k, i in self.units.items()
         }
         own = self.units[unit]
@@ -53,7 +55,17 @@ class Tenant:
         steps = [create("sys.kind", key=key, **values)]
         for order, field in enumerate(fields):
             given = field if isinstance(field, dict) else {"name": field[0], "type": field[1]}
-            steps.append(create("sys.field", **{"kind": key, "order": order, "filterable": given.get("type") not in PLAIN, **given}))
+            steps.append(
+                create(
+                    "sys.field",
+                    **{
+                        "kind": key,
+                        "order": order,
+                        "filterable": given.get("type") not in PLAIN,
+                        **given,
+                    },
+                )
+            )
         result = await self.apply(*steps, ctx=await self.ctx(door=Door.INSTALL))
         assert result.committed, result
         return result
@@ -74,7 +86,9 @@ def create(kind, ident=None, /, *, unit=msgspec.UNSET, owner=msgspec.UNSET, **fi
 
 
 def update(kind, ident, expect=None, /, *, unit=msgspec.UNSET, owner=msgspec.UNSET, **fields):
-    return Command(op=Op.UPDATE, kind=kind, id=ident, fields=fields, expect=expect, unit=unit, owner=owner)
+    return Command(
+        op=Op.UPDATE, kind=kind, id=ident, fields=fields, expect=expect, unit=unit, owner=owner
+    )
 
 
 def delete(kind, ident, expect=None):
@@ -132,7 +146,13 @@ async def make_tenant(db, control, slug):
         schema=schema, door=Door.INSTALL, request_id=uuid7(), at=now(),
     )  # fmt: skip
     units = [
-        create("sys.unit", made.units[k], name=k, parent=None if k == "head" else str(made.units["head"]), tz="Europe/Kyiv")
+        create(
+            "sys.unit",
+            made.units[k],
+            name=k,
+            parent=None if k == "head" else str(made.units["head"]),
+            tz="Europe/Kyiv",
+        )
         for k in made.units
     ]
     people = [create("sys.person", made.people["owner"], name="Owner", email="owner@example.org")]

@@ -13,7 +13,15 @@ from appliance.access.rules import Reach, is_understood, unite_scopes
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import ACTIONS, KindGrant, Mode, Profile, Scope, ScopeKind
 
-__all__ = ["Reach", "compile_profile", "expand_star", "read_actions", "read_modes", "read_scope", "unite"]
+__all__ = [
+    "Reach",
+    "compile_profile",
+    "expand_star",
+    "read_actions",
+    "read_modes",
+    "read_scope",
+    "unite",
+]
 
 Data = dict[str, Json]
 STAR = "*"
@@ -45,7 +53,11 @@ def compile_profile(
         known = compiled.get(key)
         compiled[key] = unite(known, found, reach) if known else found
     named = profile.get("capabilities")
-    capabilities = frozenset(c for c in named if isinstance(c, str)) if isinstance(named, list) else frozenset()
+    capabilities = (
+        frozenset(c for c in named if isinstance(c, str))
+        if isinstance(named, list)
+        else frozenset()
+    )
     return Profile(ident, str(profile.get("key")), rev, compiled, capabilities)
 
 
@@ -80,7 +92,9 @@ def unite(one: KindGrant, two: KindGrant, reach: Reach | None = None) -> KindGra
     """The union of two grants: rows of either scope, the higher mode."""
     actions = dict(one.actions)
     for action, scope in two.actions.items():
-        actions[action] = unite_scopes(actions[action], scope, reach) if action in actions else scope
+        actions[action] = (
+            unite_scopes(actions[action], scope, reach) if action in actions else scope
+        )
     fields = dict(one.fields)
     for fid, mode in two.fields.items():
         fields[fid] = max(mode, fields.get(fid, Mode.HIDDEN))

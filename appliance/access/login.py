@@ -100,11 +100,15 @@ async def sign_in(
         found = _read(rows.first())
         if found is not None:
             _check_delay(found, policy)
-        fits = await passwords.verify_password(found.password_hash if found else None, attempt.password)
+        fits = await passwords.verify_password(
+            found.password_hash if found else None, attempt.password
+        )
         step = _second_factor(found, attempt.totp) if found and fits else None
         if found is None or not fits or found.state != "active" or step is None:
             await _note_failure(tx, tenant, found, request_id)
-            missing = fits and found is not None and found.state == "active" and attempt.totp is None
+            missing = (
+                fits and found is not None and found.state == "active" and attempt.totp is None
+            )
         else:
             return await _open(tx, tenant, found, attempt, policy, request_id, step, label)
     if missing:
@@ -130,8 +134,13 @@ async def _open(
     session = uuid7()
     calls = [
         (_PASSED, (tenant, found.person, step[0], step[1])),
-        (_INSERT, (tenant, secret_hash, session, found.person, chosen[0], label[:120], found.epoch, ends)),
-        *audit_calls(tenant, "session.opened", actor=found.person, subject=session, request_id=request_id),
+        (
+            _INSERT,
+            (tenant, secret_hash, session, found.person, chosen[0], label[:120], found.epoch, ends),
+        ),
+        *audit_calls(
+            tenant, "session.opened", actor=found.person, subject=session, request_id=request_id
+        ),
     ]
     if found.password_hash and passwords.needs_rehash(found.password_hash):
         fresh = await passwords.hash_password(attempt.password)
@@ -170,7 +179,9 @@ async def _note_failure(
     tx: Transaction, tenant: UUID, found: _Found | None, request_id: UUID
 ) -> None:
     actor = found.person if found else None
-    calls = audit_calls(tenant, "session.refused", actor=actor, request_id=request_id, outcome="refused")
+    calls = audit_calls(
+        tenant, "session.refused", actor=actor, request_id=request_id, outcome="refused"
+    )
     if found is not None:
         calls.append((_FAILED, (tenant, found.person)))
     await tx.run(*calls)
@@ -198,5 +209,3 @@ def refusal() -> Unauthenticated:
 def normal_email(email: str) -> str:
     """Addresses compare without case."""
     return email.strip().casefold()[:254]
-
-

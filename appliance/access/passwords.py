@@ -45,9 +45,10 @@ async def verify_password(stored: str | None, password: str) -> bool:
 
 def _verify(stored: str | None, password: str) -> bool:
     try:
-        return _hasher.verify(stored or _NOBODY, password) and stored is not None
+        _hasher.verify(stored or _NOBODY, password)
     except (VerificationError, InvalidHashError):
         return False
+    return stored is not None
 
 
 def needs_rehash(stored: str) -> bool:
@@ -80,7 +81,7 @@ def check_strength(password: str, chars_min: int, *, pointer: str, known: str = 
 
 
 async def _work(function: Callable[..., T], *args: object) -> T:
-    global _waiting  # noqa: PLW0603 - one bound for the process
+    global _waiting
     if _waiting >= _WAITING_MAX:
         raise Limited("Too many people are signing in at this moment.", retry_after_s=2)
     _waiting += 1

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import limits
+from appliance.base.clock import now
 from appliance.fields.base import ValueFault
 from appliance.fields.matching import is_comparable, operand_of
 from appliance.kernel.kind import Json, Kind
@@ -40,7 +41,10 @@ def unite_scopes(one: Scope, two: Scope, reach: Reach | None) -> Scope:
     if one.kind in _CHAIN and two.kind in _CHAIN:
         return max(one, two, key=lambda s: _CHAIN.index(s.kind))
     # Own records may lie in any unit, so `own` is within nothing but `all`.
-    branches = [*_branches(one, reach), *(b for b in _branches(two, reach) if b not in _branches(one, reach))]
+    branches = [
+        *_branches(one, reach),
+        *(b for b in _branches(two, reach) if b not in _branches(one, reach)),
+    ]
     united = Scope(ScopeKind.WHERE, {"or": branches})
     if reach is None or parse_row_rule(united.where) is not None:
         return united
@@ -101,6 +105,4 @@ def _fits_field(test: Test, kind: Kind) -> bool:
 
 
 def _is_relative(value: Json) -> bool:
-    from appliance.base.clock import now
-
     return period_days(value, now(), "UTC") is not None

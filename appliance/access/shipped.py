@@ -19,7 +19,7 @@ CAPABILITIES = frozenset(
     "profiles.manage units.manage sessions.own sessions.manage keys.manage audit.read "
     "tenant.manage staff.grant jobs.read live.read".split()
 )
-_MANAGE = {a: "all" for a in ("read", "create", "update", "delete", "restore", "export")}
+_MANAGE = dict.fromkeys(("read", "create", "update", "delete", "restore", "export"), "all")
 _LEVELS = {"manage": (_MANAGE, "write"), "read": ({"read": "all"}, "read")}
 
 

@@ -19,7 +19,9 @@ def new_secret() -> bytes:
 
 def provisioning_uri(secret: bytes, email: str, tenant: str) -> str:
     """The URI behind the QR code."""
-    return str(pyotp.TOTP(secret.decode()).provisioning_uri(name=email, issuer_name=f"Nexus {tenant}"))
+    return str(
+        pyotp.TOTP(secret.decode()).provisioning_uri(name=email, issuer_name=f"Nexus {tenant}")
+    )
 
 
 def verify(secret: bytes, code: str, last_step: int) -> int | None:

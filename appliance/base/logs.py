@@ -11,7 +11,8 @@ import contextvars
 import logging
 import re
 import sys
-from typing import TextIO
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -53,15 +54,15 @@ def sanitize(value: object) -> object:
     return _UNSAFE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
 
 
-def _allow(_: object, __: str, entry: dict[str, object]) -> dict[str, object]:
+def _allow(_: Any, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     lost = sorted(k for k in entry if k not in ALLOWED)
-    kept = {k: sanitize(v) for k, v in entry.items() if k in ALLOWED}
+    kept: dict[str, Any] = {k: sanitize(v) for k, v in entry.items() if k in ALLOWED}
     if lost:
         kept["lost"] = ",".join(lost)
     return kept
 
 
-def _render(_: object, __: str, entry: dict[str, object]) -> str:
+def _render(_: Any, __: str, entry: MutableMapping[str, Any]) -> str:
     return msgspec.json.encode(entry).decode()
 
 
@@ -92,7 +93,9 @@ class _LibraryHandler(logging.Handler):
             level=record.levelname.lower(),
             source=record.name,
             line=record.lineno,
-            error_type=record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None,
+            error_type=record.exc_info[0].__name__
+            if record.exc_info and record.exc_info[0]
+            else None,
         )
 
 

@@ -82,7 +82,10 @@ def load(
     """Read file and environment; command line `overrides` win. Raises Misconfigured."""
     env = os.environ if environ is None else environ
     tree: dict[str, object] = {}
-    given = {**_from_environment(env), **{k: v for k, v in (overrides or {}).items() if v is not None}}
+    given = {
+        **_from_environment(env),
+        **{k: v for k, v in (overrides or {}).items() if v is not None},
+    }
     data = Path(str(given.get("data", Settings().data))).expanduser()
     path = Path(env.get("NEXUS_SETTINGS", str(data / "nexus.toml")))
     if path.is_file():

@@ -24,7 +24,10 @@ def verify(*, tenant: str, data: str | None = None) -> int:
             audit, log = await verify_audit(node.db, ident), await verify_log(node.db, ident)
             print(f"Audit: {audit.events} events in {audit.seals} seals, {audit.unsealed} waiting.")
             print(f"Log: {log.entries} entries in {log.streams} streams.")
-            faults = [*audit.faults, *(f"stream {f.stream} at {f.seq}: {f.detail}" for f in log.faults)]
+            faults = [
+                *audit.faults,
+                *(f"stream {f.stream} at {f.seq}: {f.detail}" for f in log.faults),
+            ]
             print("\n".join(faults) or "Nothing was changed.")
             return 1 if faults else 0
 
@@ -39,7 +42,9 @@ def rebuild(*, tenant: str, data: str | None = None) -> int:
             found = [d async for d in replay(node.db, await _system(node, tenant))]
             for difference in found:
                 print(f"{difference.kind} {difference.record_id}: {difference.column} differs")
-            print("The tables are what the log says." if not found else f"{len(found)} differences.")
+            print(
+                "The tables are what the log says." if not found else f"{len(found)} differences."
+            )
             return 1 if found else 0
 
     return asyncio.run(go())

@@ -23,7 +23,17 @@ app.command("appliance.cli.doctor:doctor")
 app.command("appliance.cli.query:query")
 tenant = App(name="tenant", help="One tenant whole: list, export, import, move, backup, restore.")
 app.command(tenant)
-for _name in ("list", "export", "import", "move", "backup", "restore", "suspend", "resume", "drill"):
+for _name in (
+    "list",
+    "export",
+    "import",
+    "move",
+    "backup",
+    "restore",
+    "suspend",
+    "resume",
+    "drill",
+):
     tenant.command(f"appliance.cli.tenant:{_name}_", name=_name)
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)

@@ -46,11 +46,15 @@ def export_(tenant: str, file: Path, *, data: str | None = None) -> None:
     _run(data, work)
 
 
-def import_(file: Path, *, placement: str = "pool", slug: str | None = None, data: str | None = None) -> None:
+def import_(
+    file: Path, *, placement: str = "pool", slug: str | None = None, data: str | None = None
+) -> None:
     """Read a tenant from a file that was exported or backed up."""
 
     async def work(node: Opened) -> None:
-        manifest = await tenancy.import_tenant(node.servers, file, placement, slug=slug, progress=_progress)
+        manifest = await tenancy.import_tenant(
+            node.servers, file, placement, slug=slug, progress=_progress
+        )
         print(f"\rImported {slug or manifest.slug}; every table fits by count and hash.\x1b[K")
 
     _run(data, work)
@@ -75,7 +79,9 @@ def backup_(tenant: str, *, folder: Path, keep: int = 7, data: str | None = None
 
     async def work(node: Opened) -> None:
         found = await tenancy.find_tenant(node.servers, tenant)
-        backup = await tenancy.backup_tenant(node.servers, found.id, folder, keep=keep, progress=_progress)
+        backup = await tenancy.backup_tenant(
+            node.servers, found.id, folder, keep=keep, progress=_progress
+        )
         print(f"\rBacked {tenant} up to {backup.path}.\x1b[K")
 
     _run(data, work)

@@ -24,7 +24,7 @@ from appliance.runtime.supervisor import Unit, wait_for_stop
 from appliance.work.main import run_worker
 
 READY_TIMEOUT_S = 60.0
-PASSWORD_FILE = "initial-owner-password"
+PASSWORD_FILE = "initial-owner-password"  # noqa: S105 - the name of a file
 DEMO = ("demo", "Demo company", "owner@demo.example")
 
 
@@ -113,7 +113,9 @@ def _worker(account: Account, env: dict[str, str]) -> Unit:
     async def ready() -> None:
         await asyncio.sleep(0)
 
-    return Unit("worker", [sys.executable, "-m", "appliance", "work"], account, ready, env, grace_s=30.0)
+    return Unit(
+        "worker", [sys.executable, "-m", "appliance", "work"], account, ready, env, grace_s=30.0
+    )
 
 
 async def _wait_http(settings: Settings) -> None:
@@ -122,7 +124,7 @@ async def _wait_http(settings: Settings) -> None:
 
     def probe() -> bool:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=2) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -161,11 +163,11 @@ async def _first_tenant(
 
 
 def _greet(settings: Settings, endpoints: Endpoints, password: str | None, took_s: float) -> None:
+    base = f"http://{_host(settings)}:{settings.port}"
     lines = [
         "",
         f"Nexus {appliance.__version__} is up after {took_s:.1f} s (role {settings.role.value}).",
-        f"  API      http://{_host(settings)}:{settings.port}/api/v1   "
-        f"OpenAPI http://{_host(settings)}:{settings.port}/schema/openapi.json",
+        f"  API      {base}/api/v1   OpenAPI {base}/schema/openapi.json",
         f"  Data     {settings.data_dir}   logs in {settings.data_dir / 'log'}",
         f"  Scanner  {endpoints.scanner.sentence}",
     ]
@@ -212,5 +214,3 @@ async def _work(settings: Settings) -> None:
         await run_worker(node)
     finally:
         await node.db.stop()
-
-

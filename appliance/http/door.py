@@ -41,7 +41,7 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _QUIET = ("/health", "/metrics")
 
 
-class Gone(Exception):  # noqa: N818 - a fact, not a fault
+class Gone(Exception):
     """The client went away while it was sending."""
 
 

@@ -71,9 +71,7 @@ async def create_tenant(
     passwords.check_strength(new.password, chars_min, pointer="/password", known=new.email)
     password_hash = await passwords.hash_password(new.password)
     row = await create_row(servers, new.slug, new.name, new.placement)
-    with db.routes.pinned(
-        Route(row.id, row.slug, row.name, "active", row.target, row.placement)
-    ):
+    with db.routes.pinned(Route(row.id, row.slug, row.name, "active", row.target, row.placement)):
         made = await _fill(db, row.id, new, template, password_hash, origin)
     await activate(servers, row.id)
     await db.routes.refresh()
@@ -127,7 +125,9 @@ async def _run(db: Database, ctx: Ctx, commands: list[Command]) -> None:
     faults: list[FieldFault] = []
     for command, outcome in zip(commands, result.outcomes, strict=True):
         if isinstance(outcome, Rejected):
-            what = f"/{command.kind}/{command.fields.get('key') or command.fields.get('name') or ''}"
+            what = (
+                f"/{command.kind}/{command.fields.get('key') or command.fields.get('name') or ''}"
+            )
             faults += [FieldFault(what + f.pointer, f.code, f.detail) for f in outcome.faults]
     if not faults:
         raise ApplianceError("The template does not install.")

@@ -98,7 +98,12 @@ def kind_commands(template: Template) -> list[Command]:
         }  # fmt: skip
         commands.append(_create("sys.kind", values))
         for order, entry in enumerate(kind.fields):
-            stamped: dict[str, Json] = {"order": order, **entry, "kind": kind.key, "template": stamp}
+            stamped: dict[str, Json] = {
+                "order": order,
+                **entry,
+                "kind": kind.key,
+                "template": stamp,
+            }
             commands.append(_create("sys.field", stamped))
     return commands
 
@@ -131,5 +136,5 @@ def sample_commands(template: Template, units: dict[str, UUID]) -> list[Command]
 
 
 def _create(kind: str, values: dict[str, Json], ident: UUID | None = None) -> Command:
-    given = {name: value for name, value in values.items() if value is not None}
+    given: dict[str, Json] = {name: v for name, v in values.items() if v is not None}
     return Command(op=Op.CREATE, kind=kind, id=ident, fields=given)

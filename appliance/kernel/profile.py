@@ -87,7 +87,5 @@ class Profile(msgspec.Struct, frozen=True, dict=True):
     def sees(self, kind: Kind | None) -> bool:
         """Whether the kind exists for this profile at all."""
         return bool(
-            kind
-            and kind.enabled
-            and self.scope(kind.key, "read").kind is not ScopeKind.NONE
+            kind and kind.enabled and self.scope(kind.key, "read").kind is not ScopeKind.NONE
         )

@@ -70,7 +70,9 @@ def fold(state: RecordState | None, entry: Entry) -> RecordState:
 
 def _born(entry: Entry, at: datetime) -> RecordState:
     fields = entry.body.fields
-    data = {k: v for k, v in fields.items() if not k.startswith("@") and v is not None}
+    data: dict[str, Json] = {
+        k: v for k, v in fields.items() if not k.startswith("@") and v is not None
+    }
     return RecordState(
         id=entry.record_id,
         kind=entry.kind,

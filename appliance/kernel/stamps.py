@@ -77,6 +77,7 @@ class Stamps:
 
     def qualified(self, leaving: UUID, entering: UUID) -> Stamps:
         """The same dots read from another home stream (a move)."""
+
         def read(dot: str) -> str:
             plain, at, stream = dot.partition("@")
             if not at:

@@ -93,7 +93,7 @@ def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field
         id=ident,
         labels=_labels(values.get("labels")),
         fields=ordered,
-        home=Home(home) if home in Home.__members__.values() else Home.UNIT,
+        home=Home(home) if isinstance(home, str) and home in set(Home) else Home.UNIT,
         display=_text(values.get("display")) or (ordered[0].name if ordered else None),
         series=_text(values.get("series")),
         enabled=values.get("enabled") is not False,
@@ -104,7 +104,8 @@ def build_field(
     values: dict[str, Json], slots: dict[tuple[str, str], tuple[str, bool]] | None = None
 ) -> Field | None:
     """One field from its record; None for a type this program does not know (a newer peer's):
-    its values stay in `data` untouched until the program is upgraded."""
+    its values stay in `data` untouched until the program is upgraded.
+    """
     type_ = TYPES.get(str(values.get("type")))
     if type_ is None:
         return None

@@ -45,7 +45,7 @@ class _Figures(Names):
         super().__init__(names.ctx, names.sql, Table(names.kind, names.alias, names.guard))
         self._known = known
 
-    def column(self, path: str, at: str, *, use: str) -> Column:  # noqa: ARG002 - all uses alike
+    def column(self, path: str, at: str, *, use: str) -> Column:
         found = self._known.get(path)
         if found is None:
             fail(at, "unknown_alias", f"having looks at aliases: {', '.join(sorted(self._known))}.")

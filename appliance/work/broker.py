@@ -71,11 +71,11 @@ class NodeLoop(Middleware):
         self.running: set[Task] = set()
         self._loop = loop
 
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Instead of a loop of Dramatiq's own."""
         set_event_loop_thread(_NodeLoop(self._loop, self.running))
 
-    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """The loop itself lives on."""
         set_event_loop_thread(None)
 
@@ -83,7 +83,7 @@ class NodeLoop(Middleware):
 class OnlyIds(Middleware):
     """Drop a message that carries anything but the three ids."""
 
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:  # noqa: ARG002
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Raises SkipMessage; the outbox sends a real job again."""
         given = message.kwargs
         if (

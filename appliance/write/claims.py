@@ -23,9 +23,7 @@ _HOLDERS = Statement(
 )
 
 
-async def load_restored(
-    tx: Transaction, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded
-) -> None:
+async def load_restored(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
     """A restored record claims its old values again: who holds them now?"""
     wanted = sorted({c for d in drafts if d.command.op is Op.RESTORE for c in _restored(d)})
     if not wanted:

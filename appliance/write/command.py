@@ -22,7 +22,8 @@ class Op(StrEnum):
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` by API name; a null clears. `expect` is the version the author saw: it is the
-    base of the edit. `unit` and `owner` left UNSET stay as they are (or take the defaults)."""
+    base of the edit. `unit` and `owner` left UNSET stay as they are (or take the defaults).
+    """
 
     op: Op
     kind: str

@@ -55,7 +55,13 @@ class HistoryPage(msgspec.Struct, frozen=True):
 
 
 async def history(
-    db: Database, ctx: Ctx, kind_key: str, ident: UUID, *, limit: int = 50, before: str | None = None
+    db: Database,
+    ctx: Ctx,
+    kind_key: str,
+    ident: UUID,
+    *,
+    limit: int = 50,
+    before: str | None = None,
 ) -> HistoryPage:
     """The history of a record the reader may read (deleted ones: with the right to restore).
 

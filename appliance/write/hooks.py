@@ -63,7 +63,9 @@ def _check_kind(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
         draft.fault("/fields/home", "fixed", "Where a kind's records live never changes.")
     series = values.get("series")
     if isinstance(series, str) and not is_pattern(series):
-        draft.fault("/fields/series", "series_malformed", "Use text with {n:6}, {node}, {yyyy}, {mm}.")
+        draft.fault(
+            "/fields/series", "series_malformed", "Use text with {n:6}, {node}, {yyyy}, {mm}."
+        )
 
 
 def _check_field(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from appliance.base.clock import HybridClock
-from appliance.db.wire import Call, Rows, Statement
+from appliance.db.wire import Call, Param, Rows, Statement
 from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, chain_hash, encode_body
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Home, Json, Kind, Policy
@@ -135,7 +135,10 @@ def _steps(
             if home == before.stream:
                 return [(home, EntryOp.PUT, body)]
             leaving = Body(seen=before.stamps.all_dots(), ext={"to": str(home)})
-            return [(before.stream, EntryOp.MOVE, leaving), (home, EntryOp.ARRIVE, _arrive(before, body))]
+            return [
+                (before.stream, EntryOp.MOVE, leaving),
+                (home, EntryOp.ARRIVE, _arrive(before, body)),
+            ]
         case op:
             assert before is not None, "a delete or restore has a record"
             body = Body(base=_base(before.stamps, [EXISTS]), seen=before.stamps.all_dots())
@@ -177,9 +180,7 @@ def _edit(draft: Draft, kind: Kind, before: RecordState) -> Body:
     if draft.owner != before.owner:
         fields[OWNER] = str(draft.owner) if draft.owner else None
         registers.append(OWNER)
-    return Body(
-        fields=fields, base=_base(before.stamps, registers), groups=groups, sets=sets
-    )
+    return Body(fields=fields, base=_base(before.stamps, registers), groups=groups, sets=sets)
 
 
 def _set_step(before: Json, after: Json) -> tuple[list[str], list[str]]:
@@ -196,12 +197,12 @@ def log_calls(
     ctx: Ctx, log_key: bytes, entries: Sequence[Entry], heads: dict[UUID, Head]
 ) -> list[Call]:
     """Insert the entries with their place and hash, and move the counters on."""
-    columns: list[list[object]] = [[] for _ in range(10)]
+    columns: list[list[Param]] = [[] for _ in range(10)]
     for entry in entries:
         head = heads[entry.stream]
         head.head += 1
         head.hash = chain_hash(log_key, head.hash, entry)
-        row = (
+        row: tuple[Param, ...] = (
             entry.stream, head.head, entry.oseq, entry.tx, entry.hlc, entry.kind,
             entry.record_id, entry.op.value, encode_body(entry.body), head.hash,
         )  # fmt: skip
@@ -210,7 +211,7 @@ def log_calls(
     written = sorted({e.stream for e in entries})
     calls: list[Call] = [
         (_INSERT, (ctx.tenant, ctx.origin, ctx.actor, ctx.door.value, ctx.schema.rev,
-                   ctx.request_id, *columns)),  # type: ignore[list-item]
+                   ctx.request_id, *columns)),
         (_ADVANCE, (ctx.tenant, ctx.origin, written, [heads[s].head for s in written],
                     [heads[s].oseq for s in written], [heads[s].hash for s in written])),
     ]  # fmt: skip

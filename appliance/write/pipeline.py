@@ -153,9 +153,7 @@ async def _apply(
 def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
     """Stages 2 to 4 on what was loaded."""
     check_system(ctx, drafts)
-    born = {
-        d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults
-    }
+    born = {d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults}
     for draft in drafts:
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
@@ -165,7 +163,13 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
 
 
 async def _write(
-    tx: Transaction, ctx: Ctx, drafts: list[Draft], good: list[Draft], log_key: bytes, *, atomic: bool
+    tx: Transaction,
+    ctx: Ctx,
+    drafts: list[Draft],
+    good: list[Draft],
+    log_key: bytes,
+    *,
+    atomic: bool,
 ) -> Result:
     """Stages 5 to 7. The scope is checked once more on the settled records."""
     calls, series = _number_calls(ctx, good)
@@ -182,9 +186,7 @@ async def _write(
         return await _without_refused(tx, ctx, drafts, good, log_key, atomic=atomic)
     emitted, effects = emit_calls(ctx, good, jobs)
     entries = [e for d in good for e in d.entries]
-    await tx.run(
-        *log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *emitted
-    )
+    await tx.run(*log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *emitted)
     for draft in good:
         assert draft.after is not None, "appended drafts have a state"
         draft.outcome = Applied(
@@ -194,7 +196,13 @@ async def _write(
 
 
 async def _without_refused(
-    tx: Transaction, ctx: Ctx, drafts: list[Draft], good: list[Draft], log_key: bytes, *, atomic: bool
+    tx: Transaction,
+    ctx: Ctx,
+    drafts: list[Draft],
+    good: list[Draft],
+    log_key: bytes,
+    *,
+    atomic: bool,
 ) -> Result:
     rest = [d for d in good if not d.faults]
     if atomic or not rest:

@@ -111,9 +111,7 @@ def _row_statement(
     arrays = ", ".join(f"${n}::{type_}[]" for n, (_, type_) in enumerate(names, 2))
     aliases = ", ".join(name for name, _ in names)
     source = f"unnest({arrays}) AS u({aliases})"
-    vector = (
-        f"to_tsvector('nexus', u.words) || array_to_tsvector(ARRAY[${len(names) + 2}::text])"
-    )
+    vector = f"to_tsvector('nexus', u.words) || array_to_tsvector(ARRAY[${len(names) + 2}::text])"
     columns = [name for name, _ in (*FIXED, *slots)]
     values = [f"u.{name}::jsonb" if name == "data" else f"u.{name}" for name in columns]
     if searches:
@@ -123,17 +121,13 @@ def _row_statement(
             f"INSERT INTO record (tenant_id, {', '.join(columns)}) "
             f"SELECT $1, {', '.join(values)} FROM {source}"
         )
-    steps = ", ".join(
-        f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in _BORN
-    )
+    steps = ", ".join(f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in _BORN)
     return Statement(
         f"UPDATE record SET {steps} FROM {source} WHERE record.tenant_id = $1 AND record.id = u.id"
     )
 
 
-def slot_values(
-    kind: Kind, state: RecordState, slots: Sequence[tuple[str, str]]
-) -> list[Param]:
+def slot_values(kind: Kind, state: RecordState, slots: Sequence[tuple[str, str]]) -> list[Param]:
     """The comparable projection of a state, one per slot column of its kind."""
     found: dict[str, Param] = {}
     for field in kind.fields:
@@ -153,9 +147,7 @@ def search_text(kind: Kind, state: RecordState) -> str:
     return searchable(" \n".join(filter(None, parts)))
 
 
-def link_calls(
-    ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool
-) -> list[Call]:
+def link_calls(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool) -> list[Call]:
     """Members of set-valued fields, replaced as a whole."""
     fields = [f for f in kind.fields if f.slot == "link"]
     if not fields:
@@ -170,17 +162,12 @@ def link_calls(
     return _replace(ctx, states, rows, (_DROP_LINKS, _ADD_LINKS), drop=drop)
 
 
-def claim_calls(
-    ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool
-) -> list[Call]:
+def claim_calls(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, drop: bool) -> list[Call]:
     """Unique values held by live records, replaced as a whole."""
     if not any(f.unique for f in kind.fields):
         return []
     rows = [
-        (*claim, s.id)
-        for s in states
-        if s.deleted_at is None
-        for claim in claims_in(kind, s.data)
+        (*claim, s.id) for s in states if s.deleted_at is None for claim in claims_in(kind, s.data)
     ]
     return _replace(ctx, states, rows, (_DROP_CLAIMS, _ADD_CLAIMS), drop=drop)
 

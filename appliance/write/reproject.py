@@ -31,9 +31,7 @@ _READY = Statement(
     "UPDATE slot SET is_ready = true WHERE tenant_id = $1 AND kind = $2 AND NOT is_retired"
 )
 _BUMP = Statement("UPDATE tenant_state SET schema_rev = schema_rev + 1 WHERE tenant_id = $1")
-_RETIRED = Statement(
-    "SELECT slot FROM slot WHERE tenant_id = $1 AND kind = $2 AND is_retired"
-)
+_RETIRED = Statement("SELECT slot FROM slot WHERE tenant_id = $1 AND kind = $2 AND is_retired")
 _FREE = Statement("DELETE FROM slot WHERE tenant_id = $1 AND kind = $2 AND is_retired")
 _IDS = Statement(
     "SELECT DISTINCT record_id::text FROM change WHERE tenant_id = $1 AND record_id > $2 "
@@ -72,7 +70,9 @@ async def reproject_kind(db: Database, ctx: Ctx, kind_key: str, progress: Progre
         await progress(done, total)
     async with db.transaction(ctx.tenant) as tx:
         await tx.run(
-            (_READY, (ctx.tenant, kind_key)), (_FREE, (ctx.tenant, kind_key)), (_BUMP, (ctx.tenant,))
+            (_READY, (ctx.tenant, kind_key)),
+            (_FREE, (ctx.tenant, kind_key)),
+            (_BUMP, (ctx.tenant,)),
         )
     return done
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from appliance.fields.matching import matches
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.fields.matching import matches
 from appliance.kernel.predicate import RecordView, parse_row_rule
 from appliance.kernel.record import RecordState
 

@@ -42,7 +42,8 @@ Job = tuple[str, dict[str, object]]
 
 async def name_fields(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> None:
     """Give each new field its id: its name, marked when the name was used before or when the
-    field was born on another node than the first (two branches may choose one name offline)."""
+    field was born on another node than the first (two branches may choose one name offline).
+    """
     for draft in drafts:
         if draft.command.kind != "sys.field" or draft.command.op is not Op.CREATE or draft.faults:
             continue

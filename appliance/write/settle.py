@@ -29,8 +29,8 @@ def settle(draft: Draft) -> None:
     before, kind = draft.before, draft.kind
     assert before is not None and kind is not None, "authorize has refused the others"
     command = draft.command
-    draft.unit = before.unit if command.unit is UNSET else command.unit  # type: ignore[assignment]
-    draft.owner = before.owner if command.owner is UNSET else command.owner  # type: ignore[assignment]
+    draft.unit = before.unit if command.unit is UNSET else command.unit
+    draft.owner = before.owner if command.owner is UNSET else command.owner
     if kind.home == "unit" and draft.unit is None:
         draft.fault("/unit", "required", "Say which unit the record belongs to.")
         return
@@ -79,7 +79,9 @@ def _commutes(kind: Kind, register: str) -> bool:
 
 def _settle_set(field: Field, seen: Stamps, before: RecordState, mine: Json) -> Json:
     """Member by member: what the author did not see stays as it is, the rest is as they said."""
-    now = {str(m) for m in found} if isinstance(found := before.data.get(field.fid), list) else set()
+    now = (
+        {str(m) for m in found} if isinstance(found := before.data.get(field.fid), list) else set()
+    )
     wanted = {str(m) for m in mine} if isinstance(mine, list) else set()
     unseen = {m for m in now | wanted if is_stale(seen, before.stamps, f"{field.fid}/{m}")}
     return [*sorted((wanted - unseen) | (now & unseen))] or None
@@ -115,5 +117,3 @@ def stale_fields(draft: Draft) -> list[Field]:
     assert kind is not None and before is not None, "only settled updates can be stale"
     wanted = set(draft.stale)
     return [kind.by_fid[f] for f in draft.values if kind.by_fid[f].register in wanted]
-
-

@@ -53,7 +53,9 @@ def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | No
     assert after is not None, "the set has an entry of this record"
     kind, ident, version = after.kind, after.id, str(after.stamps)
     if before is None:
-        return None if after.deleted_at else Command(op=Op.DELETE, kind=kind, id=ident, expect=version)
+        return (
+            None if after.deleted_at else Command(op=Op.DELETE, kind=kind, id=ident, expect=version)
+        )
     if (before.deleted_at is None) != (after.deleted_at is None):
         op = Op.RESTORE if after.deleted_at else Op.DELETE
         return Command(op=op, kind=kind, id=ident, expect=version)
@@ -87,5 +89,3 @@ def _replay(entries: Sequence[Entry]) -> RecordState | None:
     for entry in entries:
         state = fold(state, entry)
     return state
-
-

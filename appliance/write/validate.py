@@ -106,11 +106,11 @@ def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
         elif field.required and field.name not in command.fields:
             draft.fault(f"/fields/{field.name}", "required", "This field cannot be empty.")
     draft.values = {fid: v for fid, v in draft.values.items() if v is not None}
-    draft.owner = ctx.actor if command.owner is UNSET else command.owner  # type: ignore[assignment]
+    draft.owner = ctx.actor if command.owner is UNSET else command.owner
     if kind.home != "unit":
         draft.unit = None
     else:
-        draft.unit = ctx.unit if command.unit is UNSET else command.unit  # type: ignore[assignment]
+        draft.unit = ctx.unit if command.unit is UNSET else command.unit
         if draft.unit is None:
             draft.fault("/unit", "required", "Say which unit the record belongs to.")
 

@@ -61,7 +61,7 @@ class Node:
         password = self.data.parent / f"{self.data.name}.password"
         password.write_text(PASSWORD)
         subprocess.run(
-            [sys.executable, "-m", "appliance", "init", "--data", str(self.data), "--slug", SLUG, "--name", "Faults",
+            [sys.executable, "-m", "appliance", "init", "--data", str(self.data), "--tenant", SLUG, "--name", "Faults",
              "--email", EMAIL, "--password-file", str(password), "--template", "demo"], cwd=ROOT, check=True,
         )  # fmt: skip
 

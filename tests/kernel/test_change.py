@@ -49,7 +49,9 @@ def test_a_move_keeps_the_causal_past():
 
 def test_a_null_clears():
     born = entry(1, EntryOp.NEW, fields={"name": "A"})
-    assert fold(fold(None, born), entry(2, fields={"name": None}, base={"name": ["1.1"]})).data == {}
+    assert (
+        fold(fold(None, born), entry(2, fields={"name": None}, base={"name": ["1.1"]})).data == {}
+    )
 
 
 @given(

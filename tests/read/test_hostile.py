@@ -19,7 +19,22 @@ VALUES = st.one_of(
     st.sampled_from([{"last_days": 3}, {"last_days": -1}, {"last_days": 10**9}, {"next_days": True}, {"x": 1}, {}]),
 )  # fmt: skip
 # Values near to what a type takes come more often, or little but refusals is tried.
-NEAR = st.one_of(VALUES, st.sampled_from([*w.TEXTS, *w.AMOUNTS, *w.DATES, *w.MOMENTS, "won", "a", True, 3, "0190c8b0-1234-7abc-8def-0123456789ab"]))
+NEAR = st.one_of(
+    VALUES,
+    st.sampled_from(
+        [
+            *w.TEXTS,
+            *w.AMOUNTS,
+            *w.DATES,
+            *w.MOMENTS,
+            "won",
+            "a",
+            True,
+            3,
+            "0190c8b0-1234-7abc-8def-0123456789ab",
+        ]
+    ),
+)
 
 
 def _fitting(op):
@@ -31,7 +46,10 @@ def _fitting(op):
         case "between":
             return st.lists(NEAR, min_size=2, max_size=2)
         case "within":
-            return st.one_of(VALUES, st.sampled_from(["this_week", "last_year", {"last_days": 3660}, {"next_days": 1}]))
+            return st.one_of(
+                VALUES,
+                st.sampled_from(["this_week", "last_year", {"last_days": 3660}, {"next_days": 1}]),
+            )
     return NEAR
 
 
@@ -93,6 +111,16 @@ def test_every_field_sorts_groups_and_counts_or_refuses(readers):
         for name in [*fields, *SYSTEM]:
             ask(readers, {"from": kind, "sort": [name], "limit": 2})
             for function in FUNCTIONS:
-                ask(readers, {"from": kind, "group": [name], "select": [{function: name, "as": "f"}]})
+                ask(
+                    readers,
+                    {"from": kind, "group": [name], "select": [{function: name, "as": "f"}]},
+                )
             for bucket in BUCKETS:
-                ask(readers, {"from": kind, "group": [{"field": name, "bucket": bucket}], "select": [{"count": "*"}]})
+                ask(
+                    readers,
+                    {
+                        "from": kind,
+                        "group": [{"field": name, "bucket": bucket}],
+                        "select": [{"count": "*"}],
+                    },
+                )

@@ -47,7 +47,9 @@ def test_files_and_functions_stay_small():
                 too_long.append(f"{name_of(path)}:{node.lineno} {node.name}: {length} lines")
             positional = [a for a in node.args.args if a.arg not in ("self", "cls")]
             if len(positional) > POSITIONAL_MAX + 1:
-                too_long.append(f"{name_of(path)}:{node.lineno} {node.name}: {len(positional)} parameters")
+                too_long.append(
+                    f"{name_of(path)}:{node.lineno} {node.name}: {len(positional)} parameters"
+                )
     assert not too_long, "\n".join(too_long)
 
 
@@ -118,7 +120,9 @@ def test_documents_stand_for_what_they_name():
     """Every path that a document of the project names exists."""
     missing = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for path in re.findall(r"`((?:appliance|tests|docs|deploy)/[\w./-]+)`", page.read_text("utf-8")):
+        for path in re.findall(
+            r"`((?:appliance|tests|docs|deploy)/[\w./-]+)`", page.read_text("utf-8")
+        ):
             if not (ROOT / path.rstrip("/")).exists():
                 missing.append(f"{name_of(page)}: {path}")
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):

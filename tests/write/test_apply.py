@@ -17,9 +17,18 @@ DEAL = [
     ("amount", "money"),
     ("stage", "choice"),
     {"name": "code", "type": "text", "unique": True},
-    {"name": "tags", "type": "multi_choice", "options": {"choices": [{"key": "a"}, {"key": "b"}, {"key": "c"}]}},
+    {
+        "name": "tags",
+        "type": "multi_choice",
+        "options": {"choices": [{"key": "a"}, {"key": "b"}, {"key": "c"}]},
+    },
 ]
-DEAL[2] = {"name": "stage", "type": "choice", "default": "new", "options": {"choices": [{"key": "new"}, {"key": "won"}]}}
+DEAL[2] = {
+    "name": "stage",
+    "type": "choice",
+    "default": "new",
+    "options": {"choices": [{"key": "new"}, {"key": "won"}]},
+}
 
 
 @pytest.fixture
@@ -49,7 +58,9 @@ async def test_create_update_delete_restore(deals):
 
 async def test_all_faults_come_at_once_with_their_places(deals):
     result = await deals.apply(
-        create("deal", amount="x", stage="nope", ghost=1), create("deal", title="ok"), create("nokind")
+        create("deal", amount="x", stage="nope", ghost=1),
+        create("deal", title="ok"),
+        create("nokind"),
     )
     assert not result.committed
     places = {f.pointer: f.code for f in result.outcomes[0].faults}
@@ -69,9 +80,13 @@ async def test_unique_values_are_refused_also_between_racing_writers(deals):
     first = (await deals.apply(create("deal", title="A", code="X-1"))).outcomes[0]
     taken = (await deals.apply(create("deal", title="B", code="x-1"))).outcomes[0]
     assert taken.faults[0].code == "taken"
-    twins = await deals.apply(create("deal", title="B", code="Y"), create("deal", title="C", code="Y"))
+    twins = await deals.apply(
+        create("deal", title="B", code="Y"), create("deal", title="C", code="Y")
+    )
     assert not twins.committed
-    results = await asyncio.gather(*(deals.apply(create("deal", title=str(n), code="race")) for n in range(8)))
+    results = await asyncio.gather(
+        *(deals.apply(create("deal", title=str(n), code="race")) for n in range(8))
+    )
     assert sum(r.committed for r in results) == 1
     await deals.apply(delete("deal", first.id))
     assert (await deals.apply(create("deal", title="D", code="X-1"))).committed
@@ -86,9 +101,13 @@ async def test_parallel_creates_have_unique_numbers(deals):
 
 
 async def test_ten_thousand_in_one_call_and_not_one_more(deals):
-    result = await deals.apply(*(create("deal", title=f"T{n}", amount=f"{n}.00") for n in range(10_000)))
+    result = await deals.apply(
+        *(create("deal", title=f"T{n}", amount=f"{n}.00") for n in range(10_000))
+    )
     assert result.committed
-    assert await deals.sql("SELECT count(*), count(DISTINCT number) FROM record WHERE kind = 'deal'") == [["10000"] * 2]
+    assert await deals.sql(
+        "SELECT count(*), count(DISTINCT number) FROM record WHERE kind = 'deal'"
+    ) == [["10000"] * 2]
     with pytest.raises(TooLarge):
         await deals.apply(*(create("deal", title="x") for _ in range(10_001)))
 
@@ -96,13 +115,17 @@ async def test_ten_thousand_in_one_call_and_not_one_more(deals):
 async def test_rows_out_of_scope_read_as_unknown(deals):
     made = (await deals.apply(create("deal", title="A"))).outcomes[0]
     ctx = await deals.ctx()
-    profile = only(ctx.schema, "deal", {"read": "unit", "update": "unit", "create": "unit"}, {"title": "write"})
+    profile = only(
+        ctx.schema, "deal", {"read": "unit", "update": "unit", "create": "unit"}, {"title": "write"}
+    )
     south = await deals.ctx(profile, unit="south")
     refused = (await deals.apply(update("deal", made.id, title="B"), ctx=south)).outcomes[0]
     unknown = (await deals.apply(update("deal", uuid7(), title="B"), ctx=south)).outcomes[0]
     assert refused.faults == unknown.faults
     north = await deals.ctx(profile)
-    away = (await deals.apply(update("deal", made.id, unit=deals.units["south"]), ctx=north)).outcomes[0]
+    away = (
+        await deals.apply(update("deal", made.id, unit=deals.units["south"]), ctx=north)
+    ).outcomes[0]
     assert away.faults[0].code == "out_of_scope"
     denied = (await deals.apply(delete("deal", made.id), ctx=north)).outcomes[0]
     assert denied.http_status == 403
@@ -110,7 +133,9 @@ async def test_rows_out_of_scope_read_as_unknown(deals):
 
 async def test_fields_need_the_write_mode(deals):
     ctx = await deals.ctx()
-    profile = only(ctx.schema, "deal", {"read": "all", "create": "all"}, {"title": "write", "amount": "read"})
+    profile = only(
+        ctx.schema, "deal", {"read": "all", "create": "all"}, {"title": "write", "amount": "read"}
+    )
     north = await deals.ctx(profile)
     result = await deals.apply(create("deal", title="A", amount="1.00", stage="won"), ctx=north)
     assert {f.pointer: f.code for f in result.outcomes[0].faults} == {
@@ -119,28 +144,39 @@ async def test_fields_need_the_write_mode(deals):
 
 
 async def test_references_point_only_to_what_the_actor_may_read(deals):
-    await deals.add_kind("task", [("subject", "text"), {"name": "deal", "type": "reference", "options": {"target": "deal"}}])
+    await deals.add_kind(
+        "task",
+        [("subject", "text"), {"name": "deal", "type": "reference", "options": {"target": "deal"}}],
+    )
     made = (await deals.apply(create("deal", title="A"))).outcomes[0]
     ctx = await deals.ctx()
-    profile = only(ctx.schema, "task", {"read": "all", "create": "all"}, {"subject": "write", "deal": "write"})
+    profile = only(
+        ctx.schema, "task", {"read": "all", "create": "all"}, {"subject": "write", "deal": "write"}
+    )
     blind = await deals.ctx(profile)
     one = (await deals.apply(create("task", deal=str(made.id)), ctx=blind)).outcomes[0]
     two = (await deals.apply(create("task", deal=str(_any_uuid())), ctx=blind)).outcomes[0]
     assert one.faults == two.faults
     assert one.faults[0].code == "reference_unknown"
-    both = await deals.apply(create("deal", ident := uuid7(), title="new"), create("task", deal=str(ident)))
+    both = await deals.apply(
+        create("deal", ident := uuid7(), title="new"), create("task", deal=str(ident))
+    )
     assert both.committed
 
 
 async def test_moving_to_another_unit_moves_the_stream(deals):
     made = (await deals.apply(create("deal", title="A"))).outcomes[0]
-    moved = (await deals.apply(update("deal", made.id, made.version, unit=deals.units["south"]))).outcomes[0]
+    moved = (
+        await deals.apply(update("deal", made.id, made.version, unit=deals.units["south"]))
+    ).outcomes[0]
     assert isinstance(moved, Applied)
     north = deals.units["north"].hex
     assert moved.version.startswith(f"{made.version}@{north}")
     again = (await deals.apply(update("deal", made.id, made.version, title="B"))).outcomes[0]
     assert isinstance(again, Applied), "the old base is still valid for a field nobody touched"
-    ops = await deals.sql("SELECT op, stream FROM change WHERE record_id = $1 ORDER BY hlc", made.id)
+    ops = await deals.sql(
+        "SELECT op, stream FROM change WHERE record_id = $1 ORDER BY hlc", made.id
+    )
     assert [op for op, _ in ops] == ["new", "move", "arrive", "put"]
 
 

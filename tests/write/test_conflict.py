@@ -20,7 +20,9 @@ async def card(tenant):
             {"name": "tags", "type": "multi_choice", "options": {"choices": [{"key": k} for k in "abc"]}},
         ],
     )  # fmt: skip
-    made = await tenant.apply(create("card", name="A", city="K", seen=5, street="s", house="1", tags=["a"]))
+    made = await tenant.apply(
+        create("card", name="A", city="K", seen=5, street="s", house="1", tags=["a"])
+    )
     return tenant, made.outcomes[0]
 
 
@@ -59,7 +61,11 @@ async def test_a_group_conflicts_as_one(card):
 async def test_policies_settle_without_a_person(card):
     tenant, made = card
     await tenant.apply(update("card", made.id, made.version, seen=9, hint="x", tags=["a", "b"]))
-    late = await tenant.apply(update("card", made.id, made.version, seen=7, hint="y", tags=["a", "c"]))
+    late = await tenant.apply(
+        update("card", made.id, made.version, seen=7, hint="y", tags=["a", "c"])
+    )
     assert late.committed
-    rows = await tenant.sql("SELECT data->>'seen', data->>'hint', data->>'tags' FROM record WHERE id = $1", made.id)
+    rows = await tenant.sql(
+        "SELECT data->>'seen', data->>'hint', data->>'tags' FROM record WHERE id = $1", made.id
+    )
     assert rows == [["9", "y", '["a", "b", "c"]']]

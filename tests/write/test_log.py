@@ -21,7 +21,11 @@ async def deals(tenant):
             {"name": "title", "type": "text", "searchable": True, "required": True},
             ("amount", "money"),
             {"name": "code", "type": "text", "unique": True},
-            {"name": "tags", "type": "multi_choice", "options": {"choices": [{"key": k} for k in "abcd"]}},
+            {
+                "name": "tags",
+                "type": "multi_choice",
+                "options": {"choices": [{"key": k} for k in "abcd"]},
+            },
             {"name": "closes", "type": "date"},
             {"name": "parent", "type": "reference", "options": {"target": "deal"}},
         ],
@@ -38,7 +42,9 @@ async def test_a_repeated_command_id_answers_with_the_stored_outcome(deals):
     with pytest.raises(Clash):
         await deals.apply(create("deal", title="B"), command_id=key)
     key = uuid7()
-    racing = await asyncio.gather(*(deals.apply(create("deal", title="R"), command_id=key) for _ in range(6)))
+    racing = await asyncio.gather(
+        *(deals.apply(create("deal", title="R"), command_id=key) for _ in range(6))
+    )
     assert len({r.outcomes[0].id for r in racing}) == 1
 
 
@@ -59,15 +65,38 @@ async def test_a_random_life_rebuilds_byte_for_byte(deals):
         match dice.choice(["new", "new", "put", "put", "tags", "move", "del", "undel"]):
             case "new":
                 parent = str(dice.choice(sorted(alive))) if alive else None
-                made = await deals.apply(create("deal", title=f"T{step} ёж", amount=f"{step}.10", code=f"c{step}", closes="2027-01-31", parent=parent))
+                made = await deals.apply(
+                    create(
+                        "deal",
+                        title=f"T{step} ёж",
+                        amount=f"{step}.10",
+                        code=f"c{step}",
+                        closes="2027-01-31",
+                        parent=parent,
+                    )
+                )
                 ids.append(made.outcomes[0].id)
                 alive.add(ids[-1])
             case "put" if alive:
-                await deals.apply(update("deal", dice.choice(sorted(alive)), title=f"U{step}", amount=None))
+                await deals.apply(
+                    update("deal", dice.choice(sorted(alive)), title=f"U{step}", amount=None)
+                )
             case "tags" if alive:
-                await deals.apply(update("deal", dice.choice(sorted(alive)), tags=dice.sample("abcd", dice.randrange(4)) or None))
+                await deals.apply(
+                    update(
+                        "deal",
+                        dice.choice(sorted(alive)),
+                        tags=dice.sample("abcd", dice.randrange(4)) or None,
+                    )
+                )
             case "move" if alive:
-                await deals.apply(update("deal", dice.choice(sorted(alive)), unit=deals.units[dice.choice(["north", "south"])]))
+                await deals.apply(
+                    update(
+                        "deal",
+                        dice.choice(sorted(alive)),
+                        unit=deals.units[dice.choice(["north", "south"])],
+                    )
+                )
             case "del" if alive:
                 ident = dice.choice(sorted(alive))
                 await deals.apply(delete("deal", ident))
@@ -88,7 +117,11 @@ async def test_rebuild_and_verify_find_a_flipped_byte(deals, as_owner):
     ctx = await deals.ctx()
     found = [d async for d in rebuild(deals.db, ctx)]
     assert [(d.record_id, d.column) for d in found] == [(made.id, "n1")]
-    await as_owner(deals, "UPDATE change SET body = set_byte(body, length(body) - 1, get_byte(body, length(body) - 1) # 1) WHERE record_id = %s", made.id)
+    await as_owner(
+        deals,
+        "UPDATE change SET body = set_byte(body, length(body) - 1, get_byte(body, length(body) - 1) # 1) WHERE record_id = %s",
+        made.id,
+    )
     report = await verify_log(deals.db, deals.id)
     assert any("cannot be read" in f.detail or "not what" in f.detail for f in report.faults)
 
@@ -114,20 +147,28 @@ async def test_history_shows_who_changed_what_and_hides_what_is_hidden(deals):
     page = await history(deals.db, blind, "deal", made.id)
     assert "amount" not in str(page)
     assert [e.op for e in page.entries] == ["put", "new"]
-    south = await deals.ctx(only(ctx.schema, "deal", {"read": "unit"}, {"title": "read"}), unit="south")
+    south = await deals.ctx(
+        only(ctx.schema, "deal", {"read": "unit"}, {"title": "read"}), unit="south"
+    )
     with pytest.raises(Refused):
         await history(deals.db, south, "deal", made.id)
 
 
 async def test_undo_takes_a_change_set_back_and_can_be_undone(deals):
     made = (await deals.apply(create("deal", title="A", tags=["a"]))).outcomes[0]
-    edit = await deals.apply(update("deal", made.id, title="B", tags=["b"]), create("deal", title="C"))
+    edit = await deals.apply(
+        update("deal", made.id, title="B", tags=["b"]), create("deal", title="C")
+    )
     back = await undo(deals.db, await deals.ctx(), edit.change_set)
     assert back.committed
-    state = await deals.sql("SELECT data->>'title', data->>'tags' FROM record WHERE deleted_at IS NULL AND kind = 'deal'")
+    state = await deals.sql(
+        "SELECT data->>'title', data->>'tags' FROM record WHERE deleted_at IS NULL AND kind = 'deal'"
+    )
     assert state == [["A", '["a"]']]
     assert (await undo(deals.db, await deals.ctx(), back.change_set)).committed
-    state = await deals.sql("SELECT data->>'title' FROM record WHERE deleted_at IS NULL AND kind = 'deal' ORDER BY 1")
+    state = await deals.sql(
+        "SELECT data->>'title' FROM record WHERE deleted_at IS NULL AND kind = 'deal' ORDER BY 1"
+    )
     assert state == [["B"], ["C"]]
 
 

@@ -15,10 +15,16 @@ pytestmark = pytest.mark.anyio
 async def test_a_new_field_is_there_on_the_next_call_and_writes_no_data(tenant):
     await tenant.add_kind("deal", [("title", "text")])
     await tenant.apply(*(create("deal", title=str(n)) for n in range(100)))
-    before = await tenant.sql("SELECT count(*), max(xmin::text::bigint) FROM record WHERE kind = 'deal'")
-    result = await tenant.apply(create("sys.field", kind="deal", name="amount", type="money", filterable=True))
+    before = await tenant.sql(
+        "SELECT count(*), max(xmin::text::bigint) FROM record WHERE kind = 'deal'"
+    )
+    result = await tenant.apply(
+        create("sys.field", kind="deal", name="amount", type="money", filterable=True)
+    )
     assert isinstance(result.outcomes[0], Applied)
-    assert before == await tenant.sql("SELECT count(*), max(xmin::text::bigint) FROM record WHERE kind = 'deal'")
+    assert before == await tenant.sql(
+        "SELECT count(*), max(xmin::text::bigint) FROM record WHERE kind = 'deal'"
+    )
     schema = await load_schema(tenant.db, tenant.id)
     assert schema.kinds["deal"].by_name["amount"].slot == "n1"
     assert (await tenant.apply(create("deal", title="x", amount="5.00"))).committed
@@ -42,7 +48,9 @@ async def test_bad_definitions_are_refused_with_their_places(tenant):
 async def test_a_field_made_filterable_later_waits_for_its_index(tenant):
     await tenant.add_kind("deal", [{"name": "city", "type": "text", "filterable": False}])
     await tenant.apply(*(create("deal", city=f"C{n}") for n in range(30)))
-    (field,) = await tenant.sql("SELECT id FROM record WHERE kind = 'sys.field' AND data->>'name' = 'city'")
+    (field,) = await tenant.sql(
+        "SELECT id FROM record WHERE kind = 'sys.field' AND data->>'name' = 'city'"
+    )
     result = await tenant.apply(update("sys.field", UUID(field[0]), filterable=True))
     assert "job.reproject" in {e.topic for e in result.effects}
     schema = await load_schema(tenant.db, tenant.id)
@@ -56,14 +64,18 @@ async def test_a_field_made_filterable_later_waits_for_its_index(tenant):
     await reproject_kind(tenant.db, ctx, "deal", progress)
     schema = await load_schema(tenant.db, tenant.id)
     assert schema.kinds["deal"].by_name["city"].slot_ready
-    assert await tenant.sql("SELECT count(*) FROM record WHERE kind = 'deal' AND t1 IS NOT NULL") == [["30"]]
+    assert await tenant.sql(
+        "SELECT count(*) FROM record WHERE kind = 'deal' AND t1 IS NOT NULL"
+    ) == [["30"]]
     assert seen[-1] == (30, 30)
 
 
 async def test_a_deleted_field_frees_its_slot_and_its_name_gets_a_new_id(tenant):
     await tenant.add_kind("deal", [("city", "text")])
     await tenant.apply(create("deal", city="K"))
-    (field,) = await tenant.sql("SELECT id FROM record WHERE kind = 'sys.field' AND data->>'name' = 'city'")
+    (field,) = await tenant.sql(
+        "SELECT id FROM record WHERE kind = 'sys.field' AND data->>'name' = 'city'"
+    )
     await tenant.apply(delete("sys.field", UUID(field[0])))
 
     async def progress(done, total):
@@ -71,7 +83,11 @@ async def test_a_deleted_field_frees_its_slot_and_its_name_gets_a_new_id(tenant)
 
     await reproject_kind(tenant.db, await tenant.ctx(door=Door.SYSTEM), "deal", progress)
     assert await tenant.sql("SELECT count(*) FROM slot WHERE kind = 'deal'") == [["0"]]
-    assert (await tenant.apply(create("sys.field", kind="deal", name="city", type="integer", filterable=True))).committed
+    assert (
+        await tenant.apply(
+            create("sys.field", kind="deal", name="city", type="integer", filterable=True)
+        )
+    ).committed
     schema = await load_schema(tenant.db, tenant.id)
     assert schema.kinds["deal"].by_name["city"].fid == "city~1.1"
     assert (await tenant.apply(create("deal", city=5))).committed
@@ -79,6 +95,8 @@ async def test_a_deleted_field_frees_its_slot_and_its_name_gets_a_new_id(tenant)
 
 async def test_slots_run_out_with_a_sentence(tenant):
     await tenant.add_kind("wide", [(f"d{n}", "date") for n in range(6)])
-    result = await tenant.apply(create("sys.field", kind="wide", name="d7", type="date", filterable=True))
+    result = await tenant.apply(
+        create("sys.field", kind="wide", name="d7", type="date", filterable=True)
+    )
     assert not result.committed
     assert result.outcomes[0].faults[0].code == "slots_exhausted"
