@@ -13,24 +13,24 @@ setup: ## Install everything a node needs (run and test do it by themselves)
 
 .PHONY: run
 run: setup ## Start a whole node in the foreground, with a demo tenant on first start
-	@$(ENV) && exec "$$NEXUS_VENV/bin/nexus" up --demo --data "$$NEXUS_DATA"
+	@$(ENV) && exec "$$APP_VENV/bin/nexus" up --demo --data "$$NEXUS_DATA"
 
 .PHONY: test
 test: setup ## Every test, on real parts
-	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests -m "not slow" $(ARGS)
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests -m "not slow" $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## The long forms too: more examples, more kills
-	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests $(ARGS)
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, types, import rules, sizes
-	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m pytest tests/tidy $(ARGS)
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests/tidy $(ARGS)
 
 .PHONY: bench
 bench: setup ## Benchmarks, each with its ratio to a floor measured in the same run
-	@$(ENV) && nexus_setup_dev && exec "$$NEXUS_VENV/bin/python" -m tests.bench $(ARGS)
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m tests.bench $(ARGS)
 
 .PHONY: format
 format: setup ## Let ruff format the code
-	@$(ENV) && nexus_setup_dev && "$$NEXUS_VENV/bin/ruff" format appliance tests && "$$NEXUS_VENV/bin/ruff" check --fix appliance tests
+	@$(ENV) && nexus_setup_dev && "$$APP_VENV/bin/ruff" format appliance tests && "$$APP_VENV/bin/ruff" check --fix appliance tests

@@ -14,13 +14,13 @@ nexus_reachable() { # is every folder of this path open to other accounts?
 
 nexus_tag=$(basename "$PWD")-$(printf %s "$PWD" | sha256sum | cut -c1-8)
 if [ "$(id -u)" = 0 ] && ! nexus_reachable "$PWD"; then
-  : "${NEXUS_VENV:=/opt/nexus/$nexus_tag}"
+  : "${APP_VENV:=/opt/nexus/$nexus_tag}"
   : "${NEXUS_DATA:=/var/lib/nexus/$nexus_tag}"
 else
-  : "${NEXUS_VENV:=$PWD/.venv}"
+  : "${APP_VENV:=$PWD/.venv}"
   : "${NEXUS_DATA:=$PWD/nexus-data}"
 fi
-export NEXUS_VENV NEXUS_DATA PIP_DISABLE_PIP_VERSION_CHECK=1
+export APP_VENV NEXUS_DATA PIP_DISABLE_PIP_VERSION_CHECK=1
 
 nexus_python() { # the newest fitting Python; as root one that other accounts can execute
   local found path
@@ -38,7 +38,7 @@ nexus_python() { # the newest fitting Python; as root one that other accounts ca
 
 nexus_setup() {
   local python
-  if [ ! -x "$NEXUS_VENV/bin/python" ]; then
+  if [ ! -x "$APP_VENV/bin/python" ]; then
     python=$(nexus_python) || return 1
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then
       echo "Installing the one system package that is missing: python3-venv" >&2
@@ -47,25 +47,25 @@ nexus_setup() {
         apt-get install -y -qq python3-venv >/dev/null || {
         echo "Could not install python3-venv; as root: apt-get install python3-venv" >&2; return 1; }
     fi
-    mkdir -p "$(dirname "$NEXUS_VENV")" && "$python" -m venv "$NEXUS_VENV" || return 1
+    mkdir -p "$(dirname "$APP_VENV")" && "$python" -m venv "$APP_VENV" || return 1
   fi
   nexus_install requirements.lock run -r requirements.lock || return 1
   local sources
   sources=$(find appliance pyproject.toml -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-  if [ "$(cat "$NEXUS_VENV/.nexus-sources" 2>/dev/null)" != "$sources" ]; then
-    "$NEXUS_VENV/bin/pip" install --quiet --no-deps --force-reinstall . || return 1
+  if [ "$(cat "$APP_VENV/.nexus-sources" 2>/dev/null)" != "$sources" ]; then
+    "$APP_VENV/bin/pip" install --quiet --no-deps --force-reinstall . || return 1
     rm -rf build ./*.egg-info
-    printf %s "$sources" >"$NEXUS_VENV/.nexus-sources"
+    printf %s "$sources" >"$APP_VENV/.nexus-sources"
   fi
 }
 
 nexus_setup_dev() { nexus_install requirements-dev.lock dev -r requirements-dev.lock; }
 
 nexus_install() { # install once per content of the lock file
-  local stamp="$NEXUS_VENV/.nexus-$2" sum
+  local stamp="$APP_VENV/.nexus-$2" sum
   sum=$(sha256sum <"$1")
   [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return 0
   echo "Installing the libraries of $1 (once)…" >&2
   shift 2
-  "$NEXUS_VENV/bin/pip" install --quiet "$@" && printf %s "$sum" >"$stamp"
+  "$APP_VENV/bin/pip" install --quiet "$@" 2> >(grep -v "^WARNING: Location" >&2) && printf %s "$sum" >"$stamp"
 }
