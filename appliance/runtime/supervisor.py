@@ -194,7 +194,10 @@ class Supervisor:
 
     async def _stop_unit(self, unit: Unit) -> None:
         process = unit.process
-        if process is None or process.returncode is not None:
+        if process is None:
+            return
+        if process.returncode is not None:
+            _kill_group(unit)  # It died by itself; what it started may live on.
             return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(unit.stop_signal)

@@ -81,6 +81,15 @@ async def test_a_killed_unit_is_reported_and_its_children_go_too(watched):
     assert not any(map(alive, first)) and alive(parent.process.pid)
 
 
+async def test_children_of_a_unit_that_never_got_ready_go_with_it(watched, data, monkeypatch):
+    monkeypatch.setattr(sup, "START_S", 0.0)
+    note = data / "child"
+    probe = lambda: asyncio.sleep(600)
+    with pytest.raises(Unavailable):
+        await watched.start(unit("leaver", f"sleep 600 & echo $! > {note}; exit 1", probe=probe))
+    await until(lambda: not alive(int(note.read_text())), 3)
+
+
 async def test_nothing_is_started_while_everything_stops(watched):
     slow = unit("slow", "trap 'sleep 0.8; exit 0' TERM; while :; do sleep 0.02; done")
     dying = unit("dying", "sleep 600")
