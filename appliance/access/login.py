@@ -6,6 +6,7 @@ would let anybody lock anybody out (research/security 4.3). Every step is an aud
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from uuid import UUID
 
@@ -90,7 +91,7 @@ async def sign_in(
 ) -> SignedIn:
     """A new session. Raises Unauthenticated, Limited."""
     try:
-        tenant = db.routes.by_slug(attempt.tenant).tenant
+        tenant = await _tenant(db, attempt.tenant)
     except Refused:
         await passwords.verify_password(None, attempt.password)
         raise refusal() from None
@@ -110,16 +111,33 @@ async def sign_in(
                 fits and found is not None and found.state == "active" and attempt.totp is None
             )
         else:
-            return await _open(tx, tenant, found, attempt, policy, request_id, step, label)
+            return await _open(
+                tx, tenant, found, attempt, policy, request_id=request_id, step=step, label=label
+            )
     if missing:
         raise Unauthenticated("Send the six-digit code as totp.", code="session.totp_required")
     raise refusal()
 
 
+async def _tenant(db: Database, slug: str) -> UUID:
+    """A tenant by slug; one that was made a moment ago is asked for before it is refused."""
+    with contextlib.suppress(Refused):
+        return db.routes.by_slug(slug).tenant
+    await db.routes.refresh()
+    return db.routes.by_slug(slug).tenant
+
+
 async def _open(
-    tx: Transaction, tenant: UUID, found: _Found, attempt: Attempt, policy: Login,
-    request_id: UUID, step: tuple[int, bytes], label: str,
-) -> SignedIn:  # fmt: skip
+    tx: Transaction,
+    tenant: UUID,
+    found: _Found,
+    attempt: Attempt,
+    policy: Login,
+    *,
+    request_id: UUID,
+    step: tuple[int, bytes],
+    label: str,
+) -> SignedIn:
     (rows,) = await tx.run((_PROFILES, (tenant, found.person)))
     profiles = [(UUID((i or b"").decode()), (k or b"").decode()) for i, k in rows]
     chosen = next((p for p in profiles if attempt.profile in (None, p[1])), None)
