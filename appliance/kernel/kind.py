@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from appliance.kernel.ledger import Ledger
+
 if TYPE_CHECKING:
     Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 else:
@@ -52,6 +54,14 @@ class Home(StrEnum):
     UNIT = "unit"
     SHARED = "shared"
     SCHEMA = "schema"
+
+
+class Authority(StrEnum):
+    """Whose word counts for a kind when nodes disagree, and who may write it while apart."""
+
+    ANY = "any"
+    HUB = "hub"
+    UNIT = "unit"
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +116,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     series: str | None = None
     system: bool = False
     enabled: bool = True
+    authority: Authority = Authority.ANY
+    ledger: Ledger | None = None
 
     @property
     def by_name(self) -> Mapping[str, Field]:

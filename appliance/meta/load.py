@@ -14,7 +14,8 @@ from appliance.base.errors import Unavailable
 from appliance.db.database import Database
 from appliance.db.wire import Rows, Statement
 from appliance.fields import TYPES
-from appliance.kernel.kind import Field, Home, Json, Kind, Policy, Schema, Sensitivity
+from appliance.kernel.kind import Authority, Field, Home, Json, Kind, Policy, Schema, Sensitivity
+from appliance.kernel.ledger import Ledger
 from appliance.meta.system import SYSTEM_KINDS
 
 _RECORDS = Statement(
@@ -97,6 +98,8 @@ def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field
         display=_text(values.get("display")) or (ordered[0].name if ordered else None),
         series=_text(values.get("series")),
         enabled=values.get("enabled") is not False,
+        authority=Authority(str(values.get("authority") or "any")),
+        ledger=msgspec.convert(ledger, Ledger) if (ledger := values.get("ledger")) else None,
     )
 
 

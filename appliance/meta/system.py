@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from appliance.kernel.kind import Field, Home, Json, Kind, Policy, Sensitivity
+from appliance.kernel.kind import Authority, Field, Home, Json, Kind, Policy, Sensitivity
 
 
 def _field(name: str, type_: str, slot: str | None = None, **extra: object) -> Field:
@@ -44,6 +44,9 @@ KIND = _kind(
     _field("display", "text"),
     _field("series", "text"),
     _field("layout", "json"),
+    _field("authority", "choice", options=_choices(*(a.value for a in Authority)), default="any"),
+    _field("ledger", "json"),
+    _field("module", "text", "t2"),
     _field("enabled", "yes_no", "n1", default=True),
     _field("template", "text"),
 )  # fmt: skip

@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo, available_timezones
 
+import msgspec
+
 from appliance.base import limits
 from appliance.fields import TYPES
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Json
+from appliance.kernel.ledger import Ledger
 from appliance.kernel.number import is_pattern
 from appliance.kernel.profile import ACTIONS, Mode, ScopeKind
 from appliance.meta import SYSTEM_KINDS, build_field
@@ -59,12 +62,26 @@ def _check_kind(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
         draft.values.setdefault("home", "unit")
     elif "key" in draft.values:
         draft.fault("/fields/key", "fixed", "A kind's key never changes; change its labels.")
-    if draft.command.op is Op.UPDATE and "home" in draft.values:
-        draft.fault("/fields/home", "fixed", "Where a kind's records live never changes.")
+    if draft.command.op is Op.UPDATE:
+        for fixed, what in (("home", "Where a kind's records live"), ("ledger", "A ledger's make")):
+            if fixed in draft.values:
+                draft.fault(f"/fields/{fixed}", "fixed", f"{what} never changes.")
+    _check_ledger(draft, values.get("ledger"))
     series = values.get("series")
     if isinstance(series, str) and not is_pattern(series):
         draft.fault(
             "/fields/series", "series_malformed", "Use text with {n:6}, {node}, {yyyy}, {mm}."
+        )
+
+
+def _check_ledger(draft: Draft, declared: Json) -> None:
+    if declared is None:
+        return
+    try:
+        msgspec.convert(declared, Ledger)
+    except msgspec.ValidationError as error:
+        draft.fault(
+            "/fields/ledger", "ledger_malformed", f"A ledger is {{sort, at, key, values}}: {error}."
         )
 
 
