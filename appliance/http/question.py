@@ -34,6 +34,8 @@ class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     ruler: bool = False
     display: bool = False
     deleted: bool = False
+    in_force: bool = False
+    balance: bool = False
 
 
 class TextBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

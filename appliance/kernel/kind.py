@@ -120,6 +120,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ledger: Ledger | None = None
 
     @property
+    def table(self) -> str:
+        """Where its rows lie: with the records that people edit, or with entries of ledgers."""
+        return "entry" if self.ledger else "record"
+
+    @property
     def by_name(self) -> Mapping[str, Field]:
         """Fields by API name."""
         found: dict[str, Field] | None = self.__dict__.get("_by_name")

@@ -28,12 +28,18 @@ class LedgerSort(StrEnum):
 
 
 class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the entries of a kind add up. Field names: `at` a date or moment, `key`, `values`."""
+    """How the entries of a kind add up. Field names: `at` a date or moment, `key`, `values`.
+
+    `floor`: no balance sinks below zero, `unless` a yes/no field of a key's record allows it
+    (`warehouse.allow_negative`).
+    """
 
     sort: LedgerSort
     at: str
     key: tuple[str, ...]
     values: tuple[str, ...]
+    floor: bool = False
+    unless: str = ""
 
 
 def entry_key(parts: list[str | None]) -> UUID:

@@ -16,6 +16,7 @@ from appliance.base.errors import FieldFault, Invalid
 from appliance.kernel.kind import Json
 from appliance.kernel.tree import (
     EVERYTHING,
+    FLAGS,
     And,
     Cond,
     Group,
@@ -86,8 +87,7 @@ def decode_condition(raw: Json, at: str = "") -> Cond:
 
 
 _KEYS = frozenset({
-    "from", "select", "where", "search", "group", "having", "sort", "limit", "after", "asof",
-    "total", "ruler", "display", "deleted",
+    "from", "select", "where", "search", "group", "having", "sort", "limit", "after", "asof", *FLAGS,
 })  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _query(r: _Reader, raw: Json) -> Query | None:
         limit=limit,
         after=_text(r, raw, "after", most=_CURSOR_CHARS_MAX),
         asof=_text(r, raw, "asof"),
-        **{flag: _flag(r, raw, flag) for flag in ("total", "ruler", "display", "deleted")},
+        **{flag: _flag(r, raw, flag) for flag in FLAGS},
     )
 
 

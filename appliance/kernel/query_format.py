@@ -10,16 +10,15 @@ from collections.abc import Sequence
 
 from appliance.base import limits
 from appliance.kernel.kind import Json
-from appliance.kernel.tree import And, Cond, Group, Item, Not, Or, Query, Related, Sort, Test
+from appliance.kernel.tree import FLAGS, And, Cond, Group, Item, Not, Or, Query, Related, Sort, Test
 
 _SIGNS = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _LISTS = {"in": "in", "not_in": "not in", "has_any": "has any", "has_all": "has all"}
 _WORDS = {"contains": "contains", "starts_with": "starts with", "under": "under"}
-_FLAGS = ("deleted", "total", "ruler", "display")
 # Words that would be read as such where a name may stand.
 _RESERVED = frozenset({
-    "select", "where", "search", "group", "having", "sort", "limit", "asof", "deleted", "total",
-    "ruler", "display", "not", "any", "none", "matches", "true", "false", "last", "next",
+    "select", "where", "search", "group", "having", "sort", "limit", "asof", *FLAGS, "not",
+    "any", "none", "matches", "true", "false", "last", "next",
 })  # fmt: skip
 
 
@@ -42,7 +41,7 @@ def format_text(query: Query) -> str:
         parts.append(f"limit {query.limit}")
     if query.asof is not None:
         parts.append("asof " + _quote(query.asof))
-    parts += [flag for flag in _FLAGS if getattr(query, flag)]
+    parts += [flag for flag in FLAGS if getattr(query, flag)]
     return " ".join(parts)
 
 

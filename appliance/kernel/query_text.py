@@ -21,13 +21,13 @@ from appliance.base import limits
 from appliance.base.errors import FieldFault, Invalid
 from appliance.kernel.kind import Json
 from appliance.kernel.query import FUNCTIONS, decode_query
-from appliance.kernel.tree import And, Cond, Not, Or, Query, Related, Test
+from appliance.kernel.tree import FLAGS, And, Cond, Not, Or, Query, Related, Test
 
 _COMPARE = {"=": "eq", "!=": "ne", "<>": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _SHOWN = {
     "PATH": "a name", "QUOTED": "a name", "STRING": 'text in "quotes"', "NUMBER": "a number",
     "DATE": "a date", "MOMENT": "a moment", "UUID": "an id",
-    "FLAG": "deleted, total, ruler, display",
+    "FLAG": ", ".join(FLAGS),
     "COMPARE": "= != > >= < <=", "NULLS": "first, last", "LPAR": "(", "RPAR": ")", "COMMA": ",",
     "STAR": "*", "MINUS": "-", "$END": "the end",
 }  # fmt: skip

@@ -83,11 +83,16 @@ class Sort(msgspec.Struct, frozen=True):
     at: str
 
 
+# What a query may ask for in one word.
+FLAGS = ("deleted", "total", "ruler", "display", "in_force", "balance")
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A whole query. `select` empty means the record as a whole.
 
     `having` is a condition over the aliases of a grouped query, `asof` the moment relative dates
-    are counted from, `deleted` asks for what was deleted and may be restored.
+    are counted from, `deleted` asks for what was deleted and may be restored. Of a ledger,
+    `in_force` asks for the entries that hold at `asof`, `balance` for the sums up to it.
     """
 
     source: str
@@ -104,6 +109,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     ruler: bool = False
     display: bool = False
     deleted: bool = False
+    in_force: bool = False
+    balance: bool = False
 
 
 def search_scope_lexeme(tenant: UUID, kind: str) -> str:

@@ -15,7 +15,7 @@ from appliance.db.database import Database
 from appliance.db.wire import Rows, Statement
 from appliance.fields import TYPES
 from appliance.kernel.kind import Authority, Field, Home, Json, Kind, Policy, Schema, Sensitivity
-from appliance.kernel.ledger import Ledger
+from appliance.kernel.ledger import REVERSES, Ledger
 from appliance.meta.system import SYSTEM_KINDS
 
 _RECORDS = Statement(
@@ -87,7 +87,10 @@ def compile_schema(answers: list[Rows]) -> Schema:
 def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field]]) -> Kind:
     """One kind from its record and the fields found for it."""
     key = str(values["key"])
-    ordered = tuple(sorted(fields.get(key, ()), key=lambda f: (f.order, f.fid)))
+    declared = values.get("ledger")
+    ledger = msgspec.convert(declared, Ledger) if declared else None
+    found = fields.get(key, [])
+    ordered = tuple(sorted(_of_ledger(key, found, ledger), key=lambda f: (f.order, f.fid)))
     home = values.get("home")
     return Kind(
         key=key,
@@ -99,8 +102,24 @@ def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field
         series=_text(values.get("series")),
         enabled=values.get("enabled") is not False,
         authority=Authority(str(values.get("authority") or "any")),
-        ledger=msgspec.convert(ledger, Ledger) if (ledger := values.get("ledger")) else None,
+        ledger=ledger,
     )
+
+
+def _of_ledger(key: str, fields: list[Field], ledger: Ledger | None) -> list[Field]:
+    """The fields of a ledger have columns of its table: the moment, and what is reversed."""
+    if ledger is None:
+        return fields
+    reverses = Field(
+        fid=REVERSES, name=REVERSES, type="reference", slot=REVERSES, filterable=True, order=10_000,
+        labels={"en": "Reverses", "ru": "Сторнирует", "uk": "Сторнує"},
+        options={"target": key}, system=True,
+    )  # fmt: skip
+    found = [f for f in fields if f.name != REVERSES]
+    at = [
+        msgspec.structs.replace(f, slot="at", filterable=True) for f in found if f.name == ledger.at
+    ]
+    return [*(f for f in found if f.name != ledger.at), *at, reverses]
 
 
 def build_field(

@@ -226,7 +226,7 @@ class _RuleNames(Names):
 def compile_rule(ctx: Ctx, sql: Sql, kind: Kind, alias: str, rule: Cond) -> str:
     """A row rule as SQL; one that asks for more than the record's own columns grants nothing."""
     mark = len(sql.params)
-    names = _RuleNames(ctx, sql, Table(kind, alias, ""))
+    names = _RuleNames(ctx, sql, Table(kind, alias, "", ""))
     try:
         _refuse_foreign(rule)
         return Conditions(names, ctx.at).compile(rule)

@@ -42,7 +42,7 @@ class _Figures(Names):
     """Names of a `having`: the aliases of a grouped query."""
 
     def __init__(self, names: Names, known: dict[str, Column]) -> None:
-        super().__init__(names.ctx, names.sql, Table(names.kind, names.alias, names.guard))
+        super().__init__(names.ctx, names.sql, Table(names.kind, names.alias, names.guard, ""))
         self._known = known
 
     def column(self, path: str, at: str, *, use: str) -> Column:

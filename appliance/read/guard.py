@@ -20,11 +20,15 @@ READ: tuple[str, ...] = ("read",)
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A table of a plan and the condition it is never read without."""
+    """A table of a plan and the condition it is never read without.
+
+    `source` is what stands in FROM; where it is a sub-select, that has its own guards inside.
+    """
 
     kind: Kind
     alias: str
     guard: str
+    source: str
 
 
 def guarded(
@@ -34,22 +38,26 @@ def guarded(
     *,
     alias: str | None = None,
     actions: tuple[str, ...] = READ,
-    deleted: bool = False,
+    deleted: bool | None = False,
 ) -> Table:
-    """A table of a kind; its rows lie in the row scopes of all `actions`."""
+    """A table of a kind; its rows lie in the row scopes of all `actions`.
+
+    `deleted` None where nothing is ever deleted: facts and what is summed from them.
+    """
     alias = alias or sql.alias()
     conditions = [
         f"{alias}.tenant_id = {sql.shared('tenant', ctx.tenant, 'uuid')}",
         f"{alias}.kind = {sql.shared(f'kind {kind.key}', kind.key, 'text')}",
-        f"{alias}.deleted_at IS {'NOT ' if deleted else ''}NULL",
     ]
+    if deleted is not None:
+        conditions.append(f"{alias}.deleted_at IS {'NOT ' if deleted else ''}NULL")
     for action in actions:
         scope = row_scope(ctx, sql, kind, alias, action)
         if scope and scope not in conditions:
             conditions.append(scope)
     guard = " AND ".join(conditions)
     sql.guards.append((alias, guard))
-    return Table(kind, alias, guard)
+    return Table(kind, alias, guard, f"{kind.table} {alias}")
 
 
 def row_scope(ctx: Ctx, sql: Sql, kind: Kind, alias: str, action: str) -> str:

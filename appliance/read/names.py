@@ -51,13 +51,14 @@ class Names:
         self.kind = table.kind
         self.alias = table.alias
         self.guard = table.guard
+        self._from = table.source
         self.joins: list[str] = []
         self._joined: dict[str, tuple[Kind, str]] = {}
 
     @property
     def source(self) -> str:
         """The FROM list."""
-        return f"FROM record {self.alias}{''.join(self.joins)}"
+        return f"FROM {self._from}{''.join(self.joins)}"
 
     def column(self, path: str, at: str, *, use: str) -> Column:
         """Resolve a path for a use: select, filter, sort, group or aggregate. Raises Invalid."""
@@ -101,7 +102,7 @@ class Names:
             cost.count_join(self.sql)
         table = guarded(self.ctx, self.sql, target)
         self.joins.append(
-            f" LEFT JOIN record {table.alias}"
+            f" LEFT JOIN {table.source}"
             f" ON {table.alias}.id = {alias}.{field.slot} AND {table.guard}"
         )
         found = self._joined[path] = (target, table.alias)

@@ -26,6 +26,7 @@ from appliance.read.conditions import Conditions
 from appliance.read.cost import estimate
 from appliance.read.groups import group_sql, is_grouped
 from appliance.read.guard import READ, guarded
+from appliance.read.ledger import BalanceNames, balance_table, check_flags, in_force
 from appliance.read.names import Names, fail, readable_kind
 from appliance.read.order import Key, after, keys_of, order_by
 from appliance.read.rows import Projection, project
@@ -131,7 +132,13 @@ def _main(ctx: Ctx, query: Query, action: str = "read") -> Names:
     actions = tuple(dict.fromkeys((*READ, action, *(("restore",) if query.deleted else ()))))
     if query.deleted and ctx.profile.scope(kind.key, "restore").kind is ScopeKind.NONE:
         fail("/deleted", "not_possible", "Your profile may not see deleted records here.")
+    check_flags(kind, query)
     sql = Sql()
+    if query.balance:
+        # The tenant is the first parameter of every plan.
+        sql.shared("tenant", ctx.tenant, "uuid")
+        sql.lasting = query.asof is not None
+        return BalanceNames(ctx, sql, balance_table(ctx, sql, kind, asof(query, ctx), actions))
     table = guarded(ctx, sql, kind, alias="a", actions=actions, deleted=query.deleted)
     return Names(ctx, sql, table)
 
@@ -170,6 +177,9 @@ def _two_branches(
 def conditions_of(names: Names, query: Query) -> list[str]:
     """Guard, filter and search of the main table."""
     where = [names.guard]
+    if query.in_force:
+        names.sql.lasting = names.sql.lasting and query.asof is not None
+        where.append(in_force(names, asof(query, names.ctx)))
     if query.where is not None:
         where.append(Conditions(names, asof(query, names.ctx)).compile(query.where))
     if query.search is not None:

@@ -168,7 +168,7 @@ def rollup(ctx: Ctx, sql: Sql, column: Column) -> str:
         mixed = f"count(DISTINCT coalesce({alias}.data->>{literal(other.fid)}, '')) > 1"
         figure = f"CASE WHEN {mixed} THEN 'null' ELSE {figure} END"
     tied = f"{alias}.{via.slot} = {column.alias}.id"
-    return f"(SELECT {figure} FROM record {alias} WHERE {tied} AND {table.guard})"
+    return f"(SELECT {figure} FROM {table.source} WHERE {tied} AND {table.guard})"
 
 
 def _readable(ctx: Ctx, kind: Kind, name: Json, *, indexed: bool = True) -> Field | None:

@@ -14,7 +14,7 @@ from appliance.db.wire import Call, Param, Statement
 
 Guards = tuple[tuple[str, str], ...]
 
-_TABLE = re.compile(r"\brecord (?:AS )?(\w+)")
+_TABLE = re.compile(r"\b(?:record|entry|turnover) (?:AS )?(\w+)")
 _LINKS = re.compile(r"\brecord_link\b")
 _TIED_LINKS = re.compile(r"\brecord_link (\w+) WHERE \1\.tenant_id = \$1::uuid")
 _UNSAFE = re.compile(r"[\\\x00-\x1f]")
@@ -89,7 +89,7 @@ def literal(text: str) -> str:
 SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid"}
 _SYSTEM_TYPES = {
     "id": "uuid", "unit_id": "uuid", "owner_id": "uuid", "created_by": "uuid", "updated_by": "uuid",
-    "created_at": "timestamptz", "updated_at": "timestamptz", "number": "text",
+    "created_at": "timestamptz", "at": "timestamptz", "reverses": "uuid", "updated_at": "timestamptz", "number": "text",
 }  # fmt: skip
 
 

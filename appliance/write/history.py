@@ -20,7 +20,12 @@ from appliance.write.authorize import in_scope
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.trail import read_entry, trail_call
 
-_ROW = Statement(f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = $2 AND kind = $3")
+_ROW = {
+    table: Statement(
+        f"SELECT {COLUMNS} FROM {table} WHERE tenant_id = $1 AND id = $2 AND kind = $3"
+    )
+    for table in ("record", "entry")
+}
 _PEOPLE = Statement(
     "SELECT id::text, data->>'name' FROM record WHERE tenant_id = $1 AND kind = 'sys.person' "
     "AND id = ANY($2::uuid[])"
@@ -70,7 +75,9 @@ async def history(
     """
     kind = ctx.schema.kind(kind_key)
     row, trail = await db.read(
-        ctx.tenant, (_ROW, (ctx.tenant, ident, kind_key)), trail_call(ctx.tenant, [ident])
+        ctx.tenant,
+        (_ROW[kind.table if kind else "record"], (ctx.tenant, ident, kind_key)),
+        trail_call(ctx.tenant, [ident]),
     )
     found = row.first()
     state = read_state(found) if found else None

@@ -14,8 +14,8 @@ import msgspec
 from appliance.base import limits
 from appliance.fields import TYPES
 from appliance.kernel.context import Ctx, Door
-from appliance.kernel.kind import Json
-from appliance.kernel.ledger import Ledger
+from appliance.kernel.kind import Json, Kind
+from appliance.kernel.ledger import REVERSES, Ledger
 from appliance.kernel.number import is_pattern
 from appliance.kernel.profile import ACTIONS, Mode, ScopeKind
 from appliance.meta import SYSTEM_KINDS, build_field
@@ -89,6 +89,9 @@ def _check_field(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
     values = merged(draft)
     kind_key, name = str(values.get("kind")), str(values.get("name"))
     if draft.command.op is Op.DELETE:
+        ledger = found.ledger if (found := ctx.schema.kinds.get(kind_key)) else None
+        if ledger is not None and name in (ledger.at, *ledger.key, *ledger.values):
+            draft.fault("/id", "ledger_field", "A ledger adds up by this field.", status=409)
         return
     if draft.command.op is Op.UPDATE:
         for fixed in ("kind", "name", "type", "fid"):
@@ -115,7 +118,30 @@ def _check_field(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
             draft.fault("/fields/name", "taken", f"The kind has a field {name} already.")
         if known and len(known.fields) >= limits.FIELDS_PER_KIND_MAX:
             draft.fault("/fields/kind", "too_many", "This kind has reached its limit of fields.")
+    _check_ledger_field(draft, values, known, drafts)
     _check_definition(draft, values)
+
+
+def _check_ledger_field(
+    draft: Draft, values: dict[str, Json], kind: Kind | None, drafts: Sequence[Draft]
+) -> None:
+    """What a ledger adds up by has a place in the index, and nothing in it is searched for."""
+    ledger = kind.ledger if kind else None
+    for other in drafts:
+        declared = other.values.get("ledger") if other.command.kind == "sys.kind" else None
+        if declared is not None and other.values.get("key") == values.get("kind"):
+            ledger = msgspec.convert(declared, Ledger) if not other.faults else None
+    if ledger is None:
+        return
+    name = str(values.get("name"))
+    if name == REVERSES:
+        draft.fault("/fields/name", "taken", f"Every ledger has a field {REVERSES} of its own.")
+    if values.get("searchable") is True or values.get("unique") is True:
+        draft.fault(
+            "/fields/name", "not_possible", "A ledger's fields are neither searched nor unique."
+        )
+    if name in (*ledger.key, *ledger.values):
+        draft.values["filterable"] = True
 
 
 def _check_definition(draft: Draft, values: dict[str, Json]) -> None:

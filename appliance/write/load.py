@@ -36,6 +36,10 @@ _LOCK_ROWS = Statement(
 _READ_ROWS = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 )
+# Entries of ledgers are not locked: they never change.
+_READ_ENTRIES = Statement(
+    f"SELECT {COLUMNS} FROM entry WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
+)
 _LOCK_VALUES = Statement(
     "SELECT pg_advisory_xact_lock(v) FROM (SELECT unnest($1::bigint[]) AS v ORDER BY 1) AS sorted"
 )
@@ -71,17 +75,40 @@ def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[
     if claims:
         kinds, rules, values = zip(*claims, strict=True)
         calls.append((_CLAIMS, (ctx.tenant, kinds, rules, values)))
+    if entries := _entries_of(ctx, drafts):
+        calls.append((_READ_ENTRIES, (ctx.tenant, sorted(entries))))
     return calls
+
+
+def _entries_of(ctx: Ctx, drafts: Sequence[Draft]) -> set[UUID]:
+    """The entries a batch makes or points to: those with an id that somebody chose."""
+    found: set[UUID] = set()
+    for draft in drafts:
+        if draft.kind is None:
+            continue
+        if draft.kind.ledger is not None:
+            found.add(draft.id)
+        for field_ in draft.kind.fields:
+            value = draft.values.get(field_.fid) if field_.type.startswith("reference") else None
+            target = ctx.schema.kind(str(field_.option("target"))) if value else None
+            if target is not None and target.ledger is not None:
+                found.update(map(UUID, references_in(field_, value)))
+    return found
 
 
 def read_loaded(drafts: Sequence[Draft], answers: Sequence[Rows]) -> Loaded:
     """Rows into states; each draft gets the state it will change."""
-    claimed = len(answers) == 4
+    # Claims add two answers (their locks in front), entries one behind.
+    claimed, with_entries = len(answers) >= 4, len(answers) % 2 == 1
     rows, targets = answers[1:3] if claimed else answers[0:2]
     found = Loaded(
         rows={s.id: s for s in map(read_state, rows)},
         targets={s.id: s for s in map(read_state, targets)},
     )
+    if with_entries:
+        entries = {s.id: s for s in map(read_state, answers[-1])}
+        found.rows.update(entries)
+        found.targets.update(entries)
     if claimed:
         for kind, rule, value, holder in answers[3]:
             claim = (_text(kind), _text(rule), _text(value))

@@ -23,10 +23,12 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.number import format_number, period_of, series_pattern
 from appliance.write import conflict, schema_effects
 from appliance.write.authorize import authorize, check_settled
+from appliance.write.balances import Floors
 from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import emit_calls
+from appliance.write.entries import reverse
 from appliance.write.hooks import check_system
 from appliance.write.load import Loaded, load_calls, read_loaded
 from appliance.write.log import LOCK_STREAMS, append, log_calls, read_heads, streams_of
@@ -141,7 +143,8 @@ async def _apply(
     if not good or (atomic and refused):
         return _uncommitted(ctx, drafts, refused=refused)
     log_key = _bytea(answers[opened].first())
-    result = await _write(tx, ctx, drafts, good, log_key, atomic=atomic)
+    floors = Floors(ctx, good, loaded)
+    result = await _write(tx, ctx, drafts, good, log_key, floors, atomic=atomic)
     if not result.committed:
         await tx.finish(commit=False)
         return result
@@ -159,6 +162,7 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
             authorize(ctx, draft, loaded, born)
         if draft.is_open:
             settle(draft)
+            reverse(ctx, draft, loaded)
     check_claims(drafts, loaded)
 
 
@@ -168,22 +172,25 @@ async def _write(
     drafts: list[Draft],
     good: list[Draft],
     log_key: bytes,
+    floors: Floors,
     *,
     atomic: bool,
 ) -> Result:
     """Stages 5 to 7. The scope is checked once more on the settled records."""
     calls, series = _number_calls(ctx, good)
     calls.append((LOCK_STREAMS, (ctx.tenant, streams_of(ctx, good), ctx.origin)))
-    answers = await tx.run(*calls)
+    locked = len(calls)
+    answers = await tx.run(*calls, *floors.calls())
     numbers = _numbers(ctx, answers[0], series) if series else {}
-    heads = read_heads(ctx, answers[-1])
+    heads = read_heads(ctx, answers[locked - 1])
+    floors.check(answers[locked:])
     jobs = await schema_effects.apply(tx, ctx, good)
     for draft in good:
         append(ctx, draft, heads, numbers.get(draft.id))
         check_settled(ctx, draft)
     if any(d.faults for d in good):
         # Dots and numbers given to refused drafts would leave gaps: start over without them.
-        return await _without_refused(tx, ctx, drafts, good, log_key, atomic=atomic)
+        return await _without_refused(tx, ctx, drafts, good, log_key, floors, atomic=atomic)
     emitted, effects = emit_calls(ctx, good, jobs)
     entries = [e for d in good for e in d.entries]
     await tx.run(*log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *emitted)
@@ -201,6 +208,7 @@ async def _without_refused(
     drafts: list[Draft],
     good: list[Draft],
     log_key: bytes,
+    floors: Floors,
     *,
     atomic: bool,
 ) -> Result:
@@ -210,14 +218,17 @@ async def _without_refused(
     for draft in rest:
         draft.entries.clear()
         draft.after = None
-    return await _write(tx, ctx, drafts, rest, log_key, atomic=atomic)
+    return await _write(
+        tx, ctx, drafts, rest, log_key, Floors(ctx, rest, floors.loaded), atomic=atomic
+    )
 
 
 def _number_calls(ctx: Ctx, drafts: Sequence[Draft]) -> tuple[list[Call], dict[str, list[Draft]]]:
     series: dict[str, list[Draft]] = {}
     for draft in drafts:
-        if draft.command.op is Op.CREATE and draft.kind and not draft.kind.system:
-            series.setdefault(draft.kind.key, []).append(draft)
+        kind = draft.kind
+        if draft.command.op is Op.CREATE and kind and not kind.system and not kind.ledger:
+            series.setdefault(kind.key, []).append(draft)
     if not series:
         return [], series
     keys = sorted(series)

@@ -18,6 +18,7 @@ from appliance.kernel.kind import Kind
 from appliance.kernel.query import search_scope_lexeme
 from appliance.kernel.record import RecordState
 from appliance.kernel.text import searchable
+from appliance.write.balances import key_of, turnover_calls
 from appliance.write.draft import Draft
 from appliance.write.load import claims_in
 
@@ -30,8 +31,12 @@ FIXED: tuple[tuple[str, str], ...] = (
     ("created_at", "timestamptz"), ("created_by", "uuid"), ("updated_at", "timestamptz"),
     ("updated_by", "uuid"), ("deleted_at", "timestamptz"), ("deleted_by", "uuid"),
 )  # fmt: skip
-_SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid"}
+# By first letter; a ledger's `at` and `reverses` are slots too.
+_SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid", "a": "timestamptz"}
+_KEY = ("key", "uuid")
 _BORN = frozenset({"id", "kind", "number", "created_at", "created_by"})
+# Of an entry only the projection moves; the database refuses the rest.
+_FACTS = frozenset({*(name for name, _ in FIXED), "key", "at", "reverses"})
 
 _DROP_LINKS = Statement(
     "DELETE FROM record_link WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
@@ -50,9 +55,10 @@ _ADD_CLAIMS = Statement(
 
 
 def slots_of(kind: Kind) -> list[tuple[str, str]]:
-    """The slot columns a kind uses, with their array types, in column order."""
+    """The slot columns a kind uses, with their array types, in column order; a ledger's key too."""
     used = sorted({f.slot for f in kind.fields if f.slot and f.slot != "link"})
-    return [(slot, _SLOT_TYPES[slot[0]]) for slot in used]
+    slots = [(slot, _SLOT_TYPES[slot[0]]) for slot in used]
+    return [*slots, _KEY] if kind.ledger else slots
 
 
 def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
@@ -66,6 +72,7 @@ def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
         assert kind is not None, "open drafts have a kind"
         states = [d.after for d in group if d.after is not None]
         calls.append(row_call(ctx, kind, states, insert=is_new))
+        calls += turnover_calls(ctx, kind, states)
         if is_new or _touches(group, kind, sets=True):
             calls += link_calls(ctx, kind, states, drop=not is_new)
         if is_new or _touches(group, kind, sets=False):
@@ -85,7 +92,7 @@ def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: boo
     """One INSERT or UPDATE for all rows of one kind."""
     slots = slots_of(kind)
     searches = any(f.searchable for f in kind.fields)
-    statement = _row_statement(tuple(slots), searches=searches, insert=insert)
+    statement = _row_statement(kind.table, tuple(slots), searches=searches, insert=insert)
     columns: list[list[Param]] = [[] for _ in range(len(FIXED) + len(slots) + searches)]
     lexeme = search_scope_lexeme(ctx.tenant, kind.key)
     for state in states:
@@ -105,7 +112,7 @@ def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: boo
 
 @lru_cache(maxsize=2_000)
 def _row_statement(
-    slots: tuple[tuple[str, str], ...], *, searches: bool, insert: bool
+    table: str, slots: tuple[tuple[str, str], ...], *, searches: bool, insert: bool
 ) -> Statement:
     names = [*FIXED, *slots, *([("words", "text")] if searches else [])]
     arrays = ", ".join(f"${n}::{type_}[]" for n, (_, type_) in enumerate(names, 2))
@@ -118,12 +125,13 @@ def _row_statement(
         columns, values = [*columns, "search"], [*values, vector]
     if insert:
         return Statement(
-            f"INSERT INTO record (tenant_id, {', '.join(columns)}) "
+            f"INSERT INTO {table} (tenant_id, {', '.join(columns)}) "
             f"SELECT $1, {', '.join(values)} FROM {source}"
         )
-    steps = ", ".join(f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in _BORN)
+    kept = _BORN if table == "record" else _FACTS
+    steps = ", ".join(f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in kept)
     return Statement(
-        f"UPDATE record SET {steps} FROM {source} WHERE record.tenant_id = $1 AND record.id = u.id"
+        f"UPDATE {table} AS o SET {steps} FROM {source} WHERE o.tenant_id = $1 AND o.id = u.id"
     )
 
 
@@ -134,6 +142,8 @@ def slot_values(kind: Kind, state: RecordState, slots: Sequence[tuple[str, str]]
         value = state.data.get(field.fid) if field.slot and field.slot != "link" else None
         if value is not None and field.slot is not None:
             found[field.slot] = type_of(field.type).slot_value(field, value)
+    if kind.ledger is not None:
+        found["key"] = key_of(kind, state.data)
     return [found.get(slot) for slot, _ in slots]
 
 

@@ -22,11 +22,17 @@ from appliance.write.trail import read_trail
 BATCH = 1_000
 _FIRST = UUID(int=0)
 
-_NEXT = Statement(
-    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = $2 AND id > $3 "
-    "ORDER BY id LIMIT $4 FOR UPDATE"
-)
-_COUNT = Statement("SELECT count(*) FROM record WHERE tenant_id = $1 AND kind = $2")
+_NEXT = {
+    table: Statement(
+        f"SELECT {COLUMNS} FROM {table} WHERE tenant_id = $1 AND kind = $2 AND id > $3 "
+        "ORDER BY id LIMIT $4 FOR UPDATE"
+    )
+    for table in ("record", "entry")
+}
+_COUNT = {
+    table: Statement(f"SELECT count(*) FROM {table} WHERE tenant_id = $1 AND kind = $2")
+    for table in ("record", "entry")
+}
 _READY = Statement(
     "UPDATE slot SET is_ready = true WHERE tenant_id = $1 AND kind = $2 AND NOT is_retired"
 )
@@ -49,13 +55,14 @@ async def reproject_kind(db: Database, ctx: Ctx, kind_key: str, progress: Progre
     kind = ctx.schema.kinds.get(kind_key)
     if kind is None:
         return 0
-    (rows,) = await db.read(ctx.tenant, (_COUNT, (ctx.tenant, kind_key)))
+    (rows,) = await db.read(ctx.tenant, (_COUNT[kind.table], (ctx.tenant, kind_key)))
     total = int((rows.first() or (b"0",))[0] or 0)
     done, last = 0, _FIRST
     while True:
         async with db.transaction(ctx.tenant) as tx:
             retired, page = await tx.run(
-                (_RETIRED, (ctx.tenant, kind_key)), (_NEXT, (ctx.tenant, kind_key, last, BATCH))
+                (_RETIRED, (ctx.tenant, kind_key)),
+                (_NEXT[kind.table], (ctx.tenant, kind_key, last, BATCH)),
             )
             states = [read_state(r) for r in page]
             if not states:
@@ -64,7 +71,12 @@ async def reproject_kind(db: Database, ctx: Ctx, kind_key: str, progress: Progre
             calls += link_calls(ctx, kind, states, drop=True)
             calls += claim_calls(ctx, kind, states, drop=True)
             for (slot,) in retired:
-                calls.append((_clear((slot or b"").decode()), (ctx.tenant, [s.id for s in states])))
+                calls.append(
+                    (
+                        _clear(kind.table, (slot or b"").decode()),
+                        (ctx.tenant, [s.id for s in states]),
+                    )
+                )
             await tx.run(*calls)
         last, done = states[-1].id, done + len(states)
         await progress(done, total)
@@ -77,10 +89,10 @@ async def reproject_kind(db: Database, ctx: Ctx, kind_key: str, progress: Progre
     return done
 
 
-def _clear(slot: str) -> Statement:
+def _clear(table: str, slot: str) -> Statement:
     assert slot[0] in "tndr" and slot[1:].isdigit(), "slot names come from our own table"
     return Statement(
-        f"UPDATE record SET {slot} = NULL WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
+        f"UPDATE {table} SET {slot} = NULL WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
         f"AND {slot} IS NOT NULL"
     )
 
@@ -149,7 +161,7 @@ async def _compare_kind(
     statement = Statement(
         f"SELECT u.id::text, CASE WHEN r.id IS NULL THEN 'row' ELSE concat_ws(',', {', '.join(tests)}) "
         f"END AS bad FROM unnest({arrays}) AS u({aliases}) "
-        "LEFT JOIN record r ON r.tenant_id = $1 AND r.id = u.id"
+        f"LEFT JOIN {kind.table} r ON r.tenant_id = $1 AND r.id = u.id"
     )
     (rows,) = await tx.run((statement, params))
     return [

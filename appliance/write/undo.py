@@ -17,6 +17,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
+from appliance.kernel.ledger import REVERSES
 from appliance.kernel.record import OWNER, UNIT, RecordState, fold
 from appliance.write.command import Command, Op
 from appliance.write.outcome import Result
@@ -52,6 +53,9 @@ def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | No
     after = _replay(trail[: places[-1] + 1])
     assert after is not None, "the set has an entry of this record"
     kind, ident, version = after.kind, after.id, str(after.stamps)
+    schema_kind = ctx.schema.kinds.get(kind)
+    if schema_kind is not None and schema_kind.ledger is not None:
+        return Command(op=Op.CREATE, kind=kind, fields={REVERSES: str(ident)})
     if before is None:
         return (
             None if after.deleted_at else Command(op=Op.DELETE, kind=kind, id=ident, expect=version)
@@ -59,7 +63,6 @@ def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | No
     if (before.deleted_at is None) != (after.deleted_at is None):
         op = Op.RESTORE if after.deleted_at else Op.DELETE
         return Command(op=op, kind=kind, id=ident, expect=version)
-    schema_kind = ctx.schema.kinds.get(kind)
     if schema_kind is None:
         return None
     written = {fid for n in places for fid in _written(trail[n])}

@@ -15,10 +15,12 @@ from appliance.fields import type_of
 from appliance.fields.base import ValueFault
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.ledger import REVERSES
 from appliance.kernel.profile import Mode, ScopeKind
 from appliance.kernel.stamps import Stamps
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
+from appliance.write.entries import check_entry, complete_entry, id_of
 
 # What a door may do without a profile's leave: install and system run before there are profiles,
 # sync was authorised at the node that made the entry.
@@ -27,12 +29,14 @@ UNPROFILED = frozenset({Door.INSTALL, Door.SYSTEM, Door.SYNC})
 
 def validate(ctx: Ctx, place: int, command: Command, new_id: UUID) -> Draft:
     """The draft of a command, with canonical values or faults."""
-    draft = Draft(place, command, command.id or new_id)
     kind = ctx.schema.kind(command.kind)
+    draft = Draft(place, command, command.id or (kind and id_of(kind, command)) or new_id)
     if kind is None or not _may(ctx, kind, command.op):
         _refuse_kind(ctx, draft, kind)
         return draft
     draft.kind = kind
+    if not check_entry(ctx, draft, kind):
+        return draft
     if command.op is not Op.CREATE and command.id is None:
         draft.fault("/id", "required", "Say which record: its id is missing.")
     if command.op in (Op.DELETE, Op.RESTORE) and command.fields:
@@ -44,6 +48,8 @@ def validate(ctx: Ctx, place: int, command: Command, new_id: UUID) -> Draft:
     _check_unit(ctx, draft, kind)
     if command.op is Op.CREATE:
         _complete(ctx, draft, kind)
+        if kind.ledger is not None:
+            complete_entry(ctx, draft, kind)
     return draft
 
 
@@ -98,12 +104,14 @@ def _check_unit(ctx: Ctx, draft: Draft, kind: Kind) -> None:
 def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
     """Defaults, required fields, unit and owner of a new record."""
     command = draft.command
+    # What a reversing entry lacks comes from the entry it reverses.
+    derived = kind.ledger is not None and REVERSES in draft.values
     for field in kind.fields:
         if field.fid in draft.values or not type_of(field.type).stored:
             continue
         if field.default is not None:
             accept_one(draft, field, field.default)
-        elif field.required and field.name not in command.fields:
+        elif field.required and field.name not in command.fields and not derived:
             draft.fault(f"/fields/{field.name}", "required", "This field cannot be empty.")
     draft.values = {fid: v for fid, v in draft.values.items() if v is not None}
     draft.owner = ctx.actor if command.owner is UNSET else command.owner
@@ -111,7 +119,7 @@ def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
         draft.unit = None
     else:
         draft.unit = ctx.unit if command.unit is UNSET else command.unit
-        if draft.unit is None:
+        if draft.unit is None and not derived:
             draft.fault("/unit", "required", "Say which unit the record belongs to.")
 
 
