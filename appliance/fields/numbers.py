@@ -8,6 +8,7 @@ from typing import ClassVar, NoReturn
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
+from appliance.kernel.formula import ROUNDINGS, FormulaError, operands
 from appliance.kernel.kind import Field, Json
 from appliance.kernel.money import (
     SCALED_MAX,
@@ -23,6 +24,8 @@ from appliance.kernel.money import (
     unscale,
 )
 
+# Options of a number that the server computes (kernel/formula).
+_COMPUTED = frozenset({"formula", "rounding"})
 _ORDERED = frozenset({"is_null", "eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "not_in"})
 
 
@@ -33,7 +36,7 @@ class Number(FieldType):
     slot: ClassVar[str] = "n"
     operators: ClassVar[frozenset[str]] = _ORDERED
     sortable: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"scale"})
+    options: ClassVar[frozenset[str]] = frozenset({"scale", *_COMPUTED})
     bounded: ClassVar[bool] = True
     aggregates: ClassVar[frozenset[str]] = frozenset(
         {"count", "count_distinct", "sum", "avg", "min", "max"}
@@ -55,6 +58,8 @@ class Number(FieldType):
 
     def _check_options(self, field: Field) -> list[DefinitionFault]:
         """Faults of the type's own options."""
+        if faults := check_formula(field):
+            return faults
         scale = field.options.get("scale", 0)
         if "scale" in self.options and (type(scale) is not int or not 0 <= scale <= self.scale_max):
             detail = f"Expected a whole number from 0 to {self.scale_max}."
@@ -105,7 +110,7 @@ class Quantity(Number):
     """How much of something: option `unit` (a code) or `unit_field` (a sibling), `scale` (3)."""
 
     name: ClassVar[str] = "quantity"
-    options: ClassVar[frozenset[str]] = frozenset({"scale", "unit", "unit_field"})
+    options: ClassVar[frozenset[str]] = frozenset({"scale", "unit", "unit_field", *_COMPUTED})
     scale_default: ClassVar[int] = 3
 
     def _check_options(self, field: Field) -> list[DefinitionFault]:
@@ -123,7 +128,7 @@ class Money(Number):
     """
 
     name: ClassVar[str] = "money"
-    options: ClassVar[frozenset[str]] = frozenset({"currency", "currency_field"})
+    options: ClassVar[frozenset[str]] = frozenset({"currency", "currency_field", *_COMPUTED})
 
     def scale(self, field: Field) -> int:
         code = field.options.get("currency")
@@ -137,6 +142,8 @@ class Money(Number):
         if code is not None and not (isinstance(code, str) and code in currencies()):
             detail = "Expected an ISO 4217 code such as EUR."
             return [DefinitionFault("/options/currency", "currency_unknown", detail)]
+        if faults := check_formula(field):
+            return faults
         return check_either(field, "currency", "currency_field")
 
     def text(self, field: Field, value: Json, locale: str) -> str:
@@ -213,6 +220,24 @@ class YesNo(FieldType):
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "boolean"}
+
+
+def check_formula(field: Field) -> list[DefinitionFault]:
+    """Faults of the options `formula` and `rounding` of a computed number."""
+    text, rounding = field.options.get("formula"), field.options.get("rounding", "half_up")
+    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
+        detail = f"Expected one of {', '.join(ROUNDINGS)}."
+        return [DefinitionFault("/options/rounding", "rounding_unknown", detail)]
+    if text is None:
+        return []
+    try:
+        looked_at = operands(text) if isinstance(text, str) else frozenset({field.name})
+    except FormulaError as bad:
+        return [DefinitionFault("/options/formula", "formula_malformed", str(bad))]
+    if field.name in looked_at:
+        detail = "A formula is a text over other fields of the record."
+        return [DefinitionFault("/options/formula", "formula_malformed", detail)]
+    return []
 
 
 def check_bounds(field: Field) -> list[DefinitionFault]:

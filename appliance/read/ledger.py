@@ -9,6 +9,7 @@ so its cost does not grow with the years.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Field, Kind
@@ -70,7 +71,7 @@ def balance_table(
         if ctx.profile.scope(kind.key, action).kind not in _SCOPES:
             fail("/balance", "not_possible", "Your profile sees single entries here: sum those.")
     used = sorted({str(f.slot) for f in ledger_fields(kind) if f.slot and f.slot_ready})
-    columns = ", ".join(["unit_id", *used])
+    columns = ", ".join([f"NULLIF(unit_id, '{UUID(int=0)}') AS unit_id", *used])
     month = sql.value(_month(asof), "timestamptz")
     until = sql.shared("asof", asof, "timestamptz")
     whole = guarded(ctx, sql, kind, actions=actions, deleted=None)

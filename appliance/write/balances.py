@@ -22,6 +22,8 @@ from appliance.kernel.record import RecordState
 from appliance.write.draft import Draft
 from appliance.write.load import Loaded
 
+# What stands for no unit in the key of a turnover row.
+NOWHERE = UUID(int=0)
 _SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid"}
 
 
@@ -46,9 +48,13 @@ def turnover_calls(ctx: Ctx, kind: Kind, states: Sequence[RecordState]) -> list[
     if kind.ledger is None or kind.ledger.sort is not LedgerSort.BALANCE or not states:
         return []
     keys, values = _balance_fields(kind)
-    rows: dict[tuple[UUID, datetime, UUID | None], list[Param]] = {}
+    rows: dict[tuple[UUID, datetime, UUID], list[Param]] = {}
     for state in states:
-        place = (key_of(kind, state.data), month_of(moment_of(kind, state.data)), state.unit)
+        place = (
+            key_of(kind, state.data),
+            month_of(moment_of(kind, state.data)),
+            state.unit or NOWHERE,
+        )
         amounts = [_amount(f, state.data) for f in values]
         row = rows.get(place)
         if row is None:

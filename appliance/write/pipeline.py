@@ -26,6 +26,7 @@ from appliance.write.authorize import authorize, check_settled
 from appliance.write.balances import Floors
 from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
+from appliance.write.derive import derive
 from appliance.write.draft import Draft
 from appliance.write.emit import emit_calls
 from appliance.write.entries import reverse
@@ -163,6 +164,8 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
         if draft.is_open:
             settle(draft)
             reverse(ctx, draft, loaded)
+        if draft.is_open:
+            derive(draft)
     check_claims(drafts, loaded)
 
 

@@ -79,7 +79,9 @@ def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | No
 
 def _fields(kind: Kind, before: RecordState, written: set[str]) -> dict[str, Json]:
     return {
-        kind.by_fid[fid].name: before.data.get(fid) for fid in sorted(written) if fid in kind.by_fid
+        field.name: before.data.get(fid)
+        for fid in sorted(written)
+        if (field := kind.by_fid.get(fid)) is not None and "formula" not in field.options
     }
 
 

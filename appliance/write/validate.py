@@ -74,6 +74,8 @@ def _accept_values(ctx: Ctx, draft: Draft, kind: Kind) -> None:
         mode = modes.get(field.fid, Mode.HIDDEN) if field and profiled else Mode.WRITE
         if field is None or mode is Mode.HIDDEN:
             draft.fault(f"/fields/{escape(name)}", "unknown_field", "There is no such field here.")
+        elif "formula" in field.options:
+            draft.fault(f"/fields/{name}", "computed", "This field is computed; leave it out.")
         elif mode is not Mode.WRITE:
             draft.fault(f"/fields/{name}", "read_only", "Your profile may not change this field.")
         elif value is None:
@@ -107,7 +109,11 @@ def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
     # What a reversing entry lacks comes from the entry it reverses.
     derived = kind.ledger is not None and REVERSES in draft.values
     for field in kind.fields:
-        if field.fid in draft.values or not type_of(field.type).stored:
+        if (
+            field.fid in draft.values
+            or not type_of(field.type).stored
+            or "formula" in field.options
+        ):
             continue
         if field.default is not None:
             accept_one(draft, field, field.default)

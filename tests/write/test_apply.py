@@ -195,3 +195,33 @@ async def test_outbox_row_is_in_the_same_transaction(deals):
     refused = await deals.apply(create("deal"))
     assert not refused.committed
     assert int((await deals.sql("SELECT count(*) FROM outbox"))[0][0]) == before + 1
+
+
+async def test_computed_fields_follow_their_operands(tenant):
+    line = [
+        ("quantity", "number"),
+        {"name": "price", "type": "number", "options": {"scale": 6}},
+        {"name": "net", "type": "money", "options": {"formula": "quantity * price"}},
+        {"name": "gross", "type": "money", "options": {"formula": "net * 1.2"}},
+    ]
+    await tenant.add_kind("line", line)
+    made = (await tenant.apply(create("line", quantity="3", price="0.335"))).outcomes[0]
+    held = "SELECT data->>'net', data->>'gross' FROM record WHERE id = $1"
+    assert await tenant.sql(held, made.id) == [["1.01", "1.21"]]
+    told = (await tenant.apply(create("line", quantity="3", net="9.00"))).outcomes[0]
+    assert [f.code for f in told.faults] == ["computed"]
+    await tenant.apply(update("line", made.id, quantity="4"))
+    assert await tenant.sql(held, made.id) == [["1.34", "1.61"]]
+    await tenant.apply(update("line", made.id, price=None))
+    assert await tenant.sql(held, made.id) == [[None, None]]
+    last = (
+        await tenant.sql(
+            "SELECT change_set::text FROM change WHERE kind = 'line' ORDER BY seq DESC LIMIT 1"
+        )
+    )[0][0]
+    from uuid import UUID
+
+    from appliance.write import undo
+
+    assert (await undo(tenant.db, await tenant.ctx(), UUID(last))).committed
+    assert await tenant.sql(held, made.id) == [["1.34", "1.61"]]

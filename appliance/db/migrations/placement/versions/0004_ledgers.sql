@@ -29,14 +29,14 @@ CREATE TABLE turnover (
   kind text NOT NULL,
   key uuid NOT NULL,
   month timestamptz NOT NULL,
-  unit_id uuid,
+  -- Entries of no unit stand under the nil id: a key has no holes.
+  unit_id uuid NOT NULL,
   t1 text, t2 text, t3 text, t4 text, t5 text, t6 text, t7 text, t8 text, t9 text, t10 text,
   n1 bigint, n2 bigint, n3 bigint, n4 bigint, n5 bigint, n6 bigint, n7 bigint, n8 bigint,
   d1 timestamptz, d2 timestamptz, d3 timestamptz, d4 timestamptz, d5 timestamptz, d6 timestamptz,
-  r1 uuid, r2 uuid, r3 uuid, r4 uuid, r5 uuid, r6 uuid, r7 uuid, r8 uuid
+  r1 uuid, r2 uuid, r3 uuid, r4 uuid, r5 uuid, r6 uuid, r7 uuid, r8 uuid,
+  PRIMARY KEY (tenant_id, kind, key, month, unit_id)
 ) WITH (fillfactor = 70);
-CREATE UNIQUE INDEX turnover_key ON turnover (tenant_id, kind, key, month, unit_id)
-  NULLS NOT DISTINCT;
 DO $$
 DECLARE slot text;
 BEGIN
