@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 # Their rows change only in a transaction that moves a stream's head as well (or may leave late).
 BEHIND_STREAM = {
     "change", "record", "record_link", "unique_claim", "pending_ref", "number_series",
-    "stream_vector", "outbox", "command",
+    "stream_vector", "outbox", "command", "entry", "turnover",
 }  # fmt: skip
 APPEND_ONLY = {"change", "audit", "audit_seal"}
 WITH_TENANT = (
