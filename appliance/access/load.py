@@ -1,8 +1,7 @@
 """Everything a session's rights are made of, read in one round trip.
 
-A session reaches the units of its person's memberships under its profile that hold today (in the
-person's time zone), and what is below them; an API key reaches the units it was made with and
-nothing else; platform staff reach what their grant's profile says, over the whole tenant.
+A session reaches the units of its person's memberships under its profile that hold today, and what is below them; an API key and a session of platform
+staff reach the units they were made with and what is below them, and nothing else.
 """
 
 from __future__ import annotations
@@ -96,8 +95,10 @@ def read_loaded(
     person = _decode(session[7]) if session[7] else {}
     sort, tree = _text(session[3]), read_tree(units)
     members = [_decode(m or b"{}") for m in memberships.column()]
-    tz = _zone(person, members, tree)
-    today = at.astimezone(ZoneInfo(tz)).date()
+    top = next(iter(sorted(roots(tree))), None)
+    # Memberships begin and end at midnight of the person, else of the head office.
+    calendar = first_zone(person.get("tz"), tree[top].tz if top else None)
+    today = at.astimezone(ZoneInfo(calendar)).date()
     live = [m for m in members if is_live(m, today)]
     if sort == "login" and not live:
         return None
@@ -109,6 +110,7 @@ def read_loaded(
         rights_rev, reach=Reach(ident, own, below_own), kinds=kinds,
     )  # fmt: skip
     first = next((u for m in live for u in read_ids(m.get("units")) if u in own), None)
+    unit = first or next(iter(sorted(own)), None)
     return Loaded(
         session=UUID(_text(session[0])),
         person=ident,
@@ -116,13 +118,13 @@ def read_loaded(
         profile=profile,
         units=own,
         subtree=below_own,
-        unit=first or next(iter(sorted(own)), None),
+        unit=unit,
         tree=tree,
-        tz=tz,
+        tz=first_zone(person.get("tz"), tree[unit].tz if unit else None, calendar),
         locale=str(person.get("locale") or "en"),
         networks=tuple(filter(None, _text(session[5]).split(","))),
         staff_grant=UUID(_text(session[6])) if session[6] else None,
-        until=_next_boundary(members, today, tz) if sort == "login" else None,
+        until=_next_boundary(members, today, calendar) if sort == "login" else None,
     )
 
 
@@ -130,10 +132,8 @@ def _own_units(
     session: Row, live: list[Data], tree: dict[UUID, UnitNode], sort: str
 ) -> frozenset[UUID]:
     """A membership that names no unit is one of the whole tenant; a key without units reaches none."""
-    if sort == "api_key":
+    if sort != "login":
         return frozenset(_uuids(_text(session[4]).split(",")) & tree.keys())
-    if sort == "staff":
-        return roots(tree)
     found: set[UUID] = set()
     for member in live:
         named = member.get("units")
@@ -186,16 +186,13 @@ def is_live(member: Data, today: date) -> bool:
     return (first is None or first <= today) and (last is None or today <= last)
 
 
-def _zone(person: Data, members: list[Data], tree: dict[UUID, UnitNode]) -> str:
-    """The person's own time zone, else that of their first unit, else that of the head office."""
-    units = [u for m in members for u in read_ids(m.get("units")) if u in tree]
-    top = sorted(roots(tree))
-    named = [person.get("tz"), *(tree[u].tz for u in (*units[:1], *top[:1])), "UTC"]
+def first_zone(*named: Json) -> str:
+    """The first that is the name of a time zone; UTC when none is."""
     for name in named:
         if isinstance(name, str) and name:
             try:
                 return ZoneInfo(name).key
-            except (ZoneInfoNotFoundError, ValueError):
+            except (ZoneInfoNotFoundError, ValueError, OSError):
                 continue
     return "UTC"
 

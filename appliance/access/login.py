@@ -1,56 +1,49 @@
-"""Signing in and out. Unknown tenant, unknown address and wrong password read alike, in equal time.
+"""Signing in. Unknown tenant, unknown address and wrong password read alike, in equal time.
 
-A failed attempt delays the next one, longer each time; it never locks the account, because that
-would let anybody lock anybody out (research/security 4.3). Every step is an audit event.
+No connection is held while a password is computed: what is known of the account is read first
+and proved again under its lock before a session is made, so a code or a recovery code is good
+once even for two attempts at the same moment. Every step is an audit event.
 """
 
 from __future__ import annotations
 
 import contextlib
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 import msgspec
 
-from appliance.access import passwords, totp
+from appliance.access import delay, passwords, totp
+from appliance.access.memberships import Choice, choices_call, read_choices
 from appliance.access.session import expires
 from appliance.access.tokens import make_token
 from appliance.audit import audit_calls
-from appliance.base.errors import Limited, Refused, Unauthenticated
+from appliance.base.clock import now
+from appliance.base.errors import Refused, Unauthenticated
 from appliance.base.ids import uuid7
 from appliance.base.settings import Login
-from appliance.db.database import Database, Transaction
-from appliance.db.wire import Statement
+from appliance.db.database import Database, Transaction, translated
+from appliance.db.wire import Call, Row, Statement
 
-DELAY_MAX_S = 900
-
-_CREDENTIAL = Statement(
-    "SELECT person_id::text, password_hash, totp_secret, totp_step, state, failures, "
-    "extract(epoch FROM now() - failed_at), session_epoch, must_change, "
-    "array_to_string(recovery_hashes, ',') FROM credential WHERE tenant_id = $1 AND email = $2 FOR UPDATE"
+_COLUMNS = (
+    "SELECT person_id::text, password_hash, totp_secret, totp_step, state, session_epoch, "
+    "must_change, array_to_string(recovery_hashes, ',') FROM credential "
+    "WHERE tenant_id = $1 AND email = $2"
 )
-_FAILED = Statement(
-    "UPDATE credential SET failures = failures + 1, failed_at = now() "
-    "WHERE tenant_id = $1 AND person_id = $2"
-)
+_CREDENTIAL = Statement(_COLUMNS)
+_LOCKED = Statement(f"{_COLUMNS} FOR UPDATE")
 _PASSED = Statement(
     "UPDATE credential SET failures = 0, failed_at = NULL, totp_step = $3, "
-    "recovery_hashes = array_remove(recovery_hashes, $4) WHERE tenant_id = $1 AND person_id = $2"
-)
-_PROFILES = Statement(
-    "SELECT m.r2::text, p.data->>'key' FROM record m JOIN record p ON p.tenant_id = m.tenant_id "
-    "AND p.id = m.r2 AND p.kind = 'sys.profile' AND p.deleted_at IS NULL WHERE m.tenant_id = $1 "
-    "AND m.kind = 'sys.membership' AND m.r1 = $2 AND m.deleted_at IS NULL "
-    "AND (m.d1 IS NULL OR m.d1 <= now()) AND (m.d2 IS NULL OR m.d2 + interval '1 day' > now()) "
-    "ORDER BY m.id"
+    "recovery_hashes = array_remove(recovery_hashes, $4::bytea), "
+    "password_hash = coalesce($5, password_hash) WHERE tenant_id = $1 AND person_id = $2"
 )
 _INSERT = Statement(
     "INSERT INTO session (tenant_id, secret_hash, id, person_id, profile_id, sort, label, epoch, "
     "expires_at) VALUES ($1, $2, $3, $4, $5, 'login', $6, $7, $8)"
 )
-_REHASH = Statement(
-    "UPDATE credential SET password_hash = $3 WHERE tenant_id = $1 AND person_id = $2"
-)
+_turns = delay.Turns()
+_strangers = delay.Strangers()
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -63,19 +56,6 @@ class SignedIn(msgspec.Struct, frozen=True):
     must_change_password: bool
 
 
-class _Found(msgspec.Struct, frozen=True):
-    person: UUID
-    password_hash: str | None
-    totp_secret: bytes | None
-    totp_step: int
-    state: str
-    failures: int
-    failed_s: float
-    epoch: int
-    must_change: bool
-    recovery: tuple[bytes, ...]
-
-
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a person sends to sign in. `totp` is a six-digit code or a recovery code."""
 
@@ -86,134 +66,178 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str | None = None
 
 
+class Account(msgspec.Struct, frozen=True):
+    """What signs a person in."""
+
+    person: UUID
+    password_hash: str | None
+    totp_secret: bytes | None
+    totp_step: int
+    state: str
+    epoch: int
+    must_change: bool
+    recovery: tuple[bytes, ...]
+
+
+class _Try(msgspec.Struct, frozen=True):
+    """One attempt, with what it is counted under and noted with."""
+
+    given: Attempt
+    tenant: UUID
+    email: str
+    address: bytes
+    request_id: UUID
+    label: str
+    policy: Login
+
+
 async def sign_in(
     db: Database, attempt: Attempt, policy: Login, request_id: UUID, *, label: str = ""
 ) -> SignedIn:
     """A new session. Raises Unauthenticated, Limited."""
-    try:
-        tenant = await _tenant(db, attempt.tenant)
-    except Refused:
-        await passwords.verify_password(None, attempt.password)
-        raise refusal() from None
     email = normal_email(attempt.email)
-    async with db.transaction(tenant) as tx:
-        (rows,) = await tx.run((_CREDENTIAL, (tenant, email)))
-        found = _read(rows.first())
-        if found is not None:
-            _check_delay(found, policy)
-        fits = await passwords.verify_password(
-            found.password_hash if found else None, attempt.password
+    try:
+        tenant = await _find_tenant(db, attempt.tenant)
+    except Refused:
+        await _refuse_stranger(attempt, email, policy)
+        raise refusal() from None
+    address = delay.address_hash(tenant, email)
+    tried = _Try(attempt, tenant, email, address, request_id, label[:120], policy)
+    async with _turns.of(address):
+        rows, delays = await db.read(
+            tenant, (_CREDENTIAL, (tenant, email)), delay.read_call(tenant, address)
         )
-        step = _second_factor(found, attempt.totp) if found and fits else None
-        if found is None or not fits or found.state != "active" or step is None:
-            await _note_failure(tx, tenant, found, request_id)
-            missing = (
-                fits and found is not None and found.state == "active" and attempt.totp is None
-            )
-        else:
-            return await _open(
-                tx, tenant, found, attempt, policy, request_id=request_id, step=step, label=label
-            )
-    if missing:
-        raise Unauthenticated("Send the six-digit code as totp.", code="session.totp_required")
-    raise refusal()
+        delay.check_rows(delays, policy)
+        account = read_account(rows.first())
+        stored = account.password_hash if account else None
+        fits = await passwords.verify_password(stored, attempt.password)
+        if account is None or not fits or account.state != "active":
+            await _note_failure(db, tried, account.person if account else None)
+            raise refusal()
+        if account.totp_secret is not None and attempt.totp is None:
+            raise Unauthenticated("Send the six-digit code as totp.", code="session.totp_required")
+        fresh = await _rehashed(account, attempt.password)
+        async with db.transaction(tenant) as tx:
+            found = await _open(tx, tried, account, fresh)
+        if found is None:
+            await _note_failure(db, tried, account.person)
+            raise refusal()
+        return found
 
 
-async def _tenant(db: Database, slug: str) -> UUID:
+async def _find_tenant(db: Database, slug: str) -> UUID:
     """A tenant by slug; one that was made a moment ago is asked for before it is refused."""
     with contextlib.suppress(Refused):
         return db.routes.by_slug(slug).tenant
-    await db.routes.refresh()
+    with translated():
+        await db.routes.refresh()
     return db.routes.by_slug(slug).tenant
 
 
 async def _open(
-    tx: Transaction,
-    tenant: UUID,
-    found: _Found,
-    attempt: Attempt,
-    policy: Login,
-    *,
-    request_id: UUID,
-    step: tuple[int, bytes],
-    label: str,
-) -> SignedIn:
-    (rows,) = await tx.run((_PROFILES, (tenant, found.person)))
-    profiles = [(UUID((i or b"").decode()), (k or b"").decode()) for i, k in rows]
-    chosen = next((p for p in profiles if attempt.profile in (None, p[1])), None)
-    if chosen is None:
-        await tx.run(
-            *audit_calls(tenant, "session.refused", actor=found.person, request_id=request_id,
-                         outcome="no_membership"), commit=True,
-        )  # fmt: skip
-        raise refusal()
+    tx: Transaction, tried: _Try, proved: Account, fresh: str | None
+) -> SignedIn | None:
+    """Make the session, if the account is still the one whose password was proved."""
+    tenant, given = tried.tenant, tried.given
+    locked, profiles = await tx.run(
+        (_LOCKED, (tenant, tried.email)), choices_call(tenant, proved.person)
+    )
+    account = read_account(locked.first())
+    if account is None or not _is_same(account, proved):
+        return None
+    step = check_second_factor(account, given.totp)
+    chosen = choose(read_choices(profiles, now()), given.profile)
+    if step is None or chosen is None:
+        return None
     token, secret_hash = make_token("nxs", tenant)
-    ends = expires(policy.session_hours)
-    session = uuid7()
-    calls = [
-        (_PASSED, (tenant, found.person, step[0], step[1])),
-        (
-            _INSERT,
-            (tenant, secret_hash, session, found.person, chosen[0], label[:120], found.epoch, ends),
-        ),
-        *audit_calls(
-            tenant, "session.opened", actor=found.person, subject=session, request_id=request_id
-        ),
-    ]
-    if found.password_hash and passwords.needs_rehash(found.password_hash):
-        fresh = await passwords.hash_password(attempt.password)
-        calls.append((_REHASH, (tenant, found.person, fresh)))
-    await tx.run(*calls)
-    return SignedIn(token, ends, attempt.tenant, chosen[1], found.must_change)
+    ends, session = expires(tried.policy.session_hours), uuid7()
+    await tx.run(
+        (_PASSED, (tenant, account.person, step[0], step[1], fresh)),
+        session_call(tenant, (secret_hash, session), account, chosen, tried.label, ends),
+        *delay.passed_calls(tenant, tried.address),
+        *audit_calls(tenant, "session.opened", actor=account.person, subject=session,
+                     request_id=tried.request_id,
+                     details={"profile": chosen.key, "recovery_code": bool(step[1])}),
+        commit=True,
+    )  # fmt: skip
+    return SignedIn(token, ends, given.tenant, chosen.key, account.must_change)
 
 
-def _second_factor(found: _Found, given: str | None) -> tuple[int, bytes] | None:
+def session_call(
+    tenant: UUID,
+    named: tuple[bytes, UUID],
+    account: Account,
+    chosen: Choice,
+    label: str,
+    ends: datetime,
+) -> Call:
+    """Insert a session of a person under a profile. `named`: hash of the secret, id."""
+    person, epoch = account.person, account.epoch
+    return _INSERT, (tenant, *named, person, chosen.profile, label, epoch, ends)
+
+
+def choose(found: list[Choice], key: str | None) -> Choice | None:
+    """The profile of that key, or the first."""
+    return next((c for c in found if key in (None, c.key)), None)
+
+
+def check_second_factor(account: Account, given: str | None) -> tuple[int, bytes] | None:
     """The time step (and recovery hash) to store; None when the second factor does not fit."""
-    if found.totp_secret is None:
-        return found.totp_step, b""
+    if account.totp_secret is None:
+        return account.totp_step, b""
     if given is None:
         return None
-    step = totp.verify(found.totp_secret, given, found.totp_step)
+    step = totp.verify(account.totp_secret, given, account.totp_step)
     if step is not None:
         return step, b""
     used = totp.recovery_hash(given)
-    return (found.totp_step, used) if used in found.recovery else None
+    return (account.totp_step, used) if used in account.recovery else None
 
 
-def _check_delay(found: _Found, policy: Login) -> None:
-    beyond = found.failures - policy.failures_before_delay
-    if beyond < 0:
-        return
-    wait = min(DELAY_MAX_S, 2 ** min(beyond, 20)) - found.failed_s
-    if wait > 0:
-        raise Limited(
-            "Too many failed attempts for this account; wait and try again.",
-            code="session.delayed",
-            retry_after_s=int(wait) + 1,
-        )
-
-
-async def _note_failure(
-    tx: Transaction, tenant: UUID, found: _Found | None, request_id: UUID
-) -> None:
-    actor = found.person if found else None
-    calls = audit_calls(
-        tenant, "session.refused", actor=actor, request_id=request_id, outcome="refused"
+def _is_same(account: Account, proved: Account) -> bool:
+    return (
+        account.state == "active"
+        and account.person == proved.person
+        and account.password_hash == proved.password_hash
+        and account.epoch == proved.epoch
+        and (account.totp_secret is None) == (proved.totp_secret is None)
     )
-    if found is not None:
-        calls.append((_FAILED, (tenant, found.person)))
-    await tx.run(*calls)
 
 
-def _read(row: tuple[bytes | None, ...] | None) -> _Found | None:
+async def _rehashed(account: Account, password: str) -> str | None:
+    """The password in today's parameters, when it is stored in older ones."""
+    stale = account.password_hash is not None and passwords.needs_rehash(account.password_hash)
+    return await passwords.hash_password(password) if stale else None
+
+
+async def _refuse_stranger(attempt: Attempt, email: str, policy: Login) -> None:
+    """The same work and the same brake where there is no tenant to count in."""
+    key = sha256(f"{attempt.tenant}\n{email}".encode("utf-8", "replace")).digest()
+    async with _turns.of(key):
+        _strangers.check(key, policy)
+        await passwords.verify_password(None, attempt.password)
+        _strangers.note_failure(key)
+
+
+async def _note_failure(db: Database, tried: _Try, person: UUID | None) -> None:
+    async with db.transaction(tried.tenant) as tx:
+        await tx.run(
+            delay.failed_call(tried.tenant, tried.address),
+            *audit_calls(tried.tenant, "session.refused", actor=person, outcome="refused",
+                         request_id=tried.request_id),
+            commit=True,
+        )  # fmt: skip
+
+
+def read_account(row: Row | None) -> Account | None:
+    """A row of the credential; None for none."""
     if row is None:
         return None
     text = [v.decode() if v is not None else None for v in row]
-    recovery = tuple(bytes.fromhex(h[2:]) for h in (text[9] or "").split(",") if h)
-    return _Found(
+    recovery = tuple(bytes.fromhex(h[2:]) for h in (text[7] or "").split(",") if h)
+    return Account(
         UUID(text[0] or ""), text[1], bytes.fromhex(text[2][2:]) if text[2] else None,
-        int(text[3] or 0), text[4] or "", int(text[5] or 0), float(text[6] or 1e9),
-        int(text[7] or 0), text[8] == "t", recovery,
+        int(text[3] or 0), text[4] or "", int(text[5] or 0), text[6] == "t", recovery,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import limits
+from appliance.base.clock import now
 from appliance.fields.base import ValueFault
 from appliance.fields.matching import is_comparable, operand_of
 from appliance.kernel.kind import Json, Kind
@@ -104,6 +105,4 @@ def _fits_field(test: Test, kind: Kind) -> bool:
 
 
 def _is_relative(value: Json) -> bool:
-    from appliance.base.clock import now
-
     return period_days(value, now(), "UTC") is not None

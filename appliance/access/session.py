@@ -11,28 +11,32 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
 import msgspec
 
 from appliance.access.load import Loaded, load_calls, read_loaded
 from appliance.access.tokens import read_token
+from appliance.audit import audit_if_calls
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Refused, Unauthenticated
 from appliance.db.database import Database
-from appliance.db.wire import Call, Rows, Statement
+from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.meta import load_schema
 
 CACHED_SESSIONS_MAX = 5_000
 SEEN_EVERY_S = 60
+_TRIES = 3
 
-CHECK = Statement(
+# Tenant state, both revisions, whether the session lives, seconds since it was last seen.
+SESSION_CHECK = Statement(
     "SELECT t.state, t.schema_rev, t.rights_rev, s.ended_at IS NULL AND s.expires_at > now() "
-    "AND (s.sort <> 'login' OR s.seen_at > now() - make_interval(mins => $3)) "
-    "AND (s.sort = 'staff' OR (c.state = 'active' AND c.session_epoch = s.epoch)), "
-    "extract(epoch FROM now() - s.seen_at)::int, "
-    "s.staff_grant_id IS NULL OR (g.revoked_at IS NULL AND g.expires_at > now()) "
+    "AND (s.sort = 'api_key' OR s.seen_at > now() - make_interval(mins => $3)) "
+    "AND CASE s.sort WHEN 'staff' THEN g.revoked_at IS NULL AND g.expires_at > now() "
+    "ELSE c.state = 'active' AND c.session_epoch = s.epoch END, "
+    "extract(epoch FROM now() - s.seen_at)::int "
     "FROM tenant_state t LEFT JOIN session s ON s.tenant_id = t.tenant_id AND s.secret_hash = $2 "
     "LEFT JOIN credential c ON c.tenant_id = s.tenant_id AND c.person_id = s.person_id "
     "LEFT JOIN staff_grant g ON g.tenant_id = s.tenant_id AND g.id = s.staff_grant_id "
@@ -42,12 +46,25 @@ _SEEN = Statement(
     "UPDATE session SET seen_at = now() WHERE tenant_id = $1 AND secret_hash = $2 "
     "AND seen_at < now() - interval '1 minute'"
 )
+_GRANT_LIVES = (
+    "EXISTS (SELECT 1 FROM session s JOIN staff_grant g ON g.tenant_id = s.tenant_id "
+    "AND g.id = s.staff_grant_id WHERE s.tenant_id = $1 AND s.id = $5::uuid "
+    "AND s.ended_at IS NULL AND g.revoked_at IS NULL AND g.expires_at > now())"
+)
 
 
 class Stale(ApplianceError):
     """Rights or schema moved on since they were compiled: load again and repeat. Never shown."""
 
     code = "session.stale"
+
+
+class Verdict(Enum):
+    """What a request may do with what its process knows of the session."""
+
+    OK = "ok"
+    STALE = "stale"
+    ENDED = "ended"
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -57,29 +74,42 @@ class Known(msgspec.Struct, frozen=True):
     ctx: Ctx
 
 
+def judge(row: Row | None, *, schema_rev: int, rights_rev: int) -> Verdict:
+    """The answer to SESSION_CHECK held against the revisions that were compiled."""
+    if row is None or row[0] != b"active" or row[3] != b"t":
+        return Verdict.ENDED
+    if (int(row[1] or 0), int(row[2] or 0)) != (schema_rev, rights_rev):
+        return Verdict.STALE
+    return Verdict.OK
+
+
 class SessionGuard:
     """Checks the session in the round trip of the request. See `read.Guard`, `write.Guard`."""
 
-    __slots__ = ("_ctx", "_hash", "_idle", "_until", "calls", "seen_s")
+    __slots__ = ("_ctx", "_until", "calls", "seen_s")
 
     def __init__(
-        self, ctx: Ctx, secret_hash: bytes, idle_minutes: int, until: datetime | None
+        self, known: Known, ctx: Ctx, secret_hash: bytes, idle_minutes: int, about: str = ""
     ) -> None:
         self._ctx = ctx
-        self._hash = secret_hash
-        self._idle = idle_minutes
-        self._until = until
+        self._until = known.loaded.until
         self.seen_s = 0
-        self.calls: Sequence[Call] = ((CHECK, (ctx.tenant, secret_hash, idle_minutes)),)
+        calls: list[Call] = [(SESSION_CHECK, (ctx.tenant, secret_hash, idle_minutes))]
+        if known.loaded.sort == "staff":
+            # The tenant sees each use in its own audit; an ended grant leaves no trace of one.
+            calls += audit_if_calls(
+                ctx.tenant, "staff.used", _GRANT_LIVES, actor=ctx.actor, subject=ctx.session,
+                request_id=ctx.request_id, details={"grant": str(ctx.staff_grant), "about": about},
+            )  # fmt: skip
+        self.calls: Sequence[Call] = tuple(calls)
 
     def check(self, answers: Sequence[Rows]) -> None:
         """Raise Unauthenticated when the session has ended, Stale when its rights moved on."""
-        row = answers[0].first()
-        if row is None or row[0] != b"active" or row[3] != b"t" or row[5] != b"t":
+        row, ctx = answers[0].first(), self._ctx
+        verdict = judge(row, schema_rev=ctx.schema.rev, rights_rev=ctx.profile.rev)
+        if verdict is Verdict.ENDED or row is None:
             raise ended()
-        if int(row[1] or 0) != self._ctx.schema.rev or int(row[2] or 0) != self._ctx.profile.rev:
-            raise Stale
-        if self._until is not None and self._ctx.at >= self._until:
+        if verdict is Verdict.STALE or (self._until is not None and ctx.at >= self._until):
             raise Stale
         self.seen_s = int(row[4] or 0)
 
@@ -99,34 +129,59 @@ class Sessions:
         self._origin = origin
         self._prefix = node_prefix
         self._idle = idle_minutes
-        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._known: OrderedDict[tuple[UUID, bytes], Known] = OrderedDict()
 
     async def enter(
-        self, token: str, request_id: UUID, *, door: Door = Door.HTTP, address: str = ""
+        self,
+        token: str,
+        request_id: UUID,
+        *,
+        door: Door = Door.HTTP,
+        address: str = "",
+        about: str = "",
     ) -> tuple[Ctx, SessionGuard]:
         """The context of a token, and the guard that proves it is still true.
 
-        A known session costs no query here: run the guard with your own first statement. Raises
+        A known session costs no query here: run the guard with your own first statement.
+        `about` (method and route) is what the tenant reads of a use by platform staff. Raises
         Unauthenticated; Refused for an address the key is not for.
         """
         found = read_token(token)
         if found is None:
             raise ended()
-        tenant, secret_hash = found
-        known = self._known.get(secret_hash)
+        known = self._known.get(found)
         if known is None:
-            known = await self._load(tenant, secret_hash)
+            known = await self._load(*found)
         else:
-            self._known.move_to_end(secret_hash)
+            self._known.move_to_end(found)
         if not known.loaded.admits(address):
             raise Refused("This key is not for your address.", code="session.wrong_network")
         ctx = msgspec.structs.replace(known.ctx, request_id=request_id, door=door, at=now())
-        return ctx, SessionGuard(ctx, secret_hash, self._idle, known.loaded.until)
+        return ctx, SessionGuard(known, ctx, found[1], self._idle, about)
+
+    async def authenticate(
+        self, token: str, request_id: UUID, *, door: Door = Door.HTTP, address: str = ""
+    ) -> Ctx:
+        """A proved context, for callers with no round trip of their own. Raises as `enter`."""
+        for left in reversed(range(_TRIES)):
+            ctx, guard = await self.enter(token, request_id, door=door, address=address)
+            try:
+                guard.check(await self._db.read(ctx.tenant, *guard.calls))
+            except Stale:
+                self.forget(token)
+                if not left:
+                    raise
+                continue
+            except Refused:
+                raise ended() from None
+            await self.touch(ctx, token, guard)
+            return ctx
+        raise AssertionError("the last try answers or raises")
 
     def forget(self, token: str) -> None:
         """Load the session anew at its next use (after Stale)."""
         if found := read_token(token):
-            self._known.pop(found[1], None)
+            self._known.pop(found, None)
 
     async def touch(self, ctx: Ctx, token: str, guard: SessionGuard) -> None:
         """Note that the session is in use, at most once a minute."""
@@ -135,18 +190,17 @@ class Sessions:
             await self._db.read(ctx.tenant, (_SEEN, (ctx.tenant, found[1])))
 
     async def _load(self, tenant: UUID, secret_hash: bytes) -> Known:
+        check: Call = (SESSION_CHECK, (tenant, secret_hash, self._idle))
         try:
-            answers = await self._db.read(
-                tenant, (CHECK, (tenant, secret_hash, self._idle)), *load_calls(tenant, secret_hash)
-            )
+            answers = await self._db.read(tenant, check, *load_calls(tenant, secret_hash))
         except Refused:
             # An unknown tenant inside a token must not read differently from an unknown secret.
             raise ended() from None
         row = answers[0].first()
-        if row is None or row[0] != b"active" or row[3] != b"t" or row[5] != b"t":
+        if row is None or judge(row, schema_rev=0, rights_rev=0) is Verdict.ENDED:
             raise ended()
         schema = await load_schema(self._db, tenant, int(row[1] or 0))
-        loaded = read_loaded(answers[1:], int(row[2] or 0), now())
+        loaded = read_loaded(answers[1:], int(row[2] or 0), now(), schema.kinds)
         if loaded is None:
             raise ended()
         ctx = Ctx(
@@ -167,7 +221,7 @@ class Sessions:
             staff_grant=loaded.staff_grant,
             at=now(),
         )
-        known = self._known[secret_hash] = Known(loaded, ctx)
+        known = self._known[tenant, secret_hash] = Known(loaded, ctx)
         if len(self._known) > CACHED_SESSIONS_MAX:
             self._known.popitem(last=False)
         return known

@@ -7,11 +7,13 @@ when a tenant or a kind is made, and a new field or kind stays closed until it i
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 
 import msgspec
 
+from appliance.base.errors import Refused
 from appliance.kernel.kind import Field, Json, Kind, Labels
 
 CAPABILITIES = frozenset(
@@ -55,6 +57,20 @@ def grant_of(profile: Shipped, kind: Kind) -> dict[str, Json] | None:
         actions = {a: "all" for a, scope in actions.items() if a == "read" or scope == "all"}
     modes = {f.fid: mode_of(profile, f, writes=_writes(actions)) for f in kind.fields}
     return {"actions": {**actions}, "fields": {**modes}}
+
+
+def grants_for(profile_key: str, kinds: Iterable[Kind]) -> list[dict[str, Json]]:
+    """All grants of a shipped profile over the kinds there are, as values of `sys.grant` records
+    but for `profile`. Raises Refused for a profile that is not shipped.
+    """
+    known = shipped().get(profile_key)
+    if known is None:
+        raise Refused(
+            f"There is no shipped profile {profile_key!r}; known: {', '.join(sorted(shipped()))}.",
+            code="profile.unknown",
+        )
+    found = ((kind, grant_of(known, kind)) for kind in kinds)
+    return [{"kind": kind.key, **grant} for kind, grant in found if grant is not None]
 
 
 def _writes(actions: dict[str, str]) -> bool:

@@ -9,7 +9,10 @@ from hashlib import sha256
 import pyotp
 
 STEP_S = 30
+# Steps beside the present one that are accepted, for clocks that differ.
+WINDOW = 1
 RECOVERY_CODES = 10
+RECOVERY_BYTES = 10
 
 
 def new_secret() -> bytes:
@@ -30,17 +33,19 @@ def verify(secret: bytes, code: str, last_step: int) -> int | None:
         return None
     totp = pyotp.TOTP(secret.decode())
     present = int(time.time()) // STEP_S
-    for step in (present - 1, present, present + 1):
+    for step in range(present - WINDOW, present + WINDOW + 1):
         if step > last_step and secrets.compare_digest(totp.at(step * STEP_S), code):
             return step
     return None
 
 
 def recovery_codes() -> list[str]:
-    """Codes for a lost device, each good once."""
-    return [secrets.token_hex(5) for _ in range(RECOVERY_CODES)]
+    """Codes for a lost device, each good once: 80 bit, in groups of five for reading aloud."""
+    texts = [secrets.token_hex(RECOVERY_BYTES) for _ in range(RECOVERY_CODES)]
+    return ["-".join(t[n : n + 5] for n in range(0, len(t), 5)) for t in texts]
 
 
 def recovery_hash(code: str) -> bytes:
-    """What is stored of a recovery code."""
-    return sha256(b"recovery" + code.strip().lower().encode("utf-8", "replace")).digest()
+    """What is stored of a recovery code; groups and case do not count."""
+    text = "".join(c for c in code.lower() if c.isascii() and c.isalnum())
+    return sha256(b"recovery" + text.encode()).digest()

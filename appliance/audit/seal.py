@@ -3,6 +3,7 @@
 Neither table is ever updated. What a seal covers cannot be changed, removed or reordered without
 the chain showing it; what is newer than the last seal (a second, while a worker runs) is not
 covered yet, and a superuser who rewrites the whole chain is seen only against a copied head.
+An event that was committed late, behind a seal, goes into the next one: seals name their events.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from appliance.db.wire import Row, Statement
 
 BATCH = 1_000
 GENESIS = b""
+# One text form whatever the server's DateStyle; the keys of jsonb are in an order of its own.
+COLUMNS = (
+    "a.id::text, to_char(a.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), "
+    "a.actor::text, a.action, a.subject, a.request_id::text, a.outcome, a.details::text"
+)
 
-_LOCK = Statement("SELECT pg_advisory_xact_lock($1)")
+_LOCK = Statement("SELECT pg_advisory_xact_lock(hashtextextended('audit.seal ' || $1, 0))")
 _TIP = Statement("SELECT no, hash FROM audit_seal WHERE tenant_id = $1 ORDER BY no DESC LIMIT 1")
 _NEXT = Statement(
-    "SELECT a.id::text, a.at::text, a.actor::text, a.action, a.subject, a.request_id::text, "
-    "a.outcome, a.details::text FROM audit_unsealed u JOIN audit a ON a.tenant_id = u.tenant_id "
+    f"SELECT {COLUMNS} FROM audit_unsealed u JOIN audit a ON a.tenant_id = u.tenant_id "
     "AND a.id = u.id WHERE u.tenant_id = $1 ORDER BY u.id LIMIT $2"
 )
 _SEAL = Statement(
@@ -40,11 +45,13 @@ def seal_hash(previous: bytes, rows: Sequence[Row]) -> bytes:
 
 
 async def seal(db: Database, tenant: UUID) -> int:
-    """Seal what waits, at most a batch; how many events were sealed."""
+    """Seal what waits, at most a batch; how many events were sealed.
+
+    Two sealers at once take turns: the lock is held to the commit, and the second reads after it.
+    """
     async with db.transaction(tenant) as tx:
-        _, tip, rows = await tx.run(
-            (_LOCK, (tenant.int >> 65,)), (_TIP, (tenant,)), (_NEXT, (tenant, BATCH))
-        )
+        await tx.run((_LOCK, (str(tenant),)))
+        tip, rows = await tx.run((_TIP, (tenant,)), (_NEXT, (tenant, BATCH)))
         events = list(rows)
         if not events:
             return 0
@@ -53,6 +60,8 @@ async def seal(db: Database, tenant: UUID) -> int:
         previous = bytes.fromhex((last[1] or b"")[2:].decode()) if last else GENESIS
         ids = [UUID((e[0] or b"").decode()) for e in events]
         await tx.run(
-            (_SEAL, (tenant, number, ids, seal_hash(previous, events))), (_DONE, (tenant, ids))
+            (_SEAL, (tenant, number, ids, seal_hash(previous, events))),
+            (_DONE, (tenant, ids)),
+            commit=True,
         )
         return len(events)

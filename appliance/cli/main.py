@@ -41,6 +41,12 @@ audit.command("appliance.cli.audit:verify")
 audit.command("appliance.cli.audit:rebuild")
 
 
+staff = App(name="staff", help="Accounts of the platform's own staff.")
+app.command(staff)
+for _name in ("add", "suspend"):
+    staff.command(f"appliance.cli.staff:{_name}")
+
+
 def main() -> None:
     """Run a command; a refusal is one sentence on stderr and exit code 1, never a traceback."""
     try:

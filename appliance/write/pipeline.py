@@ -31,6 +31,7 @@ from appliance.write.draft import Draft
 from appliance.write.emit import emit_calls
 from appliance.write.entries import reverse
 from appliance.write.hooks import check_system
+from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
 from appliance.write.log import LOCK_STREAMS, append, log_calls, read_heads, streams_of
 from appliance.write.outcome import Applied, Conflict, Outcome, Rejected, Result
@@ -137,6 +138,7 @@ async def _apply(
     loaded = read_loaded(drafts, answers[opened + 1 :])
     await load_restored(tx, ctx, drafts, loaded)
     await schema_effects.name_fields(tx, ctx, drafts)
+    await check_lending(tx, ctx, drafts)
     _decide(ctx, drafts, loaded)
     await conflict.explain(tx, ctx, [d for d in drafts if d.is_open and d.stale])
     good = [d for d in drafts if d.is_open]

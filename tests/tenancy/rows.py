@@ -23,6 +23,12 @@ INSERT INTO record (tenant_id, id, kind, stream, number, data, stamps, created_a
   jsonb_build_object('name', %(x)s::text, 'amount', '10.50', 'n', n), '1.' || n,
   '2026-11-20 10:00:00.000001+02', %(t)s, 'infinity', %(t)s, to_tsvector('nexus', %(x)s), %(x)s,
   -9223372036854775808, '2026-03-29 01:00:00+00', NULL FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO entry (tenant_id, id, kind, stream, data, stamps, created_at, created_by, updated_at,
+    updated_by, at, key)
+  SELECT %(t)s, gen_random_uuid(), 'price', %(t)s, '{}', '1.' || n, now(), %(t)s, now(), %(t)s,
+  now(), %(t)s FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO turnover (tenant_id, kind, key, month, unit_id, n1)
+  VALUES (%(t)s, 'stock_move', %(t)s, '2026-11-01Z', %(t)s, 5);
 INSERT INTO slot VALUES (%(t)s, 'deal', 'name', 't1', true, false);
 INSERT INTO record_link SELECT %(t)s, 'deal', 'tags', v, %(t)s
   FROM unnest(ARRAY['Б', 'a', 'B', 'а', '', %(x)s]) AS v;
@@ -41,6 +47,8 @@ INSERT INTO session (tenant_id, secret_hash, id, person_id, profile_id, sort, un
   ARRAY['10.0.0.0/8'], 0, 'infinity' FROM unnest(ARRAY['login', 'api_key']) AS s;
 INSERT INTO one_time_code VALUES (%(t)s, '\\x01', 'invite', %(t)s, now(), NULL);
 INSERT INTO staff_grant VALUES (%(t)s, %(t)s, %(t)s, 'Support', 'ticket', %(t)s, %(t)s, now(), now());
+INSERT INTO staff_request VALUES (%(t)s, %(t)s, %(t)s, 'Support', 'ticket', 4, now());
+INSERT INTO sign_in_delay VALUES (%(t)s, '\\x04', 3, now());
 INSERT INTO audit VALUES (%(t)s, %(t)s, now(), NULL, 'session.opened', '', NULL, 'done', '{}');
 INSERT INTO audit_seal VALUES (%(t)s, 1, ARRAY[%(t)s::uuid], now(), '\\x03');
 INSERT INTO audit_unsealed VALUES (%(t)s, %(t)s);

@@ -16,10 +16,11 @@ from appliance.http.routes import (
     query,
     records,
     session,
+    staff,
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, kinds.book, records.book, query.book, changes.book, live.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, records.book, query.book, changes.book, live.book,
     audit.book, jobs.book, health.book,
 )  # fmt: skip
 

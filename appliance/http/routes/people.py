@@ -8,8 +8,9 @@ from uuid import UUID
 import msgspec
 from litestar.response.base import ASGIResponse
 
+from appliance.access import codes, rights
+from appliance.access.offboard import reopen
 from appliance.base.errors import Refused
-from appliance.http.accounts import codes, people, rights
 from appliance.http.answers import empty, reply
 from appliance.http.ask import Ask
 from appliance.http.bodies import check_storable
@@ -17,6 +18,8 @@ from appliance.http.credentials import check_transport
 from appliance.http.design import rows_of
 from appliance.http.outcomes import refuse_uncommitted
 from appliance.http.route import API, PUBLIC, SIGNED_IN, Book
+from appliance.kernel.context import Door
+from appliance.people import offboard, onboard
 from appliance.write import apply
 
 book = Book("people")
@@ -62,19 +65,19 @@ async def list_people(ask: Ask) -> ASGIResponse:
     person = ask.ctx.schema.kinds["sys.person"]
     if not ask.ctx.profile.sees(person):
         raise Refused("There is no such kind for you.", code="kind.unknown")
-    states = await people.sign_in_states(ask.node.db, ask.ctx.tenant)
+    states = await onboard.sign_in_states(ask.node.db, ask.ctx.tenant)
     rows = await rows_of(ask, "sys.person", None, None)
     return reply(People([{**r, "sign_in": states.get(r["id"], "none")} for r in rows]))
 
 
 @book.route("POST", f"{API}/invitations", capability="people.manage", writes=True,
-            body=people.NewPerson, answers={201: codes.Invited})  # fmt: skip
+            body=onboard.NewPerson, answers={201: codes.Invited})  # fmt: skip
 async def invite_person(ask: Ask) -> ASGIResponse:
     """Make a person with memberships, and the code for their link."""
-    new = ask.read(people.NewPerson)
+    new = ask.read(onboard.NewPerson)
     check_storable(new.email, "/email")
     await codes.check_free(ask.node.db, ask.ctx.tenant, new.email)
-    ident, commands = people.person_commands(new)
+    ident, commands = onboard.person_commands(new)
     result = await apply(ask.node.db, ask.ctx, commands, guard=ask.gate)
     refuse_uncommitted(result, _placed)
     return reply(await codes.invite(ask.node.db, ask.ctx, ident, new.email), 201)
@@ -90,7 +93,7 @@ async def accept_invitation(ask: Ask) -> ASGIResponse:
     node, request = ask.node, ask.visit.request_id
     policy = node.settings.login
     tenant, person = await codes.accept(node.db, given.code, given.password, policy, request)
-    await people.activate(node.db, tenant, person, request, node.origin)
+    await onboard.activate(node.db, tenant, person, request, node.origin)
     return empty()
 
 
@@ -101,15 +104,25 @@ async def reset_person(ask: Ask) -> ASGIResponse:
     return reply(await codes.reset(ask.node.db, ask.ctx, ask.ident()), 201)
 
 
+@book.route("POST", f"{PATH}/{{id}}/reopen", capability="people.manage", writes=True,
+            answers={204: None})  # fmt: skip
+async def reopen_person(ask: Ask) -> ASGIResponse:
+    """Let somebody back in who was offboarded: they may be given a code again."""
+    await reopen(ask.node.db, ask.ctx, ask.ident())
+    system = msgspec.structs.replace(ask.ctx, door=Door.SYSTEM)
+    await onboard.set_state(ask.node.db, system, ask.ident(), "invited")
+    return empty()
+
+
 @book.route("POST", f"{PATH}/{{id}}/offboard", capability="people.manage", writes=True,
-            body=OffboardBody, answers={200: people.Leaving})  # fmt: skip
+            body=OffboardBody, answers={200: offboard.Leaving})  # fmt: skip
 async def offboard_person(ask: Ask) -> ASGIResponse:
     """End sessions and keys, close the account, hand the records on; or say what that would do."""
     given, node, ctx = ask.read(OffboardBody), ask.node, ask.ctx
     if given.preview:
-        return reply(await people.look_at_leaving(node.db, ctx, ask.ident()))
-    left = await people.offboard(node.db, ctx, ask.ident(), given.to)
-    if given.to is not None and sum(left.records.values()) > people.MOVED_AT_ONCE:
+        return reply(await offboard.look_at_leaving(node.db, ctx, ask.ident()))
+    left = await offboard.offboard(node.db, ctx, ask.ident(), given.to)
+    if given.to is not None and sum(left.records.values()) > offboard.MOVED_AT_ONCE:
         payload = {"from_owner": str(ask.ident()), "to_owner": str(given.to), "by": str(ctx.actor)}
         job = await node.jobs.enqueue(ctx.tenant, "reassign", {**payload}, ctx.actor)
         left = msgspec.structs.replace(left, moved_by_job=job)

@@ -9,17 +9,19 @@ from pathlib import Path
 import msgspec
 from litestar.response.base import ASGIResponse
 
+from appliance.access import secrets, switch
 from appliance.access.login import Attempt, sign_in
-from appliance.base.clock import now
-from appliance.base.errors import Forbidden
-from appliance.http.accounts import secrets
-from appliance.http.accounts.sessions import (
+from appliance.access.memberships import Choice
+from appliance.access.sessions import (
     EVERYTHING,
     LOGINS,
     SessionRow,
+    end_others,
     end_session,
     list_sessions,
 )
+from appliance.base.clock import now
+from appliance.base.errors import Forbidden
 from appliance.http.answers import empty, reply
 from appliance.http.ask import Ask
 from appliance.http.bodies import check_storable
@@ -49,6 +51,32 @@ class Opened(msgspec.Struct, frozen=True):
     tenant: str
     profile: str
     must_change_password: bool
+
+
+class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of your profiles; `cookie` keeps the token out of the page."""
+
+    profile: str
+    cookie: bool = False
+
+
+class Profiles(msgspec.Struct, frozen=True):
+    """The profiles a person may work under."""
+
+    profiles: list[Choice]
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How many sessions ended."""
+
+    ended: int
+
+
+class Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password and a present code."""
+
+    current_password: str
+    code: str
 
 
 class Sessions(msgspec.Struct, frozen=True):
@@ -122,6 +150,34 @@ async def close_session(ask: Ask) -> ASGIResponse:
     return empty(204, {"Set-Cookie": set_cookie(ask.scope, "", 0)})
 
 
+@book.route("POST", f"{PATH}/switch", capability="sessions.own", body=Switching,
+            answers={201: Opened})  # fmt: skip
+async def switch_profile(ask: Ask) -> ASGIResponse:
+    """Work under another of your profiles: a new token, and the old one ends."""
+    given = ask.read(Switching)
+    check_storable(given.profile, "/profile")
+    done = await switch.switch_profile(ask.node.db, ask.ctx, given.profile)
+    headers = {}
+    if given.cookie:
+        seconds = int((done.expires_at - now()).total_seconds())
+        headers["Set-Cookie"] = set_cookie(ask.scope, done.token, seconds)
+    token = None if given.cookie else done.token
+    body = Opened(token, done.expires_at, done.tenant, done.profile, done.must_change_password)
+    return reply(body, 201, headers)
+
+
+@book.route("GET", f"{API}/me/profiles", capability="sessions.own", answers={200: Profiles})
+async def list_profiles(ask: Ask) -> ASGIResponse:
+    """The profiles you may work under today."""
+    return reply(Profiles(await switch.choices(ask.node.db, ask.ctx)))
+
+
+@book.route("DELETE", f"{API}/sessions", capability="sessions.own", answers={200: Ended})
+async def close_others(ask: Ask) -> ASGIResponse:
+    """End all your sessions but this one; keys stay."""
+    return reply(Ended(await end_others(ask.node.db, ask.ctx)))
+
+
 @book.route("GET", f"{API}/sessions", capability="sessions.own", params=SessionParams,
             answers={200: Sessions})  # fmt: skip
 async def list_own_sessions(ask: Ask) -> ASGIResponse:
@@ -171,6 +227,21 @@ async def confirm_totp(ask: Ask) -> ASGIResponse:
     proof = (given.current_password, given.secret, given.code)
     codes = await secrets.confirm_totp(ask.node.db, ask.ctx, proof, ask.node.settings.login)
     return reply(RecoveryCodes(codes))
+
+
+@book.route("POST", f"{API}/me/totp/codes", capability="sessions.own", body=Renewal,
+            answers={200: RecoveryCodes})  # fmt: skip
+async def renew_codes(ask: Ask) -> ASGIResponse:
+    """Fresh recovery codes; the old ones are void."""
+    given = ask.read(Renewal)
+    policy = ask.node.settings.login
+    return reply(
+        RecoveryCodes(
+            await secrets.renew_recovery_codes(
+                ask.node.db, ask.ctx, given.current_password, given.code, policy
+            )
+        )
+    )
 
 
 @book.route(

@@ -1,4 +1,4 @@
-"""Sessions and API keys as people see them: list, end one, end all but this one."""
+"""Sessions and API keys as people see them: list, end one, end all but this one, end all."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ _END = Statement(
 _END_ALL = Statement(
     f"UPDATE session SET ended_at = now(), ended_reason = $3 WHERE {_LIVE} AND person_id = $2 "
     "AND ($4::uuid IS NULL OR id <> $4) AND sort = ANY($5::text[])"
+)
+_EPOCH = Statement(
+    "UPDATE credential SET session_epoch = session_epoch + 1 WHERE tenant_id = $1 AND person_id = $2"
 )
 LOGINS = ("login", "staff")
 KEYS = ("api_key",)
@@ -78,11 +81,41 @@ async def end_session(
             raise Refused("There is no such session for you.", code="session.unknown")
 
 
+async def end_others(db: Database, ctx: Ctx) -> int:
+    """End all one's own sessions but this one; keys stay. How many ended."""
+    async with db.transaction(ctx.tenant) as tx:
+        ended, *_ = await tx.run(
+            end_all_call(ctx, ctx.actor, "ended_by_person", keep=ctx.session, sorts=LOGINS),
+            *audit_calls(ctx.tenant, "session.others_ended", actor=ctx.actor, subject=ctx.actor,
+                         request_id=ctx.request_id),
+            commit=True,
+        )  # fmt: skip
+        return ended.affected
+
+
+async def end_person(db: Database, ctx: Ctx, person: UUID, reason: str) -> int:
+    """End everything of a person, keys too, and void what might yet be made of the old epoch."""
+    async with db.transaction(ctx.tenant) as tx:
+        _, ended, *_ = await tx.run(
+            epoch_call(ctx, person),
+            end_all_call(ctx, person, reason, keep=None, sorts=EVERYTHING),
+            *audit_calls(ctx.tenant, "session.all_ended", actor=ctx.actor, subject=person,
+                         request_id=ctx.request_id, outcome=reason),
+            commit=True,
+        )  # fmt: skip
+        return ended.affected
+
+
 def end_all_call(
     ctx: Ctx, person: UUID, reason: str, *, keep: UUID | None, sorts: tuple[str, ...]
 ) -> Call:
     """End all sessions of a person but one, in the caller's transaction."""
     return _END_ALL, (ctx.tenant, person, reason, keep, list(sorts))
+
+
+def epoch_call(ctx: Ctx, person: UUID) -> Call:
+    """Void every session of a person that was made before, also one being made just now."""
+    return _EPOCH, (ctx.tenant, person)
 
 
 def _read(row: Row) -> SessionRow:

@@ -1,16 +1,22 @@
-"""Rights of others: what a person may do ("view as"), and whether a profile reaches beyond one's own."""
+"""Rights of others: what a person may do ("view as"), and whether rights reach beyond one's own.
+
+Nobody lends, grants or assigns more than they hold: keys and staff grants are checked here, and
+whoever writes memberships and grants can ask `is_within`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from appliance.access.compile import compile_profile
-from appliance.access.load import below
-from appliance.base.errors import Refused
+from appliance.access.load import below, is_live, read_ids, roots
+from appliance.base.errors import Forbidden, Refused
 from appliance.db.database import Database
-from appliance.db.wire import Rows, Statement
+from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.kernel.profile import Mode, Profile, Scope, ScopeKind
@@ -21,7 +27,7 @@ _GRANTS = (
 )
 _BY_KEY = Statement(
     f"SELECT p.id::text, p.data, g.data FROM record p {_GRANTS}WHERE p.tenant_id = $1 "
-    "AND p.kind = 'sys.profile' AND p.deleted_at IS NULL AND p.data->>'key' = $2"
+    "AND p.kind = 'sys.profile' AND p.deleted_at IS NULL AND p.data->>'key' = $2 ORDER BY p.id, g.id"
 )
 _OF_PERSON = Statement(
     "SELECT m.id::text, m.data, p.id::text, p.data, g.data FROM record m "
@@ -34,9 +40,22 @@ _OWNERS = Statement(
     "AND p.id = m.r2 AND p.deleted_at IS NULL AND p.data->'capabilities' ? 'profiles.manage' "
     "JOIN credential c ON c.tenant_id = m.tenant_id AND c.person_id = m.r1 AND c.state = 'active' "
     "WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' AND m.deleted_at IS NULL AND m.r1 <> $2 "
+    "AND (m.d1 IS NULL OR m.d1 <= now()) "
     "AND (m.d2 IS NULL OR m.d2 + interval '1 day' > now())"
 )
-_RANK = {s: n for n, s in enumerate(("none", "own", "unit", "subtree", "all"))}
+_BY_IDS = Statement(
+    f"SELECT p.id::text, p.data, g.data FROM record p {_GRANTS}WHERE p.tenant_id = $1 "
+    "AND p.kind = 'sys.profile' AND p.deleted_at IS NULL AND p.id = ANY($2::uuid[]) "
+    "ORDER BY p.id, g.id"
+)
+_MANAGERS = Statement(
+    "SELECT m.id::text, p.id::text, m.r1::text, m.data FROM record m "
+    "JOIN record p ON p.tenant_id = m.tenant_id AND p.id = m.r2 AND p.deleted_at IS NULL "
+    "AND p.data->'capabilities' ? 'profiles.manage' "
+    "JOIN credential c ON c.tenant_id = m.tenant_id AND c.person_id = m.r1 AND c.state = 'active' "
+    "WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' AND m.deleted_at IS NULL"
+)
+_CHAIN = (ScopeKind.UNIT, ScopeKind.SUBTREE, ScopeKind.ALL)
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 
 
@@ -57,6 +76,46 @@ class Effective(msgspec.Struct, frozen=True):
     valid_to: str | None
     capabilities: list[str]
     kinds: dict[str, KindRights]
+
+
+class Manager(msgspec.Struct, frozen=True):
+    """One membership that lets somebody manage profiles today."""
+
+    membership: UUID
+    profile: UUID
+    person: UUID
+
+
+def profiles_call(tenant: UUID, ids: Sequence[UUID]) -> Call:
+    """Ask for profiles with their grants."""
+    return _BY_IDS, (tenant, list(ids))
+
+
+def read_profiles(rows: Rows, rev: int) -> dict[UUID, Profile]:
+    """Compiled profiles by id."""
+    found: dict[bytes, tuple[dict[str, Json], list[dict[str, Json]]]] = {}
+    for ident, data, grant in rows:
+        entry = found.setdefault(ident or b"", (_decode(data or b"{}"), []))
+        if grant is not None:
+            entry[1].append(_decode(grant))
+    return {
+        UUID(i.decode()): compile_profile(i.decode(), data, grants, rev)
+        for i, (data, grants) in found.items()
+    }
+
+
+def managers_call(tenant: UUID) -> Call:
+    """Ask who manages profiles."""
+    return _MANAGERS, (tenant,)
+
+
+def read_managers(rows: Rows, at: datetime) -> list[Manager]:
+    """Those whose membership holds on the day of `at`."""
+    return [
+        Manager(*(UUID((i or b"").decode()) for i in (member, profile, person)))
+        for member, profile, person, data in rows
+        if is_live(_decode(data or b"{}"), at.date())
+    ]
 
 
 async def effective_rights(db: Database, ctx: Ctx, person: UUID) -> list[Effective]:
@@ -95,6 +154,14 @@ def is_within(theirs: Profile, mine: Profile) -> bool:
     return True
 
 
+async def lend_profile(db: Database, ctx: Ctx, key: str) -> UUID:
+    """The id of a profile that is within one's own. Raises Refused, Forbidden."""
+    profile = await find_profile(db, ctx, key)
+    if not is_within(profile, ctx.profile):
+        raise Forbidden("This profile allows more than your own; lend one that does not.")
+    return UUID(profile.id)
+
+
 async def is_last_manager(db: Database, ctx: Ctx, person: UUID) -> bool:
     """Whether nobody but this person could manage profiles."""
     (rows,) = await db.read(ctx.tenant, (_OWNERS, (ctx.tenant, person)))
@@ -102,15 +169,17 @@ async def is_last_manager(db: Database, ctx: Ctx, person: UUID) -> bool:
 
 
 def _covers(mine: Scope, theirs: Scope) -> bool:
-    if theirs.kind is ScopeKind.NONE or mine.kind is ScopeKind.ALL:
+    if theirs.kind is ScopeKind.NONE or mine.kind is ScopeKind.ALL or mine == theirs:
         return True
-    if ScopeKind.WHERE in (mine.kind, theirs.kind):
-        return mine == theirs
-    return _RANK[theirs.kind] <= _RANK[mine.kind]
+    # Whose own records are meant differs from person to person, and so do rules' words.
+    if mine.kind in _CHAIN and theirs.kind in _CHAIN:
+        return _CHAIN.index(theirs.kind) <= _CHAIN.index(mine.kind)
+    return False
 
 
 def _compiled(ctx: Ctx, rows: Rows) -> Profile:
-    found = list(rows)
+    # Two branches may have made a profile of one key while apart: the older one counts.
+    found = [r for r in rows if r[0] == (rows.first() or (None,))[0]]
     grants = [_decode(r[2]) for r in found if r[2]]
     ident, data = (found[0][0] or b"").decode(), _decode(found[0][1] or b"{}")
     return compile_profile(ident, data, grants, ctx.profile.rev)
@@ -124,10 +193,8 @@ def _effective(
     grants: list[dict[str, Json]],
 ) -> Effective:
     profile = compile_profile(ident, data, grants, ctx.profile.rev)
-    named = member.get("units")
-    units = [UUID(u) for u in named if isinstance(u, str)] if isinstance(named, list) else []
-    if not units:
-        units = [n.id for n in ctx.unit_tree.values() if n.parent is None][:1]
+    units = read_ids(member.get("units"))
+    units = units or sorted(roots(ctx.unit_tree))
     kinds = {
         kind.key: KindRights(
             {a: _scope(s) for a, s in profile.grant(kind.key).actions.items()},

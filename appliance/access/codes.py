@@ -1,31 +1,29 @@
 """Invitations and resets: a one-time code for a link, kept as a hash, good once and not for long.
 
 The code names its tenant, so that whoever opens the link needs to say nothing else. It sets a
-password; it never replaces a second factor.
+password; it never replaces a second factor, and setting one ends all that was open before.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from appliance.access import passwords
+from appliance.access import delay, passwords
 from appliance.access.login import normal_email
-from appliance.access.tokens import hash_secret, make_code
+from appliance.access.sessions import LOGINS
+from appliance.access.tokens import make_code, read_code
 from appliance.audit import audit_calls
 from appliance.base.clock import now
 from appliance.base.errors import Clash, FieldFault, Refused
 from appliance.base.settings import Login
 from appliance.db.database import Database, Transaction
-from appliance.db.wire import Call, Statement
-from appliance.http.accounts.sessions import EVERYTHING, end_all_call
+from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
 
 INVITE_H, RESET_H = 72, 1
-_CODE = re.compile(r"nxi_([0-9a-f]{32})_([A-Za-z0-9_-]{43})\Z")
 _TAKEN = Statement("SELECT 1 FROM credential WHERE tenant_id = $1 AND email = $2")
 _CREDENTIAL = Statement(
     "INSERT INTO credential (tenant_id, person_id, email, state) VALUES ($1, $2, $3, 'invited') "
@@ -35,6 +33,11 @@ _CODE_INSERT = Statement(
     "INSERT INTO one_time_code (tenant_id, code_hash, purpose, person_id, expires_at) "
     "VALUES ($1, $2, $3, $4, $5)"
 )
+_LOOK = Statement(
+    "SELECT c.email, c.state FROM one_time_code o JOIN credential c ON c.tenant_id = o.tenant_id "
+    "AND c.person_id = o.person_id WHERE o.tenant_id = $1 AND o.code_hash = $2 "
+    "AND o.used_at IS NULL AND o.expires_at > now() AND c.state IN ('invited', 'active')"
+)
 _USE = Statement(
     "UPDATE one_time_code SET used_at = now() WHERE tenant_id = $1 AND code_hash = $2 "
     "AND used_at IS NULL AND expires_at > now() RETURNING person_id::text, purpose"
@@ -43,12 +46,23 @@ _VOID = Statement(
     "UPDATE one_time_code SET used_at = now() "
     "WHERE tenant_id = $1 AND person_id = $2 AND used_at IS NULL"
 )
-_EMAIL = Statement(
-    "SELECT email, state FROM credential WHERE tenant_id = $1 AND person_id = $2 FOR UPDATE"
+_STATE = Statement(
+    "SELECT state FROM credential WHERE tenant_id = $1 AND person_id = $2 FOR UPDATE"
 )
 _SET = Statement(
     "UPDATE credential SET password_hash = $3, state = 'active', must_change = false, failures = 0, "
-    "failed_at = NULL, session_epoch = session_epoch + 1 WHERE tenant_id = $1 AND person_id = $2"
+    "failed_at = NULL, session_epoch = session_epoch + 1, updated_at = now() "
+    "WHERE tenant_id = $1 AND person_id = $2 AND state IN ('invited', 'active')"
+)
+# A forgotten password is no reason to stop a firm's programs: keys move on to the new epoch.
+_KEEP_KEYS = Statement(
+    "UPDATE session s SET epoch = c.session_epoch FROM credential c WHERE s.tenant_id = $1 "
+    "AND s.person_id = $2 AND s.sort = 'api_key' AND s.ended_at IS NULL "
+    "AND c.tenant_id = s.tenant_id AND c.person_id = s.person_id AND s.epoch = c.session_epoch - 1"
+)
+_END = Statement(
+    "UPDATE session SET ended_at = now(), ended_reason = 'password_changed' WHERE tenant_id = $1 "
+    "AND person_id = $2 AND ended_at IS NULL AND sort = ANY($3::text[])"
 )
 
 
@@ -79,63 +93,68 @@ async def invite(db: Database, ctx: Ctx, person: UUID, email: str) -> Invited:
 async def reset(db: Database, ctx: Ctx, person: UUID) -> Invited:
     """A fresh code for somebody who cannot sign in; older ones are void. Raises Refused."""
     async with db.transaction(ctx.tenant) as tx:
-        (rows,) = await tx.run((_EMAIL, (ctx.tenant, person)))
-        row = rows.first()
-        if row is None or row[1] == b"suspended":
+        (rows,) = await tx.run((_STATE, (ctx.tenant, person)))
+        state = _state(rows)
+        if state not in ("invited", "active"):
             raise Refused("There is no such person who may sign in.", code="person.unknown")
-        invited = row[1] == b"invited"
         await tx.run((_VOID, (ctx.tenant, person)))
-        purpose, hours = ("invite", INVITE_H) if invited else ("reset", RESET_H)
+        purpose, hours = ("invite", INVITE_H) if state == "invited" else ("reset", RESET_H)
         return await _give(tx, ctx, person, purpose, hours)
 
 
 async def accept(
     db: Database, code: str, password: str, policy: Login, request_id: UUID
 ) -> tuple[UUID, UUID]:
-    """Set the password a code stands for; tenant and person. Raises Refused, Invalid."""
-    found = _CODE.match(code)
+    """Set the password a code stands for; tenant and person. Raises Refused, Invalid.
+
+    A password that is not accepted leaves the code good.
+    """
+    found = read_code(code)
     if found is None:
         raise _unknown()
+    tenant, code_hash = found
     try:
-        tenant = db.routes.of(UUID(found.group(1))).tenant
+        db.routes.of(tenant)
+        (rows,) = await db.read(tenant, (_LOOK, (tenant, code_hash)))
     except Refused:
         raise _unknown() from None
+    row = rows.first()
+    if row is None:
+        raise _unknown()
+    email = (row[0] or b"").decode()
+    passwords.check_strength(password, policy.password_chars_min, pointer="/password", known=email)
+    stored = await passwords.hash_password(password)
     async with db.transaction(tenant) as tx:
-        (rows,) = await tx.run((_USE, (tenant, hash_secret(found.group(2)))))
-        row = rows.first()
-        if row is None or row[0] is None:
-            raise _unknown()
-        person = UUID(row[0].decode())
-        (held,) = await tx.run((_EMAIL, (tenant, person)))
-        known = held.first()
-        if known is None or known[1] == b"suspended":
-            raise _unknown()
-        email = (known[0] or b"").decode()
-        passwords.check_strength(
-            password, policy.password_chars_min, pointer="/password", known=email
-        )
-        stored = await passwords.hash_password(password)
-        await tx.run(
-            (_SET, (tenant, person, stored)),
-            *audit_calls(tenant, "password.set_by_code", actor=person, subject=person,
-                         request_id=request_id, details={"purpose": (row[1] or b"").decode()}),
-        )  # fmt: skip
+        person = await _accept(tx, (tenant, code_hash, email), stored, request_id)
     return tenant, person
 
 
-def suspend_calls(ctx: Ctx, person: UUID) -> list[Call]:
-    """Nobody signs in as this person, nothing of theirs stays open, no code helps."""
-    return [
-        (_SUSPEND, (ctx.tenant, person)),
-        (_VOID, (ctx.tenant, person)),
-        end_all_call(ctx, person, "offboarded", keep=None, sorts=EVERYTHING),
-    ]
+async def _accept(
+    tx: Transaction, named: tuple[UUID, bytes, str], stored: str, request_id: UUID
+) -> UUID:
+    tenant, code_hash, email = named
+    (used,) = await tx.run((_USE, (tenant, code_hash)))
+    row = used.first()
+    if row is None or row[0] is None:
+        raise _unknown()
+    person = UUID(row[0].decode())
+    done, *_ = await tx.run(
+        (_SET, (tenant, person, stored)),
+        (_VOID, (tenant, person)),
+        (_KEEP_KEYS, (tenant, person)),
+        (_END, (tenant, person, list(LOGINS))),
+        *delay.passed_calls(tenant, delay.address_hash(tenant, email)),
+        *audit_calls(tenant, "password.set_by_code", actor=person, subject=person,
+                     request_id=request_id, details={"purpose": (row[1] or b"").decode()}),
+    )  # fmt: skip
+    if not done.affected:
+        raise _unknown()
+    return person
 
 
-_SUSPEND = Statement(
-    "UPDATE credential SET state = 'suspended', session_epoch = session_epoch + 1 "
-    "WHERE tenant_id = $1 AND person_id = $2"
-)
+def void_call(ctx: Ctx, person: UUID) -> Call:
+    """No code that was given to a person helps any more."""
+    return _VOID, (ctx.tenant, person)
 
 
 async def _give(tx: Transaction, ctx: Ctx, person: UUID, purpose: str, hours: int) -> Invited:
@@ -147,6 +166,11 @@ async def _give(tx: Transaction, ctx: Ctx, person: UUID, purpose: str, hours: in
                      request_id=ctx.request_id),
     )  # fmt: skip
     return Invited(person, f"nxi_{ctx.tenant.hex}_{code}", ends)
+
+
+def _state(rows: Rows) -> str:
+    row = rows.first()
+    return (row[0] or b"").decode() if row else ""
 
 
 def _unknown() -> Refused:

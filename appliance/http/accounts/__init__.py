@@ -1,1 +1,0 @@
-"""What people do with accounts: functions over the tables of the room access, no HTTP in them."""

@@ -1,0 +1,1 @@
+"""People come and go: in with one call, out with one call."""
