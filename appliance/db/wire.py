@@ -25,8 +25,11 @@ from psycopg import pq
 
 from appliance.base import limits
 from appliance.base.errors import Invalid
+from appliance.db.columns import Column
 
-Param = None | bool | int | str | bytes | UUID | datetime | date | Decimal | Sequence["Param"]
+Param = (
+    None | bool | int | str | bytes | UUID | datetime | date | Decimal | Column | Sequence["Param"]
+)
 Row = tuple[bytes | None, ...]
 
 _FORGOTTEN = b""
@@ -85,7 +88,7 @@ class Rows:
 
 
 def encode(value: Param) -> bytes | None:
-    """PostgreSQL's text form of one parameter; sequences become array literals."""
+    """One parameter: PostgreSQL's text form, sequences as array literals; columns in binary."""
     match value:
         case None:
             return None
@@ -99,6 +102,8 @@ def encode(value: Param) -> bytes | None:
             return value.isoformat().encode()
         case int() | UUID() | Decimal():
             return str(value).encode()
+        case Column():
+            return value.encode()
         case _:
             return encode_array(value)
 
@@ -144,7 +149,7 @@ class Wire:
         values = [[encode(p) for p in params] for _, params in calls]
         pg.enter_pipeline_mode()
         try:
-            steps = self._send([statement for statement, _ in calls], values)
+            steps = self._send(calls, values)
             pg.pipeline_sync()
             results = await self._receive(len(steps))
         except BaseException:
@@ -167,13 +172,13 @@ class Wire:
         return answers
 
     def _send(
-        self, statements: Sequence[Statement], values: Sequence[list[bytes | None]]
+        self, calls: Sequence[Call], values: Sequence[list[bytes | None]]
     ) -> list[bytes | None]:
         """Queue the calls; per message the name it prepares, or None where rows come back."""
         pg, prepared = self._pg, self._prepared
         steps: list[bytes | None] = []
         fresh: set[bytes] = set()
-        names = {statement.name for statement in statements}
+        names = {statement.name for statement, _ in calls}
         for name in names & prepared.keys():
             prepared.move_to_end(name)
         surplus = len(prepared) + len(names - prepared.keys()) - limits.PREPARED_MAX
@@ -183,13 +188,13 @@ class Wire:
                 del prepared[name]
                 pg.send_query_params(b'DEALLOCATE "' + name + b'"', None)
                 steps.append(_FORGOTTEN)
-        for statement, params in zip(statements, values, strict=True):
+        for (statement, given), params in zip(calls, values, strict=True):
             name = statement.name
             if name not in prepared and name not in fresh:
                 pg.send_prepare(name, statement.sql)
                 fresh.add(name)
                 steps.append(name)
-            pg.send_query_prepared(name, params)
+            pg.send_query_prepared(name, params, [int(isinstance(p, Column)) for p in given])
             steps.append(None)
         return steps
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 from appliance.base.clock import HybridClock
+from appliance.db.columns import Column
 from appliance.db.wire import Call, Param, Rows, Statement
 from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, chain_hash, encode_body
 from appliance.kernel.context import Ctx
@@ -35,6 +37,9 @@ _INSERT = Statement(
     "$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::uuid[], "
     "$14::text[], $15::bytea[], $16::bytea[]) AS u(s, q, o, t, h, k, r, p, b, x)"
 )
+_TYPES = (
+    "uuid", "bigint", "bigint", "bigint", "bigint", "text", "uuid", "text", "bytea", "bytea",
+)  # fmt: skip
 _ADVANCE = Statement(
     "UPDATE stream SET head = u.head, origin = $2, oseq = u.oseq, hash = u.hash "
     "FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::bytea[]) AS u(id, head, oseq, hash) "
@@ -65,6 +70,7 @@ def home_stream(tenant: UUID, kind: Kind, unit: UUID | None) -> UUID:
     return common_stream(tenant, "schema" if kind.home is Home.SCHEMA else "shared")
 
 
+@lru_cache(maxsize=1_000)
 def common_stream(tenant: UUID, name: str) -> UUID:
     """The id of a stream that every node of a tenant knows by name."""
     return uuid5(tenant, name)
@@ -197,17 +203,16 @@ def log_calls(
     ctx: Ctx, log_key: bytes, entries: Sequence[Entry], heads: dict[UUID, Head]
 ) -> list[Call]:
     """Insert the entries with their place and hash, and move the counters on."""
-    columns: list[list[Param]] = [[] for _ in range(10)]
+    rows: list[tuple[Param, ...]] = []
     for entry in entries:
         head = heads[entry.stream]
         head.head += 1
         head.hash = chain_hash(log_key, head.hash, entry)
-        row: tuple[Param, ...] = (
+        rows.append((
             entry.stream, head.head, entry.oseq, entry.tx, entry.hlc, entry.kind,
             entry.record_id, entry.op.value, encode_body(entry.body), head.hash,
-        )  # fmt: skip
-        for column, value in zip(columns, row, strict=True):
-            column.append(value)
+        ))  # fmt: skip
+    columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
     written = sorted({e.stream for e in entries})
     calls: list[Call] = [
         (_INSERT, (ctx.tenant, ctx.origin, ctx.actor, ctx.door.value, ctx.schema.rev,

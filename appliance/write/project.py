@@ -6,11 +6,12 @@ functions over the log and must arrive at the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import msgspec
 
+from appliance.db.columns import Column
 from appliance.db.wire import Call, Param, Statement
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
@@ -93,20 +94,18 @@ def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: boo
     slots = slots_of(kind)
     searches = any(f.searchable for f in kind.fields)
     statement = _row_statement(kind.table, tuple(slots), searches=searches, insert=insert)
-    columns: list[list[Param]] = [[] for _ in range(len(FIXED) + len(slots) + searches)]
-    lexeme = search_scope_lexeme(ctx.tenant, kind.key)
-    for state in states:
-        row: list[Param] = [
-            state.id, state.kind, state.stream, state.unit, state.owner, state.number,
-            _encode(state.data).decode(), str(state.stamps), state.created_at, state.created_by,
-            state.updated_at, state.updated_by, state.deleted_at, state.deleted_by,
-        ]  # fmt: skip
-        row += slot_values(kind, state, slots)
-        if searches:
-            row.append(search_text(kind, state))
-        for column, value in zip(columns, row, strict=True):
-            column.append(value)
-    extra: tuple[Param, ...] = (lexeme,) if searches else ()
+    read_slots = _slot_reader(kind, slots)
+    rows = [
+        (
+            s.id, s.kind, s.stream, s.unit, s.owner, s.number, _encode(s.data).decode(),
+            str(s.stamps), s.created_at, s.created_by, s.updated_at, s.updated_by, s.deleted_at,
+            s.deleted_by, *read_slots(s), *((search_text(kind, s),) if searches else ()),
+        )
+        for s in states
+    ]  # fmt: skip
+    types = [type_ for _, type_ in (*FIXED, *slots)] + ["text"] * searches
+    columns = [Column(t, values) for t, values in zip(types, zip(*rows, strict=True), strict=True)]
+    extra = (search_scope_lexeme(ctx.tenant, kind.key),) if searches else ()
     return statement, (ctx.tenant, *columns, *extra)
 
 
@@ -135,16 +134,23 @@ def _row_statement(
     )
 
 
-def slot_values(kind: Kind, state: RecordState, slots: Sequence[tuple[str, str]]) -> list[Param]:
-    """The comparable projection of a state, one per slot column of its kind."""
-    found: dict[str, Param] = {}
-    for field in kind.fields:
-        value = state.data.get(field.fid) if field.slot and field.slot != "link" else None
-        if value is not None and field.slot is not None:
-            found[field.slot] = type_of(field.type).slot_value(field, value)
-    if kind.ledger is not None:
-        found["key"] = key_of(kind, state.data)
-    return [found.get(slot) for slot, _ in slots]
+def _slot_reader(
+    kind: Kind, slots: Sequence[tuple[str, str]]
+) -> Callable[[RecordState], list[Param]]:
+    """How to get the comparable projection of a state, one value per slot column of its kind."""
+    fields = {f.slot: (f.fid, f, type_of(f.type).slot_value) for f in kind.fields if f.slot}
+    plan = [fields[slot] for slot, _ in slots if slot != "key"]
+    with_key = kind.ledger is not None
+
+    def read(state: RecordState) -> list[Param]:
+        data = state.data
+        found: list[Param] = [
+            slot_value(field, value) if (value := data.get(fid)) is not None else None
+            for fid, field, slot_value in plan
+        ]
+        return [*found, key_of(kind, data)] if with_key else found
+
+    return read
 
 
 def search_text(kind: Kind, state: RecordState) -> str:
@@ -194,6 +200,7 @@ def _replace(
     if drop:
         calls.append((statements[0], (ctx.tenant, [s.id for s in states])))
     if rows:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        calls.append((statements[1], (ctx.tenant, *columns)))
+        kinds, fids, values, holders = zip(*rows, strict=True)
+        named = (Column("text", column) for column in (kinds, fids, values))
+        calls.append((statements[1], (ctx.tenant, *named, Column("uuid", holders))))
     return calls
