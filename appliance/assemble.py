@@ -23,6 +23,7 @@ from appliance import __version__, audit
 from appliance.access.session import Sessions
 from appliance.base import logs
 from appliance.base.errors import Misconfigured
+from appliance.base.memory import collect_seldom
 from appliance.base.settings import Settings, load
 from appliance.db.database import Database
 from appliance.http.app import create_app
@@ -163,6 +164,7 @@ async def worker_node(settings: Settings, endpoints: Endpoints) -> WorkNode:
     db = open_database(settings, endpoints)
     await db.start()
     me = await find_self(db)
+    collect_seldom()
     return WorkNode(
         db=db, redis_url=endpoints.redis_url, name=me.name, origin=me.origin, seal=audit.seal,
         role=settings.role,
@@ -181,7 +183,9 @@ def _served() -> Litestar:
     path = os.environ.get(ENDPOINTS_VARIABLE)
     if not path:
         raise Misconfigured(f"{ENDPOINTS_VARIABLE} is not set; start the node with `nexus up`.")
-    return http_app(http_node(settings, read_endpoints(Path(path))))
+    app = http_app(http_node(settings, read_endpoints(Path(path))))
+    collect_seldom()
+    return app
 
 
 def _sessions(db: Database, settings: Settings, me: Self) -> Sessions:

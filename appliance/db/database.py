@@ -7,6 +7,7 @@ dependency, with nothing written.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from uuid import UUID
@@ -53,9 +54,11 @@ class Transaction:
         self._opening: tuple[Call, ...] = tuple(opening)
         self._closed = False
         self._failed = False
+        self._sent: asyncio.Task[list[Rows]] | None = None
 
     async def run(self, *calls: Call, commit: bool = False) -> list[Rows]:
         """Answers in the order of the calls. `commit=True` makes this the last round trip."""
+        await self._settle()
         opening, self._opening = self._opening, ()
         ending: tuple[Call, ...] = ((COMMIT, ()),) if commit else ()
         try:
@@ -66,8 +69,36 @@ class Transaction:
         self._closed = commit
         return answers[len(opening) : len(answers) - len(ending)]
 
+    async def send(self, *calls: Call) -> None:
+        """Run calls whose answers nobody needs while the caller goes on.
+
+        A failure is raised by whatever comes next: `send`, `run` or the end.
+        """
+        await self._settle()
+        self._sent = asyncio.create_task(self._wire.run([*self._opening, *calls]))
+        self._opening = ()
+        # The bytes leave before the caller computes on.
+        await asyncio.sleep(0)
+
+    async def abandon(self) -> None:
+        """Roll back, whatever is still on its way."""
+        with contextlib.suppress(psycopg.Error):
+            await self._settle()
+        await self.finish(commit=False)
+
+    async def _settle(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return
+        try:
+            await sent
+        except BaseException:
+            self._failed = True
+            raise
+
     async def finish(self, *, commit: bool) -> None:
         """End it if `run` has not yet done so."""
+        await self._settle()
         if self._closed or self._opening:
             return
         self._closed = True
@@ -169,7 +200,7 @@ async def bound(
     except BaseException:
         if not wire.connection.closed:
             with contextlib.suppress(psycopg.Error):
-                await tx.finish(commit=False)
+                await tx.abandon()
         raise
     await tx.finish(commit=True)
 

@@ -199,10 +199,8 @@ def _base(stamps: Stamps, registers: Iterable[str]) -> dict[str, list[str]]:
     return {register: list(stamps.of(register)) for register in registers}
 
 
-def log_calls(
-    ctx: Ctx, log_key: bytes, entries: Sequence[Entry], heads: dict[UUID, Head]
-) -> list[Call]:
-    """Insert the entries with their place and hash, and move the counters on."""
+def log_call(ctx: Ctx, log_key: bytes, entries: Sequence[Entry], heads: dict[UUID, Head]) -> Call:
+    """Insert entries with their place and hash."""
     rows: list[tuple[Param, ...]] = []
     for entry in entries:
         head = heads[entry.stream]
@@ -213,10 +211,14 @@ def log_calls(
             entry.record_id, entry.op.value, encode_body(entry.body), head.hash,
         ))  # fmt: skip
     columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
-    written = sorted({e.stream for e in entries})
+    common = (ctx.tenant, ctx.origin, ctx.actor, ctx.door.value, ctx.schema.rev, ctx.request_id)
+    return _INSERT, (*common, *columns)
+
+
+def advance_calls(ctx: Ctx, heads: dict[UUID, Head]) -> list[Call]:
+    """Move the counters of the streams on: the last thing a transaction does to its log."""
+    written = sorted(s for s, head in heads.items() if head.oseq >= head.tx)
     calls: list[Call] = [
-        (_INSERT, (ctx.tenant, ctx.origin, ctx.actor, ctx.door.value, ctx.schema.rev,
-                   ctx.request_id, *columns)),
         (_ADVANCE, (ctx.tenant, ctx.origin, written, [heads[s].head for s in written],
                     [heads[s].oseq for s in written], [heads[s].hash for s in written])),
     ]  # fmt: skip

@@ -20,22 +20,18 @@ from appliance.base.ids import uuid7
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
-from appliance.kernel.number import format_number, period_of, series_pattern
 from appliance.write import conflict, schema_effects
-from appliance.write.authorize import authorize, check_settled
-from appliance.write.balances import Floors
+from appliance.write.authorize import authorize
 from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
 from appliance.write.derive import derive
 from appliance.write.draft import Draft
-from appliance.write.emit import emit_calls
 from appliance.write.entries import reverse
 from appliance.write.hooks import check_system
 from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
-from appliance.write.log import LOCK_STREAMS, append, log_calls, read_heads, streams_of
 from appliance.write.outcome import Applied, Conflict, Outcome, Rejected, Result
-from appliance.write.project import project_calls
+from appliance.write.persist import persist
 from appliance.write.settle import settle
 from appliance.write.validate import validate
 
@@ -45,13 +41,6 @@ _REMEMBER = Statement(
     "INSERT INTO command (tenant_id, id, fingerprint, outcome) VALUES ($1, $2, $3, $4)"
 )
 _LOG_KEY = Statement("SELECT log_key FROM tenant_state WHERE tenant_id = $1")
-_NUMBERS = Statement(
-    "INSERT INTO number_series AS s (tenant_id, series, period, last) "
-    "SELECT $1, u.series, u.period, u.n FROM unnest($2::text[], $3::text[], $4::bigint[]) "
-    "AS u(series, period, n) ORDER BY u.series, u.period "
-    "ON CONFLICT (tenant_id, series, period) DO UPDATE SET last = s.last + EXCLUDED.last "
-    "RETURNING series, last"
-)
 _encode = msgspec.msgpack.encode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
@@ -146,13 +135,14 @@ async def _apply(
     if not good or (atomic and refused):
         return _uncommitted(ctx, drafts, refused=refused)
     log_key = _bytea(answers[opened].first())
-    floors = Floors(ctx, good, loaded)
-    result = await _write(tx, ctx, drafts, good, log_key, floors, atomic=atomic)
-    if not result.committed:
+    unsent = await persist(tx, ctx, good, loaded, log_key, atomic=atomic)
+    if unsent is None:
         await tx.finish(commit=False)
-        return result
-    ending = [(_REMEMBER, (ctx.tenant, command_id, fingerprint, _encode(result)))]
-    await tx.run(*(ending if command_id else ()), commit=True)
+        return _uncommitted(ctx, drafts, refused=True)
+    result = Result(ctx.request_id, tuple(map(_outcome, drafts)), unsent.effects)
+    if command_id:
+        unsent.calls.append((_REMEMBER, (ctx.tenant, command_id, fingerprint, _encode(result))))
+    await tx.run(*unsent.calls, commit=True)
     return result
 
 
@@ -169,91 +159,6 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
         if draft.is_open:
             derive(draft)
     check_claims(drafts, loaded)
-
-
-async def _write(
-    tx: Transaction,
-    ctx: Ctx,
-    drafts: list[Draft],
-    good: list[Draft],
-    log_key: bytes,
-    floors: Floors,
-    *,
-    atomic: bool,
-) -> Result:
-    """Stages 5 to 7. The scope is checked once more on the settled records."""
-    calls, series = _number_calls(ctx, good)
-    calls.append((LOCK_STREAMS, (ctx.tenant, streams_of(ctx, good), ctx.origin)))
-    locked = len(calls)
-    answers = await tx.run(*calls, *floors.calls())
-    numbers = _numbers(ctx, answers[0], series) if series else {}
-    heads = read_heads(ctx, answers[locked - 1])
-    floors.check(answers[locked:])
-    jobs = await schema_effects.apply(tx, ctx, good)
-    for draft in good:
-        append(ctx, draft, heads, numbers.get(draft.id))
-        check_settled(ctx, draft)
-    if any(d.faults for d in good):
-        # Dots and numbers given to refused drafts would leave gaps: start over without them.
-        return await _without_refused(tx, ctx, drafts, good, log_key, floors, atomic=atomic)
-    emitted, effects = emit_calls(ctx, good, jobs)
-    entries = [e for d in good for e in d.entries]
-    await tx.run(*log_calls(ctx, log_key, entries, heads), *project_calls(ctx, good), *emitted)
-    for draft in good:
-        assert draft.after is not None, "appended drafts have a state"
-        draft.outcome = Applied(
-            draft.id, str(draft.after.stamps), draft.after.number, draft.command.op
-        )
-    return Result(ctx.request_id, tuple(map(_outcome, drafts)), effects)
-
-
-async def _without_refused(
-    tx: Transaction,
-    ctx: Ctx,
-    drafts: list[Draft],
-    good: list[Draft],
-    log_key: bytes,
-    floors: Floors,
-    *,
-    atomic: bool,
-) -> Result:
-    rest = [d for d in good if not d.faults]
-    if atomic or not rest:
-        return _uncommitted(ctx, drafts, refused=True)
-    for draft in rest:
-        draft.entries.clear()
-        draft.after = None
-    return await _write(
-        tx, ctx, drafts, rest, log_key, Floors(ctx, rest, floors.loaded), atomic=atomic
-    )
-
-
-def _number_calls(ctx: Ctx, drafts: Sequence[Draft]) -> tuple[list[Call], dict[str, list[Draft]]]:
-    series: dict[str, list[Draft]] = {}
-    for draft in drafts:
-        kind = draft.kind
-        if draft.command.op is Op.CREATE and kind and not kind.system and not kind.ledger:
-            series.setdefault(kind.key, []).append(draft)
-    if not series:
-        return [], series
-    keys = sorted(series)
-    periods = [period_of(_pattern(series[k][0]), ctx.at, ctx.tz) for k in keys]
-    return [(_NUMBERS, (ctx.tenant, keys, periods, [len(series[k]) for k in keys]))], series
-
-
-def _numbers(ctx: Ctx, rows: Rows, series: dict[str, list[Draft]]) -> dict[UUID, str]:
-    found: dict[UUID, str] = {}
-    for key, last in rows:
-        drafts = series[(key or b"").decode()]
-        first = int(last or 0) - len(drafts) + 1
-        for n, draft in enumerate(drafts, first):
-            found[draft.id] = format_number(_pattern(draft), n, ctx.node_prefix, ctx.at, ctx.tz)
-    return found
-
-
-def _pattern(draft: Draft) -> str:
-    assert draft.kind is not None, "open drafts have a kind"
-    return series_pattern(draft.kind.key, draft.kind.series)
 
 
 def _outcome(draft: Draft) -> Outcome:

@@ -10,9 +10,12 @@ import statistics
 import time
 from pathlib import Path
 
+import msgspec
 import psycopg
 from psycopg.types.string import TextLoader
 
+from appliance.base.ids import uuid7
+from appliance.base.memory import collect_seldom
 from appliance.kernel.query import decode_query
 from appliance.read import Cursors, plan_query, run
 from tests import cluster, tenants
@@ -64,6 +67,7 @@ def report(name, ours, floor, target):
 
 
 async def main():
+    collect_seldom()
     dsns, stop = cluster.start()
     try:
         async with tenants.opened(dsns) as db:
@@ -151,24 +155,34 @@ async def compare(db, ctx, floor, pid, case):
 
 
 async def bulk(tenant, floor):
-    """Ten thousand records in one call against COPY of the same rows into a table like it."""
-    await floor.execute("CREATE TABLE floor (LIKE record INCLUDING ALL)")
-    began = time.perf_counter()
-    result = await tenant.apply(*(deal(n) for n in range(10_000)))
-    ours = time.perf_counter() - began
-    assert result.committed
-    await floor.execute("CREATE TABLE rows AS SELECT * FROM record WHERE kind = 'deal' LIMIT 10000")
-    data = []
-    async with floor.cursor().copy("COPY rows TO STDOUT") as copy:
-        async for block in copy:
-            data.append(bytes(block))
-    began = time.perf_counter()
-    async with floor.cursor().copy("COPY floor FROM STDIN") as copy:
-        for block in data:
-            await copy.write(block)
-    bare = time.perf_counter() - began
+    """Ten thousand records in one call against COPY of the same rows into the same table."""
+    ours, bare = [], []
+    ctx = await tenant.ctx()
+    for _ in range(ROUNDS):
+        commands = [deal(n) for n in range(10_000)]
+        fresh = msgspec.structs.replace(ctx, request_id=uuid7())
+        began = time.perf_counter()
+        result = await tenant.apply(*commands, ctx=fresh)
+        ours.append(time.perf_counter() - began)
+        assert result.committed
+        await floor.execute(
+            "CREATE TEMP TABLE rows AS SELECT * FROM record ORDER BY created_at DESC LIMIT 10000"
+        )
+        await floor.execute("UPDATE rows SET id = uuidv7()")
+        data = []
+        async with floor.cursor().copy("COPY rows TO STDOUT") as copy:
+            async for block in copy:
+                data.append(bytes(block))
+        began = time.perf_counter()
+        async with floor.cursor().copy("COPY record FROM STDIN") as copy:
+            for block in data:
+                await copy.write(block)
+        bare.append(time.perf_counter() - began)
+        await floor.execute("DELETE FROM record WHERE id IN (SELECT id FROM rows)")
+        await floor.execute("DROP TABLE rows")
+    best, copied = statistics.median(ours), statistics.median(bare)
     print(
-        f"{'10 000 records in one call':34} {ours:10.2f} s   COPY {bare:10.2f} s   rate {bare / ours:5.2f} × COPY  target 0.4"
+        f"{'10 000 records in one call':34} {best:10.2f} s   COPY {copied:10.2f} s   rate {copied / best:5.2f} × COPY  target 0.4"
     )
 
 
