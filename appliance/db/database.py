@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -37,6 +37,11 @@ ENTER = Statement("SELECT set_config('nexus.tenant', $1, true)")
 ENTER_SLOW = Statement(
     "SELECT set_config('nexus.tenant', $1, true), set_config('statement_timeout', $2, true)"
 )
+# One plan for any values: planning a look-up by ids costs more than the look-up itself.
+ENTER_GENERIC = Statement(
+    "SELECT set_config('nexus.tenant', $1, true), "
+    "set_config('plan_cache_mode', 'force_generic_plan', true)"
+)
 BEGIN = Statement("BEGIN")
 COMMIT = Statement("COMMIT")
 ROLLBACK = Statement("ROLLBACK")
@@ -47,7 +52,9 @@ FENCED = "NX001"
 
 
 class Transaction:
-    """An open transaction of one tenant. `run` sends any number of calls in one round trip."""
+    """An open transaction of one tenant. `run` sends any number of calls in one round trip;
+    what was deferred goes first.
+    """
 
     def __init__(self, wire: Wire, opening: Sequence[Call]) -> None:
         self._wire = wire
@@ -55,11 +62,13 @@ class Transaction:
         self._closed = False
         self._failed = False
         self._sent: asyncio.Task[list[Rows]] | None = None
+        self._checks: list[tuple[int, Callable[[Sequence[Rows]], None]]] = []
 
     async def run(self, *calls: Call, commit: bool = False) -> list[Rows]:
         """Answers in the order of the calls. `commit=True` makes this the last round trip."""
         await self._settle()
         opening, self._opening = self._opening, ()
+        checks, self._checks = self._checks, []
         ending: tuple[Call, ...] = ((COMMIT, ()),) if commit else ()
         try:
             answers = await self._wire.run([*opening, *calls, *ending])
@@ -67,7 +76,17 @@ class Transaction:
             self._failed = True
             raise
         self._closed = commit
+        for first, check in checks:
+            check(answers[first : len(opening)])
         return answers[len(opening) : len(answers) - len(ending)]
+
+    def defer(self, calls: Sequence[Call], check: Callable[[Sequence[Rows]], None]) -> None:
+        """Send calls with the next `run`, and have their answers checked before it returns.
+
+        For the first round trip only, and never with one that commits.
+        """
+        self._checks.append((len(self._opening), check))
+        self._opening = (*self._opening, *calls)
 
     async def send(self, *calls: Call) -> None:
         """Run calls whose answers nobody needs while the caller goes on.
@@ -178,22 +197,27 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, tenant: UUID, *, timeout_ms: int | None = None
+        self, tenant: UUID, *, timeout_ms: int | None = None, generic: bool = False
     ) -> AsyncIterator[Transaction]:
-        """A unit of work: committed at the end of the block, rolled back when it raises."""
+        """A unit of work: committed at the end of the block, rolled back when it raises.
+
+        `generic` for statements whose best plan does not depend on their values.
+        """
         route = self.routes.of(tenant)
-        async with self.wire(route.target) as wire, bound(wire, tenant, timeout_ms) as tx:
+        async with (
+            self.wire(route.target) as wire,
+            bound(wire, tenant, timeout_ms, generic=generic) as tx,
+        ):
             yield tx
 
 
 @contextlib.asynccontextmanager
 async def bound(
-    wire: Wire, tenant: UUID, timeout_ms: int | None = None
+    wire: Wire, tenant: UUID, timeout_ms: int | None = None, *, generic: bool = False
 ) -> AsyncIterator[Transaction]:
     """A transaction of a tenant on a given connection."""
-    enter: Call = (
-        (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else (ENTER, (str(tenant),))
-    )
+    plain: Call = (ENTER_GENERIC if generic else ENTER, (str(tenant),))
+    enter: Call = (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else plain
     tx = Transaction(wire, ((BEGIN, ()), enter))
     try:
         yield tx

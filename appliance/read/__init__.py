@@ -3,7 +3,7 @@
 from appliance.read.cursor import Cursors
 from appliance.read.names import visible_fields
 from appliance.read.plan import Plan, plan_query
-from appliance.read.run import Guard, Mark, Page, fetch, fetch_one, run, stream
+from appliance.read.run import Guard, Mark, One, Page, fetch, fetch_one, run, stream
 from appliance.read.shape import MEDIA, export
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Cursors",
     "Guard",
     "Mark",
+    "One",
     "Page",
     "Plan",
     "export",

@@ -12,7 +12,7 @@ from appliance.write.outcome import (
     Result,
     Unchanged,
 )
-from appliance.write.pipeline import Guard, apply, check
+from appliance.write.pipeline import Echo, Guard, apply, check
 from appliance.write.reassign import owned, reassign
 from appliance.write.reproject import Difference, rebuild, reproject_kind
 from appliance.write.undo import undo
@@ -23,6 +23,7 @@ __all__ = [
     "Command",
     "Conflict",
     "Difference",
+    "Echo",
     "Effect",
     "FieldConflict",
     "Guard",

@@ -70,13 +70,15 @@ def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[
     calls: list[Call] = []
     if claims:
         calls.append((_LOCK_VALUES, (_lock_keys(ctx.tenant, claims),)))
-    calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, existing)))
-    calls.append((_READ_ROWS, (ctx.tenant, sorted(targets_of(drafts)))))
+    if existing:
+        calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, existing)))
+    if targets := targets_of(drafts):
+        calls.append((_READ_ROWS, (ctx.tenant, sorted(targets))))
+    if entries := _entries_of(ctx, drafts):
+        calls.append((_READ_ENTRIES, (ctx.tenant, sorted(entries))))
     if claims:
         kinds, rules, values = zip(*claims, strict=True)
         calls.append((_CLAIMS, (ctx.tenant, kinds, rules, values)))
-    if entries := _entries_of(ctx, drafts):
-        calls.append((_READ_ENTRIES, (ctx.tenant, sorted(entries))))
     return calls
 
 
@@ -96,23 +98,19 @@ def _entries_of(ctx: Ctx, drafts: Sequence[Draft]) -> set[UUID]:
     return found
 
 
-def read_loaded(drafts: Sequence[Draft], answers: Sequence[Rows]) -> Loaded:
-    """Rows into states; each draft gets the state it will change."""
-    # Claims add two answers (their locks in front), entries one behind.
-    claimed, with_entries = len(answers) >= 4, len(answers) % 2 == 1
-    rows, targets = answers[1:3] if claimed else answers[0:2]
-    found = Loaded(
-        rows={s.id: s for s in map(read_state, rows)},
-        targets={s.id: s for s in map(read_state, targets)},
-    )
-    if with_entries:
-        entries = {s.id: s for s in map(read_state, answers[-1])}
-        found.rows.update(entries)
-        found.targets.update(entries)
-    if claimed:
-        for kind, rule, value, holder in answers[3]:
-            claim = (_text(kind), _text(rule), _text(value))
-            found.holders.setdefault(claim, []).append(UUID(_text(holder)))
+def read_loaded(drafts: Sequence[Draft], calls: Sequence[Call], answers: Sequence[Rows]) -> Loaded:
+    """Answers of `load_calls` into states; each draft gets the state it will change."""
+    found = Loaded()
+    for (statement, _), rows in zip(calls, answers, strict=True):
+        if statement is _CLAIMS:
+            for kind, rule, value, holder in rows:
+                claim = (_text(kind), _text(rule), _text(value))
+                found.holders.setdefault(claim, []).append(UUID(_text(holder)))
+        elif statement is not _LOCK_VALUES:
+            states = {s.id: s for s in map(read_state, rows)}
+            # A row that is changed may be pointed to as well, and an entry be reversed.
+            found.rows.update(states)
+            found.targets.update(states)
     for draft in drafts:
         draft.before = found.rows.get(draft.id)
     return found

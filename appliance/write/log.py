@@ -26,7 +26,8 @@ from appliance.write.draft import Draft
 CLOCK = HybridClock()
 
 LOCK_STREAMS = Statement(
-    "SELECT s.id::text, s.head, s.origin, s.oseq, s.hash, v.got, v.hash FROM stream s "
+    "SELECT s.id::text, s.head, s.origin, s.oseq, s.hash, v.got, v.hash, "
+    "(SELECT t.log_key FROM tenant_state t WHERE t.tenant_id = $1) FROM stream s "
     "LEFT JOIN stream_vector v ON v.tenant_id = s.tenant_id AND v.stream = s.id AND v.origin = $3 "
     "WHERE s.tenant_id = $1 AND s.id = ANY($2::uuid[]) ORDER BY s.id FOR UPDATE OF s"
 )
@@ -60,6 +61,7 @@ class Head:
     oseq: int
     hash: bytes
     tx: int
+    log_key: bytes
     former: tuple[int, int, bytes] | None = None
 
 
@@ -91,7 +93,7 @@ def streams_of(ctx: Ctx, drafts: Iterable[Draft]) -> list[UUID]:
 def read_heads(ctx: Ctx, rows: Rows) -> dict[UUID, Head]:
     """The locked counters; a node with a new origin starts that origin's own numbering."""
     heads: dict[UUID, Head] = {}
-    for ident, head, origin, oseq, digest, got, got_hash in rows:
+    for ident, head, origin, oseq, digest, got, got_hash, log_key in rows:
         stream = UUID((ident or b"").decode())
         here = int(origin or 0)
         own, own_hash = int(oseq or 0), _bytea(digest)
@@ -99,7 +101,9 @@ def read_heads(ctx: Ctx, rows: Rows) -> dict[UUID, Head]:
         if here != ctx.origin:
             former = (here, own, own_hash)
             own, own_hash = int(got or 0), _bytea(got_hash) if got_hash else GENESIS
-        heads[stream] = Head(stream, int(head or 0), own, own_hash, own + 1, former)
+        heads[stream] = Head(
+            stream, int(head or 0), own, own_hash, own + 1, _bytea(log_key), former
+        )
     return heads
 
 
@@ -199,13 +203,13 @@ def _base(stamps: Stamps, registers: Iterable[str]) -> dict[str, list[str]]:
     return {register: list(stamps.of(register)) for register in registers}
 
 
-def log_call(ctx: Ctx, log_key: bytes, entries: Sequence[Entry], heads: dict[UUID, Head]) -> Call:
+def log_call(ctx: Ctx, entries: Sequence[Entry], heads: dict[UUID, Head]) -> Call:
     """Insert entries with their place and hash."""
     rows: list[tuple[Param, ...]] = []
     for entry in entries:
         head = heads[entry.stream]
         head.head += 1
-        head.hash = chain_hash(log_key, head.hash, entry)
+        head.hash = chain_hash(head.log_key, head.hash, entry)
         rows.append((
             entry.stream, head.head, entry.oseq, entry.tx, entry.hlc, entry.kind,
             entry.record_id, entry.op.value, encode_body(entry.body), head.hash,

@@ -56,7 +56,7 @@ class Unsent(msgspec.Struct, frozen=True):
 
 
 async def persist(
-    tx: Transaction, ctx: Ctx, good: list[Draft], loaded: Loaded, log_key: bytes, *, atomic: bool
+    tx: Transaction, ctx: Ctx, good: list[Draft], loaded: Loaded, *, atomic: bool
 ) -> Unsent | None:
     """Write settled drafts, all but the last block; None when nothing is to be committed.
 
@@ -64,7 +64,7 @@ async def persist(
     """
     while good:
         marks: list[Call] = [] if atomic else [(_MARK, ())]
-        unsent = await _attempt(tx, ctx, good, Floors(ctx, good, loaded), (marks, log_key))
+        unsent = await _attempt(tx, ctx, good, Floors(ctx, good, loaded), marks)
         if unsent is not None:
             return unsent
         for draft in good:
@@ -78,9 +78,8 @@ async def persist(
 
 
 async def _attempt(
-    tx: Transaction, ctx: Ctx, good: list[Draft], floors: Floors, given: tuple[list[Call], bytes]
+    tx: Transaction, ctx: Ctx, good: list[Draft], floors: Floors, marks: list[Call]
 ) -> Unsent | None:
-    marks, log_key = given
     series = _series(good)
     calls = [*marks, *_number_calls(ctx, series)]
     calls.append((LOCK_STREAMS, (ctx.tenant, streams_of(ctx, good), ctx.origin)))
@@ -96,7 +95,7 @@ async def _attempt(
         block = good[start : start + BLOCK]
         if rest and not refused:
             await tx.send(*rest)
-        rest, is_refused = _write_block(ctx, block, heads, numbers, log_key)
+        rest, is_refused = _write_block(ctx, block, heads, numbers)
         refused = refused or is_refused
     if refused:
         return None
@@ -105,7 +104,7 @@ async def _attempt(
 
 
 def _write_block(
-    ctx: Ctx, block: list[Draft], heads: dict[UUID, Head], numbers: dict[UUID, str], log_key: bytes
+    ctx: Ctx, block: list[Draft], heads: dict[UUID, Head], numbers: dict[UUID, str]
 ) -> tuple[list[Call], bool]:
     """The calls of one block, and whether one of its drafts was refused.
 
@@ -121,7 +120,7 @@ def _write_block(
         assert after is not None, "appended drafts have a state"
         draft.outcome = Applied(draft.id, str(after.stamps), after.number, draft.command.op)
     entries = [e for d in block for e in d.entries]
-    return [log_call(ctx, log_key, entries, heads), *project_calls(ctx, block)], False
+    return [log_call(ctx, entries, heads), *project_calls(ctx, block)], False
 
 
 def _series(drafts: Sequence[Draft]) -> dict[str, list[Draft]]:

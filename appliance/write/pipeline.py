@@ -40,7 +40,6 @@ _LOCK_COMMAND = Statement("SELECT pg_advisory_xact_lock($1)")
 _REMEMBER = Statement(
     "INSERT INTO command (tenant_id, id, fingerprint, outcome) VALUES ($1, $2, $3, $4)"
 )
-_LOG_KEY = Statement("SELECT log_key FROM tenant_state WHERE tenant_id = $1")
 _encode = msgspec.msgpack.encode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
@@ -56,6 +55,34 @@ class Guard(Protocol):
         """Raise to stop the batch."""
 
 
+class Echo(Protocol):
+    """Something to read in the last round trip: the records as they are now."""
+
+    def calls(self, result: Result) -> Sequence[Call]:
+        """Statements to run behind the writing, before the commit."""
+
+    def take(self, answers: Sequence[Rows]) -> None:
+        """Their answers; what was written is committed by then."""
+
+
+class _Doors:
+    """What a door wants done in the first and in the last round trip."""
+
+    def __init__(self, guard: Guard | None, echo: Echo | None) -> None:
+        self._guard = guard
+        self._echo = echo
+
+    def enter(self, tx: Transaction) -> None:
+        if self._guard is not None:
+            tx.defer(self._guard.calls, self._guard.check)
+
+    async def leave(self, tx: Transaction, calls: list[Call], result: Result) -> None:
+        echoed = list(self._echo.calls(result)) if self._echo else []
+        answers = await tx.run(*calls, *echoed, commit=True)
+        if self._echo and echoed:
+            self._echo.take(answers[len(calls) :])
+
+
 async def apply(
     db: Database,
     ctx: Ctx,
@@ -64,10 +91,11 @@ async def apply(
     command_id: UUID | None = None,
     atomic: bool = True,
     guard: Guard | None = None,
+    echo: Echo | None = None,
 ) -> Result:
     """Run a batch. `atomic`: one refusal refuses all; else the good ones are written.
 
-    Raises TooLarge over BATCH_COMMANDS_MAX, Clash for a command id used with other content,
+    `echo` reads in the transaction what it has written. Raises TooLarge over BATCH_COMMANDS_MAX, Clash for a command id used with other content,
     and whatever the guard or the database say.
     """
     if len(commands) > limits.BATCH_COMMANDS_MAX:
@@ -75,14 +103,16 @@ async def apply(
             f"At most {limits.BATCH_COMMANDS_MAX} records in one call; {len(commands)} were sent."
         )
     drafts = _draft(ctx, commands)
-    async with db.transaction(ctx.tenant) as tx:
-        return await _apply(tx, ctx, drafts, command_id, atomic=atomic, guard=guard)
+    doors = _Doors(guard, echo)
+    async with db.transaction(ctx.tenant, generic=True) as tx:
+        return await _apply(tx, ctx, drafts, command_id, atomic=atomic, doors=doors)
 
 
 async def check(db: Database, ctx: Ctx, commands: Sequence[Command]) -> tuple[Outcome, ...]:
     """Stages 1–4 without saving: what would become of each command."""
     drafts = _draft(ctx, commands)
-    loaded = read_loaded(drafts, await db.read(ctx.tenant, *load_calls(ctx, drafts, lock=False)))
+    loads = load_calls(ctx, drafts, lock=False)
+    loaded = read_loaded(drafts, loads, await db.read(ctx.tenant, *loads))
     _decide(ctx, drafts, loaded)
     return tuple(
         Rejected(d.id, tuple(d.faults), d.status)
@@ -109,22 +139,20 @@ async def _apply(
     command_id: UUID | None,
     *,
     atomic: bool,
-    guard: Guard | None,
+    doors: _Doors,
 ) -> Result:
     fingerprint = _fingerprint(drafts) if command_id else b""
-    opening: list[Call] = list(guard.calls) if guard else []
-    guarded = len(opening)
+    loads = load_calls(ctx, drafts)
+    doors.enter(tx)
     if command_id:
-        opening.append((_LOCK_COMMAND, (command_id.int >> 64 & 0x7FFF_FFFF_FFFF_FFFF,)))
-        opening.append((_KNOWN, (ctx.tenant, command_id)))
-    opened = len(opening)
-    opening.append((_LOG_KEY, (ctx.tenant,)))
-    answers = await tx.run(*opening, *load_calls(ctx, drafts))
-    if guard:
-        guard.check(answers[:guarded])
-    if command_id and (known := answers[opened - 1].first()) is not None:
-        return _repeat(known, fingerprint)
-    loaded = read_loaded(drafts, answers[opened + 1 :])
+        locked = (_LOCK_COMMAND, (command_id.int >> 64 & 0x7FFF_FFFF_FFFF_FFFF,))
+        _, known, *answers = await tx.run(locked, (_KNOWN, (ctx.tenant, command_id)), *loads)
+        if (row := known.first()) is not None:
+            return _repeat(row, fingerprint)
+    else:
+        # With nothing to load the first round trip is that of the counters.
+        answers = await tx.run(*loads) if loads else []
+    loaded = read_loaded(drafts, loads, answers)
     await load_restored(tx, ctx, drafts, loaded)
     await schema_effects.name_fields(tx, ctx, drafts)
     await check_lending(tx, ctx, drafts)
@@ -133,16 +161,17 @@ async def _apply(
     good = [d for d in drafts if d.is_open]
     refused = any(map(_is_refusal, drafts))
     if not good or (atomic and refused):
+        # The guard is asked also about what is refused.
+        await tx.run()
         return _uncommitted(ctx, drafts, refused=refused)
-    log_key = _bytea(answers[opened].first())
-    unsent = await persist(tx, ctx, good, loaded, log_key, atomic=atomic)
+    unsent = await persist(tx, ctx, good, loaded, atomic=atomic)
     if unsent is None:
         await tx.finish(commit=False)
         return _uncommitted(ctx, drafts, refused=True)
     result = Result(ctx.request_id, tuple(map(_outcome, drafts)), unsent.effects)
     if command_id:
         unsent.calls.append((_REMEMBER, (ctx.tenant, command_id, fingerprint, _encode(result))))
-    await tx.run(*unsent.calls, commit=True)
+    await doors.leave(tx, unsent.calls, result)
     return result
 
 

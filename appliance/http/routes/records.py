@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from appliance.base import limits
 from appliance.base.errors import FieldFault, Invalid, Malformed
+from appliance.db.wire import Call, Rows
 from appliance.http import versions
 from appliance.http.answers import raw, reply
 from appliance.http.ask import Ask
@@ -27,7 +29,7 @@ from appliance.http.outcomes import (
 )
 from appliance.http.route import API, Book
 from appliance.kernel.kind import Json
-from appliance.read import fetch, fetch_one
+from appliance.read import One, fetch, fetch_one
 from appliance.write import Command, HistoryPage, Op, Result, Unchanged, apply, check, history
 
 book = Book("records")
@@ -109,16 +111,14 @@ async def create_records(ask: Ask) -> ASGIResponse:
     """Make one record, or a list of them in one change."""
     given = ask.json()
     listed = isinstance(given, list)
-    news = convert(given, list[NewRecord]) if listed else [convert(given, NewRecord)]
+    if not listed:
+        return await _single(ask, _create(ask.names["kind"], convert(given, NewRecord)), 201)
     atomic = ask.params(CreateParams).atomic
-    commands = [_create(ask.names["kind"], new) for new in news]
+    commands = [_create(ask.names["kind"], new) for new in convert(given, list[NewRecord])]
     result = await apply(
         ask.node.db, ask.ctx, commands, command_id=ask.command_id(), atomic=atomic, guard=ask.gate
     )
-    if listed:
-        body = written(result, in_list)
-        return reply(body, 201 if atomic else 200)
-    return await _single(ask, result, 201)
+    return reply(written(result, in_list), 201 if atomic else 200)
 
 
 @book.route("POST", f"{PATH}:check", capability="records.use", body=Draft | list[Draft], **BULK,
@@ -151,7 +151,7 @@ async def edit_record(ask: Ask) -> ASGIResponse:
         op=Op.UPDATE, kind=ask.names["kind"], id=ask.ident(), fields=edit.fields,
         unit=edit.unit, owner=edit.owner, expect=versions.expected(ask),
     )  # fmt: skip
-    return await _single(ask, await _one(ask, command), 200)
+    return await _single(ask, command, 200)
 
 
 @book.route(
@@ -169,7 +169,7 @@ async def delete_record(ask: Ask) -> ASGIResponse:
 async def restore_record(ask: Ask) -> ASGIResponse:
     """Bring a deleted record back."""
     command = Command(op=Op.RESTORE, kind=ask.names["kind"], id=ask.ident())
-    return await _single(ask, await _one(ask, command), 200)
+    return await _single(ask, command, 200)
 
 
 @book.route("GET", f"{ONE}/history", capability="records.use", params=HistoryParams,
@@ -204,24 +204,54 @@ async def _one(ask: Ask, command: Command) -> Result:
     return result
 
 
-async def _single(ask: Ask, result: Result, status: int) -> ASGIResponse:
-    """The record as it is now; `Prefer: return=minimal` or no right to read: its outcome."""
+class _Echo:
+    """The one record that was written, read in the transaction that wrote it."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._one: One | None = None
+        self.record: bytes | None = None
+
+    def calls(self, result: Result) -> Sequence[Call]:
+        """Read it, unless nobody asked for it or its writer may not see the kind."""
+        ask, ident = self._ask, result.outcomes[0].id
+        if _is_minimal(ask) or ident is None or not _reads(ask):
+            return ()
+        self._one = One(ask.ctx, ask.names["kind"], ident)
+        return (self._one.call,)
+
+    def take(self, answers: Sequence[Rows]) -> None:
+        """The record as it is now."""
+        self.record = self._one.read(answers[0]) if self._one else None
+
+
+async def _single(ask: Ask, command: Command, status: int) -> ASGIResponse:
+    """Write one and answer the record as it is now; `Prefer: return=minimal`: its outcome."""
+    echo = _Echo(ask)
+    result = await apply(
+        ask.node.db, ask.ctx, [command], command_id=ask.command_id(), guard=ask.gate, echo=echo
+    )
     refuse_uncommitted(result)
-    outcome, kind = result.outcomes[0], ask.names["kind"]
+    outcome, record = result.outcomes[0], echo.record
     headers = {"X-Change-Set": str(result.change_set)}
     entry = entry_of(outcome)
-    if ask.header("prefer") == "return=minimal" or entry.id is None:
-        return reply(entry, status, {**headers, **versions.tag(entry.version)})
-    found = await fetch(ask.node.db, ask.ctx, kind, [entry.id]) if _reads(ask, kind) else {}
-    if entry.id not in found:
+    if record is None and entry.id is not None and not _is_minimal(ask) and _reads(ask):
+        # Nothing was written just now: it stood so already, or the command is repeated.
+        found = await fetch(ask.node.db, ask.ctx, ask.names["kind"], [entry.id])
+        record = found.get(entry.id)
+    if record is None:
         return reply(entry, status, {**headers, **versions.tag(entry.version)})
     if isinstance(outcome, Unchanged):
         headers = {}
-    return raw(found[entry.id], status, {**headers, **versions.etag(found[entry.id])})
+    return raw(record, status, {**headers, **versions.etag(record)})
 
 
-def _reads(ask: Ask, kind: str) -> bool:
-    return ask.ctx.profile.sees(ask.ctx.schema.kind(kind))
+def _is_minimal(ask: Ask) -> bool:
+    return ask.header("prefer") == "return=minimal"
+
+
+def _reads(ask: Ask) -> bool:
+    return ask.ctx.profile.sees(ask.ctx.schema.kind(ask.names["kind"]))
 
 
 def _create(kind: str, new: NewRecord) -> Command:
