@@ -7,6 +7,7 @@ are escaped; every line is one line. `bind` adds the request's ids to every line
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import re
@@ -105,4 +106,6 @@ def event(name: str, *, level: str = "info", **keys: object) -> None:
     Info: a fact an operator may count. Warning: look this week. Error: someone is paged.
     """
     clean = {k: v for k, v in keys.items() if v is not None}
-    getattr(structlog.get_logger(), level)(name, **(_bound.get() or {}), **clean)
+    # A full disk under the log must not stop the work that the line tells of.
+    with contextlib.suppress(OSError, ValueError):
+        getattr(structlog.get_logger(), level)(name, **(_bound.get() or {}), **clean)

@@ -190,6 +190,7 @@ def serve() -> None:
         "appliance.assemble:asgi",
         host=settings.http.host,
         port=settings.port,
+        workers=settings.http.workers,
         loop="uvloop",
         http="httptools",
         access_log=False,

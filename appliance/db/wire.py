@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from hashlib import blake2b
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -89,23 +90,12 @@ class Rows:
 
 def encode(value: Param) -> bytes | None:
     """One parameter: PostgreSQL's text form, sequences as array literals; columns in binary."""
-    match value:
-        case None:
-            return None
-        case bool():
-            return b"t" if value else b"f"
-        case str():
-            return encode_text(value)
-        case bytes():
-            return b"\\x" + value.hex().encode()
-        case datetime() | date():
-            return value.isoformat().encode()
-        case int() | UUID() | Decimal():
-            return str(value).encode()
-        case Column():
-            return value.encode()
-        case _:
-            return encode_array(value)
+    known = _ENCODERS.get(type(value))
+    return known(value) if known is not None else encode_array(value)  # type: ignore[arg-type]
+
+
+def _encode_plain(value: object) -> bytes:
+    return str(value).encode()
 
 
 def encode_text(value: str) -> bytes:
@@ -131,6 +121,20 @@ def encode_array(values: Sequence[Param]) -> bytes:
             quoted = found.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
             parts.append(b'"' + quoted + b'"')
     return b"{" + b",".join(parts) + b"}"
+
+
+_ENCODERS: dict[type, Callable[[Any], bytes | None]] = {
+    type(None): lambda _: None,
+    bool: lambda value: b"t" if value else b"f",
+    str: encode_text,
+    bytes: lambda value: b"\\x" + value.hex().encode(),
+    datetime: lambda value: value.isoformat().encode(),
+    date: lambda value: value.isoformat().encode(),
+    int: _encode_plain,
+    UUID: _encode_plain,
+    Decimal: _encode_plain,
+    Column: Column.encode,
+}
 
 
 class Wire:

@@ -8,7 +8,6 @@ believed by their Content-Length, and must say exactly application/json.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -45,6 +44,10 @@ class Gone(Exception):
     """The client went away while it was sending."""
 
 
+class _HeadSent(Exception):
+    """A HEAD is answered in full by its headers: nothing more is made, however long it would be."""
+
+
 class Door:
     """Wraps the framework's own handler."""
 
@@ -61,10 +64,15 @@ class Door:
         visit = scope[KEY] = Visit(uuid7())
         opening = _opening(visit, secure=is_secure(scope))
 
+        is_head = scope["method"] == "HEAD"
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *opening]
+            elif is_head:
+                await send({"type": "http.response.body", "body": b""})
+                raise _HeadSent
             else:
                 visit.sent += len(message.get("body", b""))
             await send(message)
@@ -75,12 +83,12 @@ class Door:
             await self._inner(scope, receive, counted)
         except Gone:
             visit.status = 499
+        except _HeadSent:
+            pass
         except Exception as error:  # noqa: BLE001 - the outermost edge answers whatever it was
             await answer_error(error, visit, counted)
         finally:
-            # A log on a full disk must not cost an answer that was given.
-            with contextlib.suppress(OSError, ValueError):
-                self._note(scope, visit, time.perf_counter() - began)
+            self._note(scope, visit, time.perf_counter() - began)
 
     def _note(self, scope: Scope, visit: Visit, seconds: float) -> None:
         route = visit.route or "(none)"

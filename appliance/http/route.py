@@ -117,9 +117,14 @@ def _handler(node: Node, method: str, path: str, verbs: dict[str, Route]) -> HTT
         return await _serve(node, route, Ask(node, scope, visit, names, route.body_most))
 
     return HTTPRouteHandler(
-        _with_types(path), http_method=[method], status_code=200,  # type: ignore[list-item]
+        _with_types(path), http_method=_methods(method), status_code=200,  # type: ignore[arg-type]
         opt={"capability": plain.capability, "placed": plain.placed},
     )(handle)  # fmt: skip
+
+
+def _methods(method: str) -> list[str]:
+    """A GET answers HEAD too (RFC 9110 9.3.2); the door leaves the body out."""
+    return ["GET", "HEAD"] if method == "GET" else [method]
 
 
 def _with_types(path: str) -> str:

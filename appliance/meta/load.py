@@ -75,13 +75,22 @@ def compile_schema(answers: list[Rows]) -> Schema:
                     fields.setdefault(str(values.get("kind")), []).append(field)
     tenant_wide = settings.get("tenant")
     wide = tenant_wide if isinstance(tenant_wide, dict) else {}
-    built = {k.key: k for k in (build_kind(i, v, fields) for i, v in kinds)}
+    currency = str(wide.get("currency") or "UAH")
+    own = {k: [_in_currency(f, currency) for f in found] for k, found in fields.items()}
+    built = {k.key: k for k in (build_kind(i, v, own) for i, v in kinds)}
     return Schema(
         rev=int(first[0] or 0),
         kinds={**built, **SYSTEM_KINDS},
-        currency=str(wide.get("currency") or "UAH"),
+        currency=currency,
         locale=str(wide.get("locale") or "en"),
     )
+
+
+def _in_currency(field: Field, currency: str) -> Field:
+    """Money that names no currency is the tenant's, with its digits after the point."""
+    if field.type != "money" or {"currency", "currency_field"} & field.options.keys():
+        return field
+    return msgspec.structs.replace(field, options={**field.options, "currency": currency})
 
 
 def build_kind(ident: str, values: dict[str, Json], fields: dict[str, list[Field]]) -> Kind:

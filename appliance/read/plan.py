@@ -35,6 +35,8 @@ from appliance.read.words import search_condition
 
 CACHED_PLANS_MAX = 2_000
 RULER_MARKS = 20
+# Stands in a plan for a value of the place it goes on from; no query can say a NUL.
+_MARK = "\0place "
 _LIMITS = (2, 11, 21, 26, 51, 101, 201, 501, limits.PAGE_ROWS_MAX + 1)
 
 
@@ -81,20 +83,38 @@ def plan_query(
 
     Rows lie in the scope of `read` and of `action`. Raises Invalid.
     """
+    # All pages behind the first have one plan: the place is put into its parameters.
+    marks = (
+        None
+        if place is None
+        else [None if v is None else f"{_MARK}{n}" for n, v in enumerate(place)]
+    )
+    bare = msgspec.structs.replace(query, after=None) if query.after else query
     key = (
-        msgspec.msgpack.encode(query), ctx.tenant, ctx.actor, ctx.units, ctx.subtree, ctx.tz,
-        action,
+        msgspec.msgpack.encode((bare, marks)), ctx.tenant, ctx.actor, ctx.units, ctx.subtree,
+        ctx.tz, action,
     )  # fmt: skip
-    kept = _cache.get(key) if place is None else None
+    kept = _cache.get(key)
     if kept and kept.profile is ctx.profile and kept.schema is ctx.schema:
         _cache.move_to_end(key)
-        return kept.plan
-    plan, lasting = _compile(ctx, query, place, action)
-    if lasting and place is None:
+        return _placed(kept.plan, place)
+    plan, lasting = _compile(ctx, bare, marks, action)
+    if lasting:
         _cache[key] = _Kept(ctx.profile, ctx.schema, plan)
         if len(_cache) > CACHED_PLANS_MAX:
             _cache.popitem(last=False)
-    return plan
+    return _placed(plan, place)
+
+
+def _placed(plan: Plan, place: Sequence[Json] | None) -> Plan:
+    """The plan of one page: the values of its place where their marks stand."""
+    if place is None:
+        return plan
+    params = tuple(
+        str(place[int(p[len(_MARK) :])]) if isinstance(p, str) and p.startswith(_MARK) else p
+        for p in plan.params
+    )
+    return msgspec.structs.replace(plan, params=params)
 
 
 def compile_query(ctx: Ctx, query: Query, place: Sequence[Json] | None = None) -> Plan:

@@ -1,7 +1,8 @@
 """The physical floor: the same ASGI server answering from one prepared psycopg statement.
 
 No login, no row security, no log: `uvicorn tests.bench.floor:app` with FLOOR_DSN (a superuser) and
-FLOOR_CASES, a file of {path: [sql, params]}. A path answers what its statement gives.
+FLOOR_CASES, a file of {path: [sql, params]}; without params they come as the JSON body. A path
+answers what its statement gives.
 """
 
 import json
@@ -34,9 +35,15 @@ async def app(scope, receive, send):
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return
-    while (await receive()).get("more_body"):
-        pass
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
     sql, params = _cases[scope["path"]]
+    if params is None:
+        params = json.loads(body)
     cursor = await _connection.execute(sql, params)
     rows = [row[0] for row in await cursor.fetchall()]
     body = ('{"rows":[' + ",".join(rows) + '],"next":null,"cost":120}').encode()

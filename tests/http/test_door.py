@@ -58,7 +58,12 @@ async def test_transport_security_only_under_tls(app):
 
 async def test_method_not_allowed_names_those_that_are(client):
     answer = await client.put("/api/v1/query")
-    assert {m.strip() for m in answer.headers["allow"].split(",")} == {"GET", "POST", "OPTIONS"}
+    assert {m.strip() for m in answer.headers["allow"].split(",")} == {
+        "GET",
+        "HEAD",
+        "POST",
+        "OPTIONS",
+    }
 
 
 async def test_body_is_counted_in_real_bytes(client):
@@ -219,3 +224,19 @@ async def test_the_log_line_has_templates_and_ids_but_no_values(client, firm, si
     assert ident not in lines.getvalue()
     assert firm.tokens["owner"] not in lines.getvalue()
     assert isinstance(answer, httpx.Response)
+
+
+async def test_head_answers_like_get_without_a_body(client, firm, sign_in):
+    owner = await sign_in(firm, "owner")
+    for path in (
+        "/health/live",
+        "/api/v1/kinds",
+        "/api/v1/me",
+        "/api/v1/live?query=deal",
+        "/schema/openapi.json",
+    ):
+        got = await owner.head(path)
+        assert (got.status_code, got.content) == (200, b""), path
+        assert "x-request-id" in got.headers
+    assert (await owner.head("/api/v1/kinds/none")).status_code == 404
+    assert (await client.head("/api/v1/me")).status_code == 401
