@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
@@ -61,7 +62,9 @@ async def _up(settings: Settings, *, demo: bool) -> None:
         await services.supervisor.start(_api(settings, account, env))
         await services.supervisor.start(_worker(account, env))
         _greet(settings, endpoints, owner, time.monotonic() - began)
+        sweep = asyncio.create_task(_sweep_password(settings.data_dir / PASSWORD_FILE))
         await wait_for_stop()
+        sweep.cancel()
         print("Stopping…", flush=True)
     finally:
         await services.stop()
@@ -158,8 +161,17 @@ async def _first_tenant(
         await create_tenant(db, servers, new, origin=me.origin)
     finally:
         await db.stop()
-    write_private(own_account(), settings.data_dir / PASSWORD_FILE, password + "\n")
+    write_private(services.account, settings.data_dir / PASSWORD_FILE, password + "\n")
     return password
+
+
+async def _sweep_password(path: Path) -> None:
+    """Remove the first password's file once the API has emptied it: the folder is not the API's."""
+    while path.exists():
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()
+        await asyncio.sleep(1.0)
 
 
 def _greet(settings: Settings, endpoints: Endpoints, password: str | None, took_s: float) -> None:

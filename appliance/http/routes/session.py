@@ -256,8 +256,12 @@ async def remove_totp(ask: Ask) -> ASGIResponse:
 
 
 def forget_first_password(folder: Path, used: str) -> None:
-    """Remove the file with the generated first password once that password is changed."""
+    """Remove the file with the generated first password once that password is changed.
+
+    Where the folder belongs to another account the file is emptied; `nexus up` takes it away.
+    """
     path = folder / "initial-owner-password"
     with contextlib.suppress(OSError):
         if path.read_text("utf-8").strip() == used:
+            path.write_bytes(b"")
             path.unlink()
