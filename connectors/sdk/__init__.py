@@ -1,0 +1,1 @@
+"""What every connector stands on: the contract of staged rows, and the throw-away child."""

@@ -1,0 +1,98 @@
+"""The throw-away child: parses untrusted bytes under limits and speaks frames on stdout.
+
+`python -m connectors.sdk.child inspect|read SYSTEM FILE` with the mapping (or what was learned) as
+JSON on stdin. A frame is its length in four bytes and a MessagePack of sdk.contract.Frame. A
+5 KB workbook can abort an interpreter: then this one dies, and nobody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import struct
+import sys
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from connectors.sdk.contract import (
+    Connector,
+    Done,
+    Failed,
+    Fault,
+    Frame,
+    Mapping,
+    Progress,
+    Refused,
+    Rows,
+)
+
+MEMORY_MAX = 2 << 30
+CPU_S_MAX = 900
+_LENGTH = struct.Struct(">I")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def main() -> int:
+    """Run one reading."""
+    _confine()
+    action, system, path = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    given = sys.stdin.buffer.read()
+    connector: Connector = import_module(f"connectors.systems.{system}").CONNECTOR
+    try:
+        if action == "inspect":
+            learned = msgspec.json.decode(given or b"{}", type=dict[str, str])
+            _send(connector.inspect(path, learned))
+        else:
+            _read(connector, path, msgspec.json.decode(given, type=Mapping))
+    except Refused as refused:
+        _send(Failed(refused.fault))
+    except MemoryError:
+        _send(Failed(Fault("workbook-too-large", "an input that fits into memory", "more")))
+    return 0
+
+
+def _read(connector: Connector, path: Path, mapping: Mapping) -> None:
+    rows = faulty = 0
+    counts: Counter[str] = Counter()
+    for frame in connector.read(path, mapping):
+        if isinstance(frame, Rows):
+            rows += len(frame.rows)
+            bad = [r for r in frame.rows if r.faults]
+            faulty += len(bad)
+            counts.update(f.code for r in bad for f in r.faults)
+        elif isinstance(frame, Progress):
+            pass
+        _send(frame)
+    _send(Done(rows, faulty, _hash(path), dict(counts)))
+
+
+def _send(frame: Frame) -> None:
+    data = _encode(frame)
+    out = sys.stdout.buffer
+    out.write(_LENGTH.pack(len(data)))
+    out.write(data)
+    out.flush()
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _confine() -> None:
+    """Limits of this process; it writes no file and leaves no core."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    memory = int(os.environ.get("CONNECTOR_MEMORY", MEMORY_MAX))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    cpu = int(os.environ.get("CONNECTOR_CPU_S", CPU_S_MAX))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The contract between a connector and whoever runs it: shapes only, no behaviour.
+
+Values travel as text: decimals as plain decimal strings, dates as ISO 8601. A fault always names
+its place and what was expected there; a refusal is a fault of the whole input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+Value = None | str | bool
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where something stands: sheet (empty for flat files), 1-based row, column letters or name."""
+
+    sheet: str = ""
+    row: int = 0
+    column: str = ""
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is wrong at a place: `code` for programs, `expected` and `found` for people."""
+
+    code: str
+    expected: str
+    found: str = ""
+    place: Place = Place()
+
+
+class Refused(Exception):
+    """The whole input cannot be read; nothing of it is staged."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.code}: expected {fault.expected}, found {fault.found}")
+        self.fault = fault
+
+
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column of a table as people see it, and what it is proposed for."""
+
+    letters: str
+    header: str
+    samples: tuple[str, ...] = ()
+    target: str = ""
+    options: dict[str, str] = {}
+    confidence: float = 0.0
+    reason: str = ""
+
+
+class Table(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One table of the input: its header rows, its first data row, its columns."""
+
+    sheet: str
+    header_rows: tuple[int, ...]
+    first_row: int
+    columns: tuple[Column, ...]
+    is_hidden: bool = False
+    width: int = 0
+
+
+class Inspection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an input holds: its format, encoding, tables, and what a person should know."""
+
+    format: str
+    encoding: str = ""
+    tables: tuple[Table, ...] = ()
+    warnings: tuple[Fault, ...] = ()
+
+
+class MappedColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A column and its target; options such as price_type, currency, tax."""
+
+    letters: str
+    header: str
+    target: str
+    options: dict[str, str] = {}
+
+
+class MappedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How one table is read. A table that is not mapped is not read.
+
+    `width`: how many fields a row of delimited text has; one with more has lost a quote.
+    """
+
+    sheet: str
+    header_rows: tuple[int, ...]
+    first_row: int
+    columns: tuple[MappedColumn, ...]
+    width: int = 0
+
+
+class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A confirmed reading of a layout; `fingerprint` recognises the layout when it comes again."""
+
+    version: int = 1
+    tables: tuple[MappedTable, ...] = ()
+    constants: dict[str, str] = {}
+    fingerprint: str = ""
+    encoding: str = ""
+    skip_hidden_rows: bool = False
+
+
+class StagedRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of the input in the vocabulary of its entity; faulty rows travel with their faults."""
+
+    place: Place
+    entity: str
+    key: str
+    values: dict[str, Value] = {}
+    group: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows"):
+    """A block of staged rows, in file order."""
+
+    rows: tuple[StagedRow, ...]
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far the reading is: rows seen, and of how many when that is known."""
+
+    rows: int
+    total: int = 0
+
+
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """The answer to an inspection, with the mapping proposed for it."""
+
+    inspection: Inspection
+    proposal: Mapping
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The input is refused as a whole."""
+
+    fault: Fault
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The end of a reading: counts by class of row, and the hash of what was read."""
+
+    rows: int
+    faulty: int
+    sha256: str
+    counts: dict[str, int] = {}
+
+
+Frame = Rows | Progress | Found | Failed | Done
+
+
+class Connector(Protocol):
+    """One folder under connectors/systems."""
+
+    def inspect(self, path: Path, learned: dict[str, str]) -> Found:
+        """What the input holds and how it might be read. `learned`: header text to target.
+        Raises Refused.
+        """
+        ...
+
+    def read(self, path: Path, mapping: Mapping) -> Iterator[Rows | Progress]:
+        """The staged rows of an input under a mapping. Raises Refused."""
+        ...
