@@ -14,7 +14,7 @@ from importlib import resources
 import msgspec
 
 from appliance.base.errors import Refused
-from appliance.kernel.kind import Field, Json, Kind, Labels
+from appliance.kernel.kind import Authority, Field, Json, Kind, Labels
 
 CAPABILITIES = frozenset(
     "records.use query.run export.run schema.read schema.manage people.read people.manage "
@@ -53,8 +53,18 @@ def grant_of(profile: Shipped, kind: Kind) -> dict[str, Json] | None:
         return {"actions": dict(actions), "fields": {f.fid: mode for f in kind.fields}}
     actions = dict(profile.business)
     if kind.home != "unit":
-        # Records of the whole tenant belong to no unit: reading them is reading all of them.
-        actions = {a: "all" for a, scope in actions.items() if a == "read" or scope == "all"}
+        # Records of the whole tenant belong to no unit: reading them is reading all of them. What
+        # no side has the last word on (a customer's card) is written by whoever writes at all.
+        open_ = (
+            {"read", "create", "update"}
+            if kind.home == "shared" and not _is_hubs(kind)
+            else {"read"}
+        )
+        actions = {
+            a: "own" if scope == "own" and a != "read" else "all"
+            for a, scope in actions.items()
+            if a in open_ or scope == "all"
+        }
     modes = {f.fid: mode_of(profile, f, writes=_writes(actions)) for f in kind.fields}
     return {"actions": {**actions}, "fields": {**modes}}
 
@@ -71,6 +81,11 @@ def grants_for(profile_key: str, kinds: Iterable[Kind]) -> list[dict[str, Json]]
         )
     found = ((kind, grant_of(known, kind)) for kind in kinds)
     return [{"kind": kind.key, **grant} for kind, grant in found if grant is not None]
+
+
+def _is_hubs(kind: Kind) -> bool:
+    """Whether the head office alone writes a kind."""
+    return kind.authority is Authority.HUB
 
 
 def _writes(actions: dict[str, str]) -> bool:

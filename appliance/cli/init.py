@@ -17,7 +17,7 @@ def init(
     name: str,
     email: str,
     password_file: Path | None = None,
-    template: str = "blank",
+    template: str = "multi_branch_sales",
     data: str | None = None,
 ) -> None:
     """Make a tenant.
@@ -28,7 +28,7 @@ def init(
     name: its full name.
     email: the first owner's address.
     password_file: a file with the owner's password; without it one is generated and printed.
-    template: blank, demo.
+    template: multi_branch_sales, blank.
     """
     settings = read_settings(data)
     password = read_password(password_file)

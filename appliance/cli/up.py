@@ -156,7 +156,7 @@ async def _first_tenant(
         me = await assemble.find_self(db)
         slug, name, email = DEMO
         password = secrets.token_urlsafe(12)
-        new = NewTenant(slug=slug, name=name, email=email, password=password, template="demo")
+        new = NewTenant(slug=slug, name=name, email=email, password=password, template="multi_branch_sales")
         servers = servers_of(settings, endpoints, services)
         await create_tenant(db, servers, new, origin=me.origin)
     finally:

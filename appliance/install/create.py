@@ -131,7 +131,10 @@ async def _run(db: Database, ctx: Ctx, commands: list[Command]) -> None:
             faults += [FieldFault(what + f.pointer, f.code, f.detail) for f in outcome.faults]
     if not faults:
         raise ApplianceError("The template does not install.")
-    raise Invalid("The template does not install.", code="template.invalid", faults=tuple(faults))
+    listed = "; ".join(f"{f.pointer}: {f.detail}" for f in faults[:5])
+    raise Invalid(
+        f"The template does not install: {listed}", code="template.invalid", faults=tuple(faults)
+    )
 
 
 def _rights(kinds: dict[str, Kind] | object) -> tuple[list[Command], dict[str, UUID]]:

@@ -35,7 +35,20 @@ class KindEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     home: str = "unit"
     display: str | None = None
     series: str | None = None
+    authority: str | None = None
+    ledger: dict[str, Json] | None = None
     fields: list[dict[str, Json]] = []
+
+
+class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of appliance/modules: kinds that belong together, and what they stand on."""
+
+    key: str
+    labels: Labels = {}
+    icon: str = ""
+    order: int = 0
+    requires: list[str] = []
+    kinds: list[KindEntry] = []
 
 
 class SampleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +66,7 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     version: str
     labels: Labels = {}
+    modules: list[str] = []
     units: list[UnitEntry] = []
     kinds: list[KindEntry] = []
     views: list[dict[str, Json]] = []
@@ -73,6 +87,26 @@ def read(name: str) -> Template:
     return msgspec.convert(tomllib.loads(text), Template)
 
 
+def read_module(key: str) -> Module:
+    """A first-party module. Raises Invalid for an unknown key."""
+    file = resources.files("appliance.modules").joinpath(f"{key}.toml")
+    if not key.isidentifier() or not file.is_file():
+        raise Invalid(f"There is no module {key!r}.", code="module.unknown")
+    return msgspec.convert(tomllib.loads(file.read_text("utf-8")), Module)
+
+
+def modules_of(template: Template) -> list[Module]:
+    """The modules of a template with all they require, in their order."""
+    found: dict[str, Module] = {}
+    waiting = list(template.modules)
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found[key] = read_module(key)
+            waiting += found[key].requires
+    return sorted(found.values(), key=lambda m: (m.order, m.key))
+
+
 def unit_commands(template: Template) -> tuple[list[Command], dict[str, UUID]]:
     """Create the units; ids by template key. The first is the root that the others hang under."""
     ids = {unit.key: uuid7() for unit in template.units}
@@ -91,10 +125,12 @@ def kind_commands(template: Template) -> list[Command]:
     """Create kinds and fields, stamped with the template they came from."""
     stamp = f"{template.name}@{template.version}"
     commands: list[Command] = []
-    for kind in template.kinds:
+    own = [(module.key, kind) for module in modules_of(template) for kind in module.kinds]
+    for module_key, kind in [*own, *((None, kind) for kind in template.kinds)]:
         values: dict[str, Json] = {
             "key": kind.key, "labels": dict(kind.labels), "home": kind.home,
-            "display": kind.display, "series": kind.series, "template": stamp,
+            "display": kind.display, "series": kind.series, "authority": kind.authority,
+            "ledger": kind.ledger, "module": module_key, "template": stamp,
         }  # fmt: skip
         commands.append(_create("sys.kind", values))
         for order, entry in enumerate(kind.fields):
@@ -119,9 +155,10 @@ def sample_commands(template: Template, units: dict[str, UUID]) -> list[Command]
     ids = {sample.key: uuid7() for sample in template.samples}
 
     def resolve(value: Json) -> Json:
-        if isinstance(value, str) and value.startswith("@") and value[1:] in ids:
-            return str(ids[value[1:]])
-        return value
+        if isinstance(value, str) and value.startswith("@"):
+            known = ids.get(value[1:]) or units.get(value[1:])
+            return str(known) if known else value
+        return [resolve(v) for v in value] if isinstance(value, list) else value
 
     return [
         Command(

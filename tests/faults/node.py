@@ -62,7 +62,7 @@ class Node:
         password.write_text(PASSWORD)
         subprocess.run(
             [sys.executable, "-m", "appliance", "init", "--data", str(self.data), "--tenant", SLUG, "--name", "Faults",
-             "--email", EMAIL, "--password-file", str(password), "--template", "demo"], cwd=ROOT, check=True,
+             "--email", EMAIL, "--password-file", str(password), "--template", "multi_branch_sales"], cwd=ROOT, check=True,
         )  # fmt: skip
 
     def wait_ready(self, seconds=90.0):

@@ -1,0 +1,1 @@
+"""First-party modules as data: one TOML file each, nothing a tenant could not have built."""
