@@ -167,7 +167,7 @@ async def worker_node(settings: Settings, endpoints: Endpoints) -> WorkNode:
     collect_seldom()
     return WorkNode(
         db=db, redis_url=endpoints.redis_url, name=me.name, origin=me.origin, seal=audit.seal,
-        role=settings.role,
+        role=settings.role, data_dir=settings.data_dir,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ app.command("appliance.cli.up:work")
 app.command("appliance.cli.init:init")
 app.command("appliance.cli.doctor:doctor")
 app.command("appliance.cli.query:query")
+app.command("appliance.cli.imports:import_", name="import")
 tenant = App(name="tenant", help="One tenant whole: list, export, import, move, backup, restore.")
 app.command(tenant)
 for _name in (

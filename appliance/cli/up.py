@@ -90,6 +90,9 @@ def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> 
     key = settings.data_dir / "cursor.key"
     assemble.load_key(key)
     give(account, key, 0o600)
+    intake = settings.data_dir / "intake"
+    intake.mkdir(mode=0o700, exist_ok=True)
+    give(account, intake, 0o700)
     env = {k: v for k, v in os.environ.items() if k.startswith("NEXUS_")}
     return env | {
         "NEXUS_DATA": str(settings.data_dir),
@@ -156,7 +159,9 @@ async def _first_tenant(
         me = await assemble.find_self(db)
         slug, name, email = DEMO
         password = secrets.token_urlsafe(12)
-        new = NewTenant(slug=slug, name=name, email=email, password=password, template="multi_branch_sales")
+        new = NewTenant(
+            slug=slug, name=name, email=email, password=password, template="multi_branch_sales"
+        )
         servers = servers_of(settings, endpoints, services)
         await create_tenant(db, servers, new, origin=me.origin)
     finally:

@@ -26,6 +26,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # A client that dribbles holds memory, no worker; it still has to come to an end.
 BODY_WAIT_S = 60.0
+# Files are counted and hashed by their route while they arrive; memory stays flat.
+STREAMED = frozenset({"/api/v1/intake/files"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),
@@ -78,7 +80,9 @@ class Door:
             await send(message)
 
         try:
-            if scope["method"] in _WITH_BODY:
+            if scope["method"] == "POST" and scope["path"] in STREAMED:
+                visit.receive = receive
+            elif scope["method"] in _WITH_BODY:
                 visit.body = await _read_body(scope, receive)
             await self._inner(scope, receive, counted)
         except Gone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,8 @@ class Visit:
     actor: UUID | None = None
     session: UUID | None = None
     code: str | None = None
+    # The rest of a body that is streamed to its route instead of being read before it.
+    receive: Callable[[], Awaitable[dict[str, Any]]] | None = None
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 from appliance.base.clock import now
@@ -31,6 +32,7 @@ class WorkNode:
     origin: int
     seal: Seal
     role: Role = Role.SOLO
+    data_dir: Path = Path("nexus-data")
 
 
 async def system_context(node: WorkNode, tenant: UUID, actor: UUID) -> Ctx:

@@ -6,15 +6,16 @@ from appliance.access.compile import compile_profile
 from appliance.access.rights import is_within
 from appliance.access.shipped import CAPABILITIES, grants_for, shipped
 from appliance.base.errors import Refused
-from appliance.kernel.kind import Field, Home, Kind, Sensitivity
+from appliance.kernel.kind import Authority, Field, Home, Kind, Sensitivity
 from appliance.kernel.profile import Mode
 from appliance.meta import SYSTEM_KINDS
 
 CARD = Kind(key="card", fields=tuple(
     Field(fid=s.value, name=s.value, type="text", sensitivity=s) for s in Sensitivity
 ))  # fmt: skip
-SHARED = Kind(key="price_list", fields=CARD.fields, home=Home.SHARED)
-KINDS = {**SYSTEM_KINDS, "card": CARD, "price_list": SHARED}
+SHARED = Kind(key="price_list", fields=CARD.fields, home=Home.SHARED, authority=Authority.HUB)
+CUSTOMER = Kind(key="customer", fields=CARD.fields, home=Home.SHARED)
+KINDS = {**SYSTEM_KINDS, "card": CARD, "price_list": SHARED, "customer": CUSTOMER}
 RIGHTS = ("sys.kind", "sys.field", "sys.profile", "sys.grant", "sys.membership", "sys.setting")
 WRITES = ("create", "update", "delete", "restore", "purge", "import")
 
@@ -113,6 +114,15 @@ def test_nobody_purges_and_records_of_no_unit_are_changed_by_few(key):
     assert (scope(profile, "update", "price_list") == "all") == (
         key in ("owner", "admin", "finance")
     )
+
+
+@pytest.mark.parametrize("key", sorted(ACTIONS))
+def test_a_customers_card_is_written_by_whoever_writes(key):
+    profile, may = compiled(key), ACTIONS[key]
+    assert scope(profile, "create", "customer") == ("all" if "create" in may else "none")
+    wanted = {"own": "own", None: "none"}.get(may.get("update"), "all")
+    assert scope(profile, "update", "customer") == wanted
+    assert scope(profile, "delete", "customer") == ("all" if may.get("delete") == "all" else "none")
 
 
 @pytest.mark.parametrize("key", sorted(ACTIONS))

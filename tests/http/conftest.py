@@ -57,8 +57,8 @@ def make_node(db, url, **changes):
 
 
 @pytest.fixture
-async def node(db, valkey_url):
-    found = make_node(db, valkey_url)
+async def node(db, valkey_url, tmp_path):
+    found = make_node(db, valkey_url, settings=Settings(data=str(tmp_path)))
     yield found
     await found.redis.aclose()
 

@@ -49,6 +49,11 @@ INSERT INTO one_time_code VALUES (%(t)s, '\\x01', 'invite', %(t)s, now(), NULL);
 INSERT INTO staff_grant VALUES (%(t)s, %(t)s, %(t)s, 'Support', 'ticket', %(t)s, %(t)s, now(), now());
 INSERT INTO staff_request VALUES (%(t)s, %(t)s, %(t)s, 'Support', 'ticket', 4, now());
 INSERT INTO sign_in_delay VALUES (%(t)s, '\\x04', 3, now());
+INSERT INTO intake_run (tenant_id, id, connector, source, file_name, sha256, size, created_by,
+    profile_id, units)
+  VALUES (%(t)s, %(t)s, 'price_list', 'Supplier', %(x)s, 'ab', 7, %(t)s, %(t)s, ARRAY[%(t)s::uuid]);
+INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data)
+  SELECT %(t)s, %(t)s, n, %(x)s, n, 'sku:' || n, '{}' FROM generate_series(1, %(rows)s) AS n;
 INSERT INTO audit VALUES (%(t)s, %(t)s, now(), NULL, 'session.opened', '', NULL, 'done', '{}');
 INSERT INTO audit_seal VALUES (%(t)s, 1, ARRAY[%(t)s::uuid], now(), '\\x03');
 INSERT INTO audit_unsealed VALUES (%(t)s, %(t)s);

@@ -145,7 +145,7 @@ async def test_a_damaged_archive_writes_nothing_and_says_where(servers, second, 
         (other_version, r"format 9; this program reads format 1"),
         (lambda d: repack(d, b"10.50", b"10.51"), r"Table record: expected 400 rows with SHA-256"),
         (
-            lambda d: repack(d, b'"schema_revision":"0004"', b'"schema_revision":"0001"'),
+            lambda d: repack(d, b'"schema_revision":"0005"', b'"schema_revision":"0001"'),
             r"schema revision 0001, this placement has",
         ),
     ]

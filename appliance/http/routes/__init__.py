@@ -7,6 +7,7 @@ from appliance.http.routes import (
     audit,
     changes,
     health,
+    intake,
     jobs,
     keys,
     kinds,
@@ -21,7 +22,7 @@ from appliance.http.routes import (
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, records.book, query.book, changes.book, live.book,
-    audit.book, jobs.book, health.book,
+    audit.book, intake.book, jobs.book, health.book,
 )  # fmt: skip
 
 

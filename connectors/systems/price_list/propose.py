@@ -33,6 +33,7 @@ CLAIM_MIN = 0.5
 _DIGITS = re.compile(r"[0-9]{8}(?:[0-9]{4,6})?\Z")
 _CODE = re.compile(r"[\w./\-+#]{2,30}\Z")
 _SAMPLES = 5
+_CODE_LENGTH_MAX = 20
 
 
 @dataclass(slots=True)
@@ -180,9 +181,13 @@ def _name_by_values(
     """A list without a name column has one without saying so: the longest texts, mostly distinct."""
     if "name" in given:
         return
+    free = ("description", "category")
     texts = [
-        (s.length * s.distinct, n) for n, s in profiles.items()
-        if s.filled and s.numbers < 0.3 and (n not in taken or taken[n][0] in ("description", "category"))
+        (s.length * s.distinct, n)
+        for n, s in profiles.items()
+        # Under the header of a code may stand names that begin with it.
+        if s.filled and s.numbers < 0.3
+        and (n not in taken or taken[n][0] in free or s.length > _CODE_LENGTH_MAX)
     ]  # fmt: skip
     if texts and max(texts)[0] > 3:
         taken[max(texts)[1]] = ("name", 0.6, "the longest texts")

@@ -96,8 +96,12 @@ def is_phrase(text: str, which: str) -> bool:
 
 def starts_phrase(text: str, which: str) -> bool:
     """Whether a text begins with one of the phrases of a sort."""
-    low = text.lower().strip()
-    return any(low == p or low.startswith((p + " ", p + ":")) for p in _phrases(which))
+    low = text.lower().strip(" .:!*")
+    # "Total knee replacement" is a thing that is sold; «Итого по складу» is not.
+    return any(
+        low == p or low.startswith(p + ":") or (not p.isascii() and low.startswith(p + " "))
+        for p in _phrases(which)
+    )
 
 
 @lru_cache(maxsize=20)

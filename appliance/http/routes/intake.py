@@ -1,0 +1,320 @@
+"""Imports over HTTP: bring a file, look at the plan, approve, watch, take back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from litestar.response.base import ASGIResponse
+
+from appliance.audit import audit_calls
+from appliance.base.errors import (
+    Clash,
+    FieldFault,
+    Forbidden,
+    Invalid,
+    Malformed,
+    Refused,
+    WrongMediaType,
+)
+from appliance.db.wire import Call
+from appliance.http.answers import raw, reply
+from appliance.http.ask import Ask
+from appliance.http.bodies import check_storable
+from appliance.http.route import API, Book
+from appliance.intake import files, plan, rows, runs
+from appliance.kernel.kind import Json
+from connectors.sdk.contract import Inspection, Mapping
+
+book = Book("intake")
+PATH = f"{API}/intake/runs"
+ONE = f"{PATH}/{{id}}"
+CONNECTORS = frozenset({"price_list"})
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that was brought (its hash), from whom, and how it is to be read and judged."""
+
+    connector: str
+    file: str
+    name: str
+    source: str
+    mapping: Mapping | None = None
+    options: runs.Options = runs.Options()
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """One import. `held_by`: limits that whoever approves must accept; `job`: its progress."""
+
+    id: UUID
+    connector: str
+    source: str
+    name: str
+    file: str
+    state: str
+    detail: str
+    counts: dict[str, int]
+    held_by: list[str]
+    job: UUID | None
+    options: runs.Options
+    created_by: UUID
+    approved_by: UUID | None
+    created_at: datetime
+    same_as: UUID | None = None
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Newest first; `next` is `before` of the following page."""
+
+    runs: list[RunView]
+    next: UUID | None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What the file holds, and the mapping it is read by."""
+
+    inspection: Inspection | None
+    mapping: Mapping | None
+
+
+class RowPage(msgspec.Struct, frozen=True):
+    """Rows in file order; `next` is `after` of the following page."""
+
+    rows: list[rows.RowView]
+    next: int | None
+
+
+class PageParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of imports."""
+
+    limit: int = 50
+    before: UUID | None = None
+
+
+class RowParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows of one class (new, changed, unchanged, gone, suspicious, faulty) or of all."""
+
+    sort: str | None = None
+    after: int = -1
+    limit: int = 100
+
+
+class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`accept_limits` when limits hold the run; `suspicious` applies those rows too."""
+
+    accept_limits: bool = False
+    suspicious: bool = False
+
+
+@book.route("POST", f"{API}/intake/files", capability="import.run", answers={201: files.Received})
+async def bring_file(ask: Ask) -> ASGIResponse:
+    """Send the bytes of a file as application/octet-stream; its hash names it from then on."""
+    if (ask.header("content-type") or "").strip().lower() != "application/octet-stream":
+        raise WrongMediaType(
+            "Send the bytes of the file with Content-Type: application/octet-stream."
+        )
+    found = await files.receive(ask.node.settings.data_dir, ask.ctx.tenant, _chunks(ask))
+    if not found.size:
+        raise Malformed("The file is empty.", code="intake.empty")
+    return reply(found, 201)
+
+
+@book.route("POST", PATH, capability="import.run", writes=True, body=NewImport,
+            answers={202: RunView})  # fmt: skip
+async def start_import(ask: Ask) -> ASGIResponse:
+    """Read and plan a file. Nothing is written before somebody approves."""
+    given, ctx, db = ask.read(NewImport), ask.ctx, ask.node.db
+    for name in ("connector", "file", "name", "source"):
+        check_storable(getattr(given, name), f"/{name}")
+    _check(given)
+    path = files.locate(ask.node.settings.data_dir, ctx.tenant, given.file)
+    new = runs.NewRun(
+        connector=given.connector, source=given.source.strip(), file_name=given.name.strip(),
+        sha256=given.file, size=path.stat().st_size, mapping=given.mapping, options=given.options,
+    )  # fmt: skip
+    twin = await runs.find_twin(db, ctx.tenant, new)
+    ident = runs.new_id()
+    await _run(ask, runs.insert_call(ctx, ident, new), *_audit(ask, "intake.started", ident))
+    await _enqueue(ask, ident, "intake.prepare")
+    made = await runs.get_run(db, ctx.tenant, ident)
+    return reply(_view(made, twin), 202)
+
+
+@book.route("GET", PATH, capability="import.run", params=PageParams, answers={200: RunPage})
+async def list_imports(ask: Ask) -> ASGIResponse:
+    """Imports, newest first."""
+    given = ask.params(PageParams)
+    _bound(given.limit, 200)
+    found = await runs.list_runs(
+        ask.node.db, ask.ctx.tenant, before=given.before, limit=given.limit
+    )
+    last = found[-1].id if len(found) == given.limit else None
+    return reply(RunPage([_view(r) for r in found], last))
+
+
+@book.route("GET", ONE, capability="import.run", answers={200: RunView})
+async def read_import(ask: Ask) -> ASGIResponse:
+    """One import: its state, its counts by class."""
+    return reply(_view(await _get(ask)))
+
+
+@book.route("GET", f"{ONE}/mapping", capability="import.run", answers={200: Reading})
+async def read_mapping(ask: Ask) -> ASGIResponse:
+    """What the file holds, column by column, and how it is read."""
+    run = await _get(ask)
+    return reply(Reading(run.inspection, run.mapping))
+
+
+@book.route("PUT", f"{ONE}/mapping", capability="import.run", body=Mapping, answers={202: RunView})
+async def change_mapping(ask: Ask) -> ASGIResponse:
+    """Read the file another way; the plan is made anew."""
+    given, run = ask.read(Mapping), await _get(ask)
+    await runs.move(
+        ask.node.db, ask.ctx.tenant, run.id, ["planned", "failed", "received"], "received"
+    )
+    await _run(ask, runs.set_call(ask.ctx.tenant, run.id, "mapping", given))
+    await _enqueue(ask, run.id, "intake.prepare")
+    return reply(_view(await _get(ask)), 202)
+
+
+@book.route("GET", f"{ONE}/plan", capability="import.run", params=RowParams, answers={200: RowPage})
+async def read_plan(ask: Ask) -> ASGIResponse:
+    """Rows with what they would change, by class."""
+    given, run = ask.params(RowParams), await _get(ask)
+    _bound(given.limit, rows.PAGE_MAX)
+    if given.sort not in (None, *plan.SORTS) or not -1 <= given.after < 2**31:
+        raise Malformed(f"sort is one of {', '.join(plan.SORTS)}.", code="request.parameter")
+    found = await rows.page(
+        ask.node.db, ask.ctx.tenant, run.id, sort=given.sort, after=given.after, limit=given.limit
+    )
+    return reply(RowPage(found, found[-1].no if len(found) == given.limit else None))
+
+
+@book.route("GET", f"{ONE}/faults", capability="import.run", answers={200: bytes}, media=(XLSX,))
+async def read_faults(ask: Ask) -> ASGIResponse:
+    """A workbook of what is wrong, each fault with its place."""
+    run = await _get(ask)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "faults.xlsx"
+        await rows.write_report(ask.node.db, ask.ctx.tenant, run.id, path)
+        body = path.read_bytes()
+    headers = {
+        "Content-Type": XLSX, "Content-Disposition": 'attachment; filename="faults.xlsx"',
+    }  # fmt: skip
+    return raw(body, headers=headers)
+
+
+@book.route("POST", f"{ONE}/approve", capability="import.approve", writes=True, body=Approval,
+            answers={202: RunView})  # fmt: skip
+async def approve_import(ask: Ask) -> ASGIResponse:
+    """Write the plan. Limits that hold the run have to be accepted by name."""
+    given, run = ask.read(Approval), await _get(ask)
+    if run.held_by and not given.accept_limits:
+        faults = tuple(FieldFault("/accept_limits", "limit", text) for text in run.held_by)
+        raise Clash("Limits hold this import; look at its plan.", code="intake.held", faults=faults)
+    if run.options.four_eyes and run.created_by == ask.ctx.actor:
+        raise Forbidden("Somebody else has to approve this import.")
+    await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["planned"], "applying")
+    await _run(
+        ask, runs.set_call(ask.ctx.tenant, run.id, "approved_by", ask.ctx.actor),
+        *_audit(ask, "intake.approved", run.id),
+    )  # fmt: skip
+    await _enqueue(ask, run.id, "intake.apply", suspicious=given.suspicious)
+    return reply(_view(await _get(ask)), 202)
+
+
+@book.route("POST", f"{ONE}/cancel", capability="import.run", writes=True, answers={202: RunView})
+async def cancel_import(ask: Ask) -> ASGIResponse:
+    """Stop it where it is; what is applied can be taken back."""
+    run = await _get(ask)
+    if run.state == "planned":
+        await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["planned"], "cancelled")
+    elif run.job is not None and run.state in ("received", "preparing", "applying"):
+        await ask.node.jobs.cancel_job(ask.ctx.tenant, run.job)
+        if run.state == "received":
+            await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["received"], "cancelled")
+    else:
+        raise Clash(f"This import is {run.state} already.", code="intake.state")
+    return reply(_view(await _get(ask)), 202)
+
+
+@book.route("POST", f"{ONE}/revert", capability="import.approve", writes=True,
+            answers={202: RunView})  # fmt: skip
+async def revert_import(ask: Ask) -> ASGIResponse:
+    """Take back what it has written: previous values return, what was changed since stays."""
+    run = await _get(ask)
+    await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["applied"], "reverting")
+    await _run(ask, *_audit(ask, "intake.reverted", run.id))
+    await _enqueue(ask, run.id, "intake.revert")
+    return reply(_view(await _get(ask)), 202)
+
+
+async def _chunks(ask: Ask) -> AsyncIterator[bytes]:
+    receive = ask.visit.receive
+    assert receive is not None, "the door streams to this address"
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Malformed("The file did not arrive whole.", code="request.cut")
+        if chunk := message.get("body", b""):
+            yield chunk
+        if not message.get("more_body"):
+            return
+
+
+def _check(given: NewImport) -> None:
+    faults = []
+    if given.connector not in CONNECTORS:
+        known = ", ".join(sorted(CONNECTORS))
+        faults.append(FieldFault("/connector", "connector_unknown", f"Expected one of {known}."))
+    for name in ("name", "source"):
+        if not 0 < len(getattr(given, name).strip()) <= 200:
+            faults.append(FieldFault(f"/{name}", "out_of_range", "Expected 1 to 200 characters."))
+    if faults:
+        raise Invalid("The import cannot be started like this.", faults=tuple(faults))
+
+
+def _bound(limit: int, most: int) -> None:
+    if not 0 < limit <= most:
+        detail = f"Expected 1 to {most}."
+        fault = FieldFault("/limit", "out_of_range", detail)
+        raise Invalid(detail, code="request.parameter", faults=(fault,))
+
+
+async def _get(ask: Ask) -> runs.IntakeRun:
+    """An import of one's own, or any for those who approve. Raises Refused."""
+    run = await runs.get_run(ask.node.db, ask.ctx.tenant, ask.ident())
+    if run.created_by != ask.ctx.actor and not ask.ctx.profile.may("import.approve"):
+        raise Refused("There is no such import for you.", code="intake.run_unknown")
+    return run
+
+
+async def _run(ask: Ask, *calls: Call) -> None:
+    async with ask.node.db.transaction(ask.ctx.tenant) as tx:
+        await tx.run(*calls, commit=True)
+
+
+async def _enqueue(ask: Ask, ident: UUID, kind: str, **more: bool) -> None:
+    payload: dict[str, Json] = {"run": str(ident), **more}
+    job = await ask.node.jobs.enqueue(ask.ctx.tenant, kind, payload, ask.ctx.actor)
+    await _run(ask, runs.set_call(ask.ctx.tenant, ident, "job_id", job))
+
+
+def _audit(ask: Ask, action: str, ident: UUID) -> list[Call]:
+    ctx = ask.ctx
+    return audit_calls(
+        ctx.tenant, action, actor=ctx.actor, subject=ident, request_id=ctx.request_id
+    )
+
+
+def _view(run: runs.IntakeRun, twin: UUID | None = None) -> RunView:
+    return RunView(
+        run.id, run.connector, run.source, run.file_name, run.sha256, run.state, run.detail,
+        run.counts, run.held_by, run.job, run.options, run.created_by, run.approved_by,
+        run.created_at, twin,
+    )  # fmt: skip

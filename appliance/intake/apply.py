@@ -1,0 +1,219 @@
+"""Apply an approved plan through the one write path, block by block, each block exactly once.
+
+A block's commands and its idempotency key follow from the run and the block alone, so a worker
+that is killed goes on where it was; what the write path refuses stays behind as a faulty row.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from uuid import UUID, uuid5
+
+import msgspec
+
+from appliance.base.errors import Clash
+from appliance.base.ids import uuid7
+from appliance.db.columns import Column
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.intake.match import Catalogue, PriceType, price_types
+from appliance.intake.plan import PRODUCT_FIELDS, Change
+from appliance.intake.runs import IntakeRun, applied_call
+from appliance.intake.stage import Report
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
+from appliance.write import Applied, Command, Op, Rejected, Result, Unchanged, apply, undo
+
+BLOCK = 500
+_ROWS = Statement(
+    "SELECT no::text, key, data, target::text, changes, sort FROM intake_row WHERE tenant_id = $1 "
+    "AND run = $2 AND sort = ANY($3::text[]) AND no > $4 ORDER BY intake_row.no LIMIT $5"
+)
+_REFUSED = Statement(
+    "UPDATE intake_row r SET sort = 'faulty', faults = u.f::jsonb "
+    "FROM unnest($3::bigint[], $4::text[]) AS u(n, f) "
+    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.no = u.n"
+)
+_decode = msgspec.json.Decoder(dict[str, Json]).decode
+_decode_changes = msgspec.json.Decoder(tuple[Change, ...]).decode
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One planned row."""
+
+    no: int
+    key: str
+    data: dict[str, Json]
+    target: UUID | None
+    changes: tuple[Change, ...]
+    sort: str
+
+
+async def apply_plan(
+    db: Database, ctx: Ctx, run: IntakeRun, *, suspicious: bool, report: Report
+) -> dict[str, int]:
+    """Write the plan; counts of rows applied and refused. Raises what the write path raises."""
+    sorts = ["new", "changed", *(["suspicious"] if suspicious else [])]
+    types = await _make_types(db, ctx, run)
+    catalogue = Catalogue(ctx, run.source)
+    total = sum(run.counts.get(s, 0) for s in sorts)
+    last, done, refused = -1, 0, 0
+    while True:
+        (page,) = await db.read(ctx.tenant, (_ROWS, (ctx.tenant, run.id, sorts, last, BLOCK)))
+        rows = [_read(r) for r in page]
+        if not rows:
+            break
+        commands, owners = _commands(run, rows, types, catalogue)
+        result = await _write(db, ctx, run, f"apply:{rows[0].no}", commands)
+        refused += await _note_refused(db, ctx, run, result, owners)
+        last, done = rows[-1].no, done + len(rows)
+        await report(done, total)
+    return {"applied": done - refused, "refused": refused}
+
+
+async def revert_run(db: Database, ctx: Ctx, run: IntakeRun, report: Report) -> list[str]:
+    """Take a run's change sets back, the last first; what somebody changed since is listed."""
+    held: list[str] = []
+    for n, change_set in enumerate(reversed(run.change_sets)):
+        step = msgspec.structs.replace(ctx, request_id=uuid5(run.id, f"revert:{change_set}"))
+        try:
+            result = await undo(db, step, change_set)
+        except Clash as clash:
+            held.append(f"{change_set}: {clash.detail}")
+            continue
+        if not result.committed:
+            held += [
+                f"{o.id}: {'; '.join(f.detail for f in getattr(o, 'faults', ())) or 'changed since'}"
+                for o in result.outcomes
+                if not isinstance(o, Applied | Unchanged)
+            ]
+        await report(n + 1, len(run.change_sets))
+    return held
+
+
+def derived_id(run: UUID, name: str) -> UUID:
+    """The id of what a run makes: a UUIDv7 of the run's millisecond, the same each time."""
+    spread = blake2b(name.encode(), digest_size=10, key=run.bytes).digest()
+    number = int.from_bytes(run.bytes[:6] + spread)
+    number = number & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)
+
+
+async def _make_types(db: Database, ctx: Ctx, run: IntakeRun) -> dict[str, PriceType]:
+    """The document of the run, and price types that the list has and the tenant has not."""
+    known = await price_types(db, ctx)
+    wanted: dict[str, tuple[str, str]] = {}
+    for table in run.mapping.tables if run.mapping else ():
+        for column in table.columns:
+            key = column.options.get("price_type", "retail")
+            if column.target == "price" and key not in known:
+                wanted.setdefault(
+                    key, (column.header or key, column.options.get("currency", "UAH"))
+                )
+    document: dict[str, Json] = {
+        "title": run.file_name, "supplier": run.source, "state": "active", "file_hash": run.sha256,
+    }  # fmt: skip
+    commands = [_create("price_list", derived_id(run.id, "document"), document)]
+    for key, (name, currency) in wanted.items():
+        ident = derived_id(run.id, f"type:{key}")
+        known[key] = PriceType(ident, key, currency)
+        values: dict[str, Json] = {"key": key, "name": " ".join(name.split()), "currency": currency}
+        commands.append(_create("price_type", ident, values))
+    result = await _write(db, ctx, run, "document", commands)
+    refused = [f.detail for o in result.outcomes if isinstance(o, Rejected) for f in o.faults]
+    if refused:
+        raise Clash(f"The price list cannot be written: {refused[0]}", code="intake.refused")
+    return known
+
+
+def _commands(
+    run: IntakeRun, rows: list[Row], types: dict[str, PriceType], catalogue: Catalogue
+) -> tuple[list[Command], list[int]]:
+    """The commands of a block, and the row that each belongs to."""
+    commands: list[Command] = []
+    owners: list[int] = []
+    for row in rows:
+        made = list(_of_row(run, row, types, catalogue))
+        commands += made
+        owners += [row.no] * len(made)
+    return commands, owners
+
+
+def _of_row(
+    run: IntakeRun, row: Row, types: dict[str, PriceType], catalogue: Catalogue
+) -> list[Command]:
+    steps = {c.field: c.after for c in row.changes if c.field in PRODUCT_FIELDS.values()}
+    found: list[Command] = []
+    product = row.target or derived_id(run.id, row.key or str(row.no))
+    if row.target is None:
+        own: dict[str, Json] = {
+            "supplier": run.source, "source_key": catalogue.own_key(row.key),
+            "sku": row.data.get("sku"),
+        }  # fmt: skip
+        name = steps.get("name") or row.data.get("sku") or row.data.get("barcode")
+        measure = row.data.get("unit")
+        values = {**own, **steps, "name": name, "measure": measure or "pcs"}
+        found.append(
+            _create("product", product, {k: v for k, v in values.items() if v is not None})
+        )
+    elif steps:
+        found.append(Command(op=Op.UPDATE, kind="product", id=product, fields=steps))
+    moment = row.data.get("valid_from") or run.options.valid_from or run.created_at.isoformat()
+    for change in row.changes:
+        if change.field.startswith("price:"):
+            values = {
+                "product": str(product), "price_type": str(types[change.field[6:]].id),
+                "price": change.after, "currency": change.currency, "valid_from": moment,
+                "price_list": str(derived_id(run.id, "document")),
+            }  # fmt: skip
+            ident = derived_id(run.id, f"{row.no}:{change.field}")
+            found.append(_create("price", ident, values))
+    return found
+
+
+async def _write(
+    db: Database, ctx: Ctx, run: IntakeRun, name: str, commands: list[Command]
+) -> Result:
+    step = msgspec.structs.replace(ctx, request_id=uuid7())
+    result = await apply(
+        db, step, commands, command_id=uuid5(run.id, name), atomic=False,
+    )  # fmt: skip
+    if result.committed and any(isinstance(o, Applied) for o in result.outcomes):
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run(applied_call(ctx.tenant, run.id, result.change_set), commit=True)
+    return result
+
+
+async def _note_refused(
+    db: Database, ctx: Ctx, run: IntakeRun, result: Result, owners: list[int]
+) -> int:
+    """Rows of which something was refused: they say what and why."""
+    bad: dict[int, list[dict[str, Json]]] = {}
+    for owner, outcome in zip(owners, result.outcomes, strict=True):
+        if isinstance(outcome, Applied | Unchanged):
+            continue
+        faults = getattr(outcome, "faults", ())
+        said = [{"code": f.code, "expected": f.detail, "found": f.pointer} for f in faults]
+        bad.setdefault(owner, []).extend(
+            said or [{"code": "conflict", "expected": "an unchanged record", "found": ""}]
+        )
+    if bad:
+        columns = (
+            Column("bigint", list(bad)),
+            Column("text", [msgspec.json.encode(f).decode() for f in bad.values()]),
+        )
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run((_REFUSED, (ctx.tenant, run.id, *columns)), commit=True)
+    return len(bad)
+
+
+def _create(kind: str, ident: UUID, values: dict[str, Json]) -> Command:
+    return Command(op=Op.CREATE, kind=kind, id=ident, fields=values)
+
+
+def _read(row: tuple[bytes | None, ...]) -> Row:
+    return Row(
+        int(row[0] or 0), (row[1] or b"").decode(), _decode(row[2] or b"{}"),
+        UUID(row[3].decode()) if row[3] else None, _decode_changes(row[4] or b"[]"),
+        (row[5] or b"").decode(),
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Bytes of an import while its run needs them: counted, hashed, kept under their hash.
+
+One seam: `receive` is where the content plane takes over when files go through quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.errors import Refused, StorageFull, TooLarge
+from appliance.base.ids import uuid7
+
+FOLDER = "intake"
+BYTES_MAX = 512 << 20
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A file by the hash of its bytes."""
+
+    file: str
+    size: int
+
+
+async def receive(folder: Path, tenant: UUID, chunks: AsyncIterator[bytes]) -> Received:
+    """Store a stream. Raises TooLarge, StorageFull; nothing is left of what did not arrive."""
+    place = folder / FOLDER / tenant.hex
+    draft = place / f".{uuid7().hex}"
+    digest, size = hashlib.sha256(), 0
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > BYTES_MAX:
+                    raise TooLarge(f"A file for import has at most {BYTES_MAX} bytes.")
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(place / digest.hexdigest())
+    except OSError as error:
+        raise StorageFull(
+            "The file could not be stored on this node; free space and repeat.", dependency="disk",
+        ) from error  # fmt: skip
+    finally:
+        draft.unlink(missing_ok=True)
+    return Received(digest.hexdigest(), size)
+
+
+def locate(folder: Path, tenant: UUID, file: str) -> Path:
+    """The path of a received file. Raises Refused."""
+    path = folder / FOLDER / tenant.hex / file
+    if len(file) != 64 or not file.isalnum() or not path.is_file():
+        raise Refused("There is no such file for you.", code="intake.file_unknown")
+    return path

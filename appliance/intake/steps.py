@@ -1,0 +1,130 @@
+"""The three pieces of work of a run: prepare it, apply it, take it back.
+
+Each may be started again after a crash at any instruction: preparing starts anew, applying and
+reverting go on by keys that were used before. What goes wrong is said in the run, not in a log.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from appliance.access.acting import act_as
+from appliance.base.errors import ApplianceError
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.intake import runs
+from appliance.intake.apply import apply_plan, revert_run
+from appliance.intake.files import locate
+from appliance.intake.plan import limits_hit, make_plan
+from appliance.intake.runs import IntakeRun
+from appliance.intake.stage import Report, stage
+from appliance.kernel.context import Ctx, Door
+from connectors.sdk import parent
+from connectors.sdk.contract import Inspection, Mapping, Refused
+
+_LEARNED = Statement(
+    "SELECT mapping FROM intake_run WHERE tenant_id = $1 AND connector = $2 AND mapping IS NOT NULL "
+    "AND approved_by IS NOT NULL ORDER BY id DESC LIMIT 50"
+)
+
+
+async def prepare(
+    db: Database, tenant: UUID, ident: UUID, folder: Path, origin: int, report: Report
+) -> None:
+    """Inspect, stage and plan. A run that cannot be read ends as failed and says why."""
+    run = await runs.get_run(db, tenant, ident)
+    if run.state not in ("received", "preparing"):
+        return
+    await runs.move(db, tenant, ident, ["received", "preparing"], "preparing")
+    try:
+        ctx = await _act(db, run, tenant, origin)
+        path = locate(folder, tenant, run.sha256)
+        run = await _map(db, tenant, run, path)
+        assert run.mapping is not None, "a run that is read has a mapping"
+        if not run.mapping.tables:
+            await _fail(db, tenant, ident, "No table with a name or code and a price was found.")
+            return
+        done = await stage(db, tenant, ident, run.connector, path, run.mapping, report=report)
+        counts = await make_plan(db, ctx, run, run.created_at, report)
+    except Refused as refused:
+        fault = refused.fault
+        where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
+        text = f"{fault.code}{where}: expected {fault.expected}, found {fault.found or 'nothing'}."
+        await _fail(db, tenant, ident, text)
+        return
+    except ApplianceError as error:
+        await _fail(db, tenant, ident, error.detail)
+        return
+    async with db.transaction(tenant) as tx:
+        await tx.run(
+            runs.set_call(tenant, ident, "counts", {**counts, "rows": done.rows}),
+            runs.set_call(tenant, ident, "held_by", limits_hit(counts, run.options)),
+        )
+    await runs.move(db, tenant, ident, ["preparing"], "planned")
+
+
+async def carry_out(
+    db: Database, tenant: UUID, ident: UUID, origin: int, report: Report, *, suspicious: bool
+) -> None:
+    """Apply an approved plan."""
+    run = await runs.get_run(db, tenant, ident)
+    if run.state != "applying":
+        return
+    ctx = await _act(db, run, tenant, origin)
+    done = await apply_plan(db, ctx, run, suspicious=suspicious, report=report)
+    async with db.transaction(tenant) as tx:
+        await tx.run(runs.set_call(tenant, ident, "counts", {**run.counts, **done}))
+    await runs.move(db, tenant, ident, ["applying"], "applied")
+
+
+async def take_back(db: Database, tenant: UUID, ident: UUID, origin: int, report: Report) -> None:
+    """Undo what a run has written; what cannot be undone is listed in its detail."""
+    run = await runs.get_run(db, tenant, ident)
+    if run.state != "reverting":
+        return
+    ctx = await _act(db, run, tenant, origin)
+    held = await revert_run(db, ctx, run, report)
+    detail = f"{len(held)} left as they are: {'; '.join(held[:5])}" if held else ""
+    await runs.move(db, tenant, ident, ["reverting"], "reverted", detail)
+
+
+async def _map(db: Database, tenant: UUID, run: IntakeRun, path: Path) -> IntakeRun:
+    """Look at the file; the run's own mapping counts, else the one proposed."""
+    found = await parent.inspect(run.connector, path, await _learned(db, tenant, run.connector))
+    mapping: Mapping = run.mapping or found.proposal
+    inspection: Inspection = found.inspection
+    async with db.transaction(tenant) as tx:
+        await tx.run(
+            runs.set_call(tenant, run.id, "inspection", inspection),
+            runs.set_call(tenant, run.id, "mapping", mapping),
+        )
+    return await runs.get_run(db, tenant, run.id)
+
+
+async def _learned(db: Database, tenant: UUID, connector: str) -> dict[str, str]:
+    """Header texts that somebody confirmed before, the newest word last."""
+    (rows,) = await db.read(tenant, (_LEARNED, (tenant, connector)))
+    found: dict[str, str] = {}
+    for raw in reversed(rows.column()):
+        mapping = msgspec.json.decode(raw or b"{}", type=Mapping)
+        for table in mapping.tables:
+            found |= {_normal(c.header): c.target for c in table.columns if c.header}
+    return found
+
+
+def _normal(header: str) -> str:
+    return " ".join(header.lower().replace("ё", "е").replace("_", " ").split())
+
+
+async def _act(db: Database, run: IntakeRun, tenant: UUID, origin: int) -> Ctx:
+    return await act_as(
+        db, tenant, run.created_by, run.profile, frozenset(run.units), origin=origin,
+        door=Door.INTAKE,
+    )  # fmt: skip
+
+
+async def _fail(db: Database, tenant: UUID, ident: UUID, text: str) -> None:
+    await runs.move(db, tenant, ident, ["preparing"], "failed", text)

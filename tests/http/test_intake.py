@@ -1,0 +1,69 @@
+"""Imports over HTTP: the file streams in, the plan is looked at, rights and states hold."""
+
+import pytest
+
+from appliance.intake import steps
+from tests.http.test_door import assert_problem
+
+pytestmark = pytest.mark.anyio
+PATH = "/api/v1/intake"
+LIST = b"Article;Name;Price\nA1;Bolt M6 zinc plated;12.50\nA2;Nut M6 zinc plated;3.10\n"
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+async def bring(client, content=LIST):
+    return await client.post(f"{PATH}/files", content=content, headers=OCTETS)
+
+
+async def test_from_file_to_plan_and_who_may(client, firm, sign_in):
+    owner, seller = await sign_in(firm, "owner"), await sign_in(firm, "seller")
+    assert_problem(await bring(seller), 403)
+    assert_problem(await bring(client), 401)
+    assert_problem(await owner.post(f"{PATH}/files", content=LIST), 415)
+    assert_problem(await bring(owner, b""), 400, "intake.empty")
+    brought = await bring(owner)
+    assert brought.status_code == 201, brought.text
+    body = {
+        "connector": "price_list",
+        "file": brought.json()["file"],
+        "name": "list.csv",
+        "source": "Supplier",
+    }
+    assert_problem(await owner.post(f"{PATH}/runs", json={**body, "file": "f" * 64}), 404)
+    assert_problem(await owner.post(f"{PATH}/runs", json={**body, "connector": "magic"}), 422)
+    assert_problem(await owner.post(f"{PATH}/runs", json={**body, "name": "  "}), 422)
+    started = await owner.post(f"{PATH}/runs", json=body)
+    assert started.status_code == 202, started.text
+    ident = started.json()["id"]
+    assert started.json()["state"] == "received" and started.json()["job"]
+    assert_problem(await seller.get(f"{PATH}/runs/{ident}"), 403)
+    assert_problem(await owner.post(f"{PATH}/runs/{ident}/approve", json={}), 409, "intake.state")
+    listed = (await owner.get(f"{PATH}/runs?limit=1")).json()
+    assert [r["id"] for r in listed["runs"]] == [ident]
+    assert_problem(await owner.get(f"{PATH}/runs?limit=0"), 422)
+    assert_problem(await owner.get(f"{PATH}/runs/{ident}/plan?sort=odd"), 400)
+    assert (await owner.get(f"{PATH}/runs/{ident}/plan")).json() == {"rows": [], "next": None}
+    stopped = await owner.post(f"{PATH}/runs/{ident}/cancel")
+    assert stopped.json()["state"] == "cancelled"
+    assert_problem(await owner.post(f"{PATH}/runs/{ident}/cancel"), 409)
+    assert_problem(await owner.post(f"{PATH}/runs/{ident}/revert"), 409)
+
+
+async def test_a_tenant_without_the_modules_is_told_so(client, firm, sign_in, tmp_path):
+    owner = await sign_in(firm, "owner")
+    file = (await bring(owner)).json()["file"]
+    body = {"connector": "price_list", "file": file, "name": "list.csv", "source": "Supplier"}
+    ident = (await owner.post(f"{PATH}/runs", json=body)).json()["id"]
+    from uuid import UUID
+
+    async def quiet(_done, _total):
+        pass
+
+    folder = (
+        client._transport.app.state.folder if hasattr(client._transport.app, "state") else tmp_path
+    )
+    await steps.prepare(firm.tenant.db, firm.tenant.id, UUID(ident), tmp_path, 1, quiet)
+    run = (await owner.get(f"{PATH}/runs/{ident}")).json()
+    assert run["state"] == "failed" and run["detail"]
+    report = await owner.get(f"{PATH}/runs/{ident}/faults")
+    assert report.status_code == 200 and report.content[:2] == b"PK"
