@@ -59,9 +59,6 @@ async def test_a_tenant_without_the_modules_is_told_so(client, firm, sign_in, tm
     async def quiet(_done, _total):
         pass
 
-    folder = (
-        client._transport.app.state.folder if hasattr(client._transport.app, "state") else tmp_path
-    )
     await steps.prepare(firm.tenant.db, firm.tenant.id, UUID(ident), tmp_path, 1, quiet)
     run = (await owner.get(f"{PATH}/runs/{ident}")).json()
     assert run["state"] == "failed" and run["detail"]
