@@ -22,6 +22,7 @@ from appliance.access.memberships import choices_call, read_choices
 from appliance.base.clock import now
 from appliance.base.errors import Invalid, Refused
 from appliance.cli.node import Opened, opened, read_settings
+from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake import files, plan, runs, steps
 from appliance.intake.stage import Report
@@ -68,7 +69,7 @@ def import_(
 
     async def go() -> int:
         async with opened(read_settings(data)) as node:
-            ctx = await _actor(node, tenant, by)
+            ctx = await actor_of(node.db, tenant, normal_email(by), node.origin)
             made = await _start(node, ctx, file, (connector, source), given)
             return await _carry_on(
                 node, ctx, made, dry_run=dry_run, approve=approve, accept_limits=accept_limits
@@ -77,18 +78,18 @@ def import_(
     return asyncio.run(go())
 
 
-async def _actor(node: Opened, slug: str, email: str) -> Ctx:
-    """The person's context under their first profile. Raises Refused."""
-    tenant = node.db.routes.by_slug(slug).tenant
-    (rows,) = await node.db.read(tenant, (_PERSON, (tenant, normal_email(email))))
+async def actor_of(db: Database, slug: str, email: str, origin: int) -> Ctx:
+    """A person's context under the first of their profiles that imports. Raises Refused."""
+    tenant = db.routes.by_slug(slug).tenant
+    (rows,) = await db.read(tenant, (_PERSON, (tenant, email)))
     row = rows.first()
     if row is None:
         raise Refused(f"Nobody signs in to {slug} as {email}.", code="person.unknown")
     person = UUID((row[0] or b"").decode())
-    (found,) = await node.db.read(tenant, choices_call(tenant, person))
+    (found,) = await db.read(tenant, choices_call(tenant, person))
     for choice in read_choices(found, now()):
         ctx = await act_as(
-            node.db, tenant, person, choice.profile, frozenset(choice.units), origin=node.origin,
+            db, tenant, person, choice.profile, frozenset(choice.units), origin=origin,
             door=Door.INTAKE,
         )  # fmt: skip
         if ctx.profile.may("import.run"):

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 
 from appliance.audit import audit_calls
+from appliance.base import limits
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.cli.node import Opened, opened, read_settings
@@ -44,7 +45,9 @@ async def _print(node: Opened, slug: str, text: str, limit: int) -> None:
     asked = parse_text(text)
     details: dict[str, object] = {"kind": asked.source, "account": getpass.getuser()}
     await node.db.read(tenant, *audit_calls(tenant, "node.queried", details=details))
-    left = limit
+    # A limit that the text says counts as well; a query without one has the default of a page.
+    said = asked.limit != limits.PAGE_ROWS_DEFAULT
+    left = min(limit, asked.limit) if said else limit
     async for _, rows in stream(node.db, ctx, asked):
         for row in rows[:left]:
             print(row.decode())

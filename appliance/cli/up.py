@@ -17,6 +17,7 @@ from appliance.base import logs
 from appliance.base.errors import Unavailable
 from appliance.base.roles import Role
 from appliance.base.settings import Settings, load
+from appliance.cli.first import import_demo_list
 from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
 from appliance.install import NewTenant, create_tenant
 from appliance.runtime.account import Account, give, may_execute, own_account, write_private
@@ -26,6 +27,7 @@ from appliance.work.main import run_worker
 
 READY_TIMEOUT_S = 60.0
 PASSWORD_FILE = "initial-owner-password"  # noqa: S105 - the name of a file
+LOOK = "price select product.name, price, currency in_force limit 5"
 DEMO = ("demo", "Demo company", "owner@demo.example")
 
 
@@ -164,6 +166,8 @@ async def _first_tenant(
         )
         servers = servers_of(settings, endpoints, services)
         await create_tenant(db, servers, new, origin=me.origin)
+        print("Importing the demo price list…", flush=True)
+        await import_demo_list(db, settings, slug, email, me.origin)
     finally:
         await db.stop()
     write_private(services.account, settings.data_dir / PASSWORD_FILE, password + "\n")
@@ -193,6 +197,8 @@ def _greet(settings: Settings, endpoints: Endpoints, password: str | None, took_
         lines += [
             f"  Demo     tenant {slug}, {email}, one-time password: {password}",
             f"           (kept in {settings.data_dir / PASSWORD_FILE} until you change it)",
+            "  Prices   a supplier's list is imported; look at what is in force:",
+            f"           nexus query '{LOOK}' --tenant {slug} --data {settings.data_dir}",
         ]
     lines += ["  Stop with Ctrl-C.", ""]
     print("\n".join(lines), flush=True)

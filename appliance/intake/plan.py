@@ -22,6 +22,7 @@ from appliance.kernel.kind import Json
 from appliance.kernel.money import currencies
 
 BLOCK = 1_000
+TEXT_MAX = 255
 SORTS = ("new", "changed", "unchanged", "gone", "suspicious", "faulty")
 # Fields of the product that a list may set, by the connector's word for each.
 PRODUCT_FIELDS = {
@@ -98,7 +99,7 @@ async def make_plan(
         if not numbers:
             break
         keys = [(k or b"").decode() for _, k, _ in page]
-        rows = [_decode(d or b"{}") for _, _, d in page]
+        rows = [fit(_decode(d or b"{}")) for _, _, d in page]
         found = await catalogue.find(db, rows, keys, asof)
         judged = [judge(r, m, types, run.options) for r, m in zip(rows, found, strict=True)]
         await _keep(db, ctx.tenant, run.id, numbers, judged)
@@ -107,6 +108,22 @@ async def make_plan(
     async with db.transaction(ctx.tenant) as tx:
         await tx.run((_GONE, (*where, 1_000_000_000, run.source)))
     return await count_rows(db, ctx.tenant, run.id)
+
+
+def fit(row: dict[str, Json]) -> dict[str, Json]:
+    """Suppliers write whole specifications into a name: the start of it is the name, all of it the
+    description.
+    """
+    name = row.get("name")
+    if isinstance(name, str) and len(name) > TEXT_MAX:
+        row = {**row, "description": row.get("description") or name, "name": _cut(name)}
+    return {k: _cut(v) if k in ("category", "brand") else v for k, v in row.items()}
+
+
+def _cut(value: Json) -> Json:
+    if not isinstance(value, str) or len(value) <= TEXT_MAX:
+        return value
+    return value[: TEXT_MAX - 1].rstrip() + "…"
 
 
 def judge(

@@ -36,27 +36,23 @@ def check_flags(kind: Kind, query: Query) -> None:
 
 
 def in_force(names: Names, asof: datetime) -> str:
-    """The condition that an entry of the main table holds at a moment."""
+    """The condition that an entry of the main table holds at a moment: it is the last of its key.
+
+    One probe of the index by key and moment for each entry, whatever the planner thinks of them.
+    """
     sql, a = names.sql, names.alias
     at = sql.shared("asof", asof, "timestamptz")
-    tenant, kind = (
-        sql.shared("tenant", names.ctx.tenant, "uuid"),
-        sql.shared(f"kind {names.kind.key}", names.kind.key, "text"),
-    )
-    live = "NOT EXISTS (SELECT 1 FROM entry {v} WHERE {guard} AND {v}.reverses = {of}.id)"
-    later = sql.alias()
-    of_key = f"{later}.tenant_id = {tenant} AND {later}.kind = {kind} AND {later}.key = {a}.key"
-    sql.guards.append((later, of_key))
-    mine, theirs = sql.alias(), sql.alias()
-    undone = []
-    for alias, of in ((mine, a), (theirs, later)):
-        guard = f"{alias}.tenant_id = {tenant} AND {alias}.kind = {kind}"
-        sql.guards.append((alias, guard))
-        undone.append(live.format(v=alias, guard=guard, of=of))
+    tenant = sql.shared("tenant", names.ctx.tenant, "uuid")
+    kind = sql.shared(f"kind {names.kind.key}", names.kind.key, "text")
+    last, undone = sql.alias(), sql.alias()
+    of_key = f"{last}.tenant_id = {tenant} AND {last}.kind = {kind} AND {last}.key = {a}.key"
+    reversal = f"{undone}.tenant_id = {tenant} AND {undone}.kind = {kind}"
+    sql.guards += [(last, of_key), (undone, reversal)]
     return (
-        f"{a}.at <= {at} AND {a}.reverses IS NULL AND {undone[0]} AND NOT EXISTS ("
-        f"SELECT 1 FROM entry {later} WHERE {of_key} AND ({later}.at, {later}.id) > ({a}.at, {a}.id) "
-        f"AND {later}.at <= {at} AND {later}.reverses IS NULL AND {undone[1]})"
+        f"{a}.at <= {at} AND {a}.reverses IS NULL AND {a}.id = (SELECT {last}.id FROM entry {last} "
+        f"WHERE {of_key} AND {last}.at <= {at} AND {last}.reverses IS NULL AND NOT EXISTS ("
+        f"SELECT 1 FROM entry {undone} WHERE {reversal} AND {undone}.reverses = {last}.id) "
+        f"ORDER BY {last}.at DESC, {last}.id DESC LIMIT 1)"
     )
 
 
