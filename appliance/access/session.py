@@ -20,7 +20,7 @@ from appliance.access.load import Loaded, load_calls, read_loaded
 from appliance.access.tokens import read_token
 from appliance.audit import audit_if_calls
 from appliance.base.clock import now
-from appliance.base.errors import ApplianceError, Refused, Unauthenticated
+from appliance.base.errors import ApplianceError, Forbidden, Refused, Unauthenticated
 from appliance.db.database import Database
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.context import Ctx, Door
@@ -30,13 +30,14 @@ CACHED_SESSIONS_MAX = 5_000
 SEEN_EVERY_S = 60
 _TRIES = 3
 
-# Tenant state, both revisions, whether the session lives, seconds since it was last seen.
+# Tenant state, both revisions, whether the session lives, seconds since it was last seen, whether
+# its person still has the password that somebody else made for them.
 SESSION_CHECK = Statement(
     "SELECT t.state, t.schema_rev, t.rights_rev, s.ended_at IS NULL AND s.expires_at > now() "
     "AND (s.sort = 'api_key' OR s.seen_at > now() - make_interval(mins => $3)) "
     "AND CASE s.sort WHEN 'staff' THEN g.revoked_at IS NULL AND g.expires_at > now() "
     "ELSE c.state = 'active' AND c.session_epoch = s.epoch END, "
-    "extract(epoch FROM now() - s.seen_at)::int "
+    "extract(epoch FROM now() - s.seen_at)::int, s.sort = 'login' AND c.must_change "
     "FROM tenant_state t LEFT JOIN session s ON s.tenant_id = t.tenant_id AND s.secret_hash = $2 "
     "LEFT JOIN credential c ON c.tenant_id = s.tenant_id AND c.person_id = s.person_id "
     "LEFT JOIN staff_grant g ON g.tenant_id = s.tenant_id AND g.id = s.staff_grant_id "
@@ -86,12 +87,20 @@ def judge(row: Row | None, *, schema_rev: int, rights_rev: int) -> Verdict:
 class SessionGuard:
     """Checks the session in the round trip of the request. See `read.Guard`, `write.Guard`."""
 
-    __slots__ = ("_ctx", "_until", "calls", "seen_s")
+    __slots__ = ("_ctx", "_until", "_with_first_password", "calls", "seen_s")
 
     def __init__(
-        self, known: Known, ctx: Ctx, secret_hash: bytes, idle_minutes: int, about: str = ""
+        self,
+        known: Known,
+        ctx: Ctx,
+        secret_hash: bytes,
+        idle_minutes: int,
+        *,
+        about: str = "",
+        with_first_password: bool = False,
     ) -> None:
         self._ctx = ctx
+        self._with_first_password = with_first_password
         self._until = known.loaded.until
         self.seen_s = 0
         calls: list[Call] = [(SESSION_CHECK, (ctx.tenant, secret_hash, idle_minutes))]
@@ -104,13 +113,20 @@ class SessionGuard:
         self.calls: Sequence[Call] = tuple(calls)
 
     def check(self, answers: Sequence[Rows]) -> None:
-        """Raise Unauthenticated when the session has ended, Stale when its rights moved on."""
+        """Raise Unauthenticated when the session has ended, Stale when its rights moved on,
+        Forbidden while its person has not replaced a password that was made for them.
+        """
         row, ctx = answers[0].first(), self._ctx
         verdict = judge(row, schema_rev=ctx.schema.rev, rights_rev=ctx.profile.rev)
         if verdict is Verdict.ENDED or row is None:
             raise ended()
         if verdict is Verdict.STALE or (self._until is not None and ctx.at >= self._until):
             raise Stale
+        if row[5] == b"t" and not self._with_first_password:
+            raise Forbidden(
+                "Your password is a one-time password; set your own with POST /api/v1/me/password.",
+                code="session.password_change_required",
+            )
         self.seen_s = int(row[4] or 0)
 
 
@@ -139,12 +155,14 @@ class Sessions:
         door: Door = Door.HTTP,
         address: str = "",
         about: str = "",
+        with_first_password: bool = False,
     ) -> tuple[Ctx, SessionGuard]:
         """The context of a token, and the guard that proves it is still true.
 
         A known session costs no query here: run the guard with your own first statement.
-        `about` (method and route) is what the tenant reads of a use by platform staff. Raises
-        Unauthenticated; Refused for an address the key is not for.
+        `about` (method and route) is what the tenant reads of a use by platform staff;
+        `with_first_password` lets in who must change theirs. Raises Unauthenticated; Refused for
+        an address the key is not for.
         """
         found = read_token(token)
         if found is None:
@@ -157,7 +175,10 @@ class Sessions:
         if not known.loaded.admits(address):
             raise Refused("This key is not for your address.", code="session.wrong_network")
         ctx = msgspec.structs.replace(known.ctx, request_id=request_id, door=door, at=now())
-        return ctx, SessionGuard(known, ctx, found[1], self._idle, about)
+        guard = SessionGuard(
+            known, ctx, found[1], self._idle, about=about, with_first_password=with_first_password
+        )
+        return ctx, guard
 
     async def authenticate(
         self, token: str, request_id: UUID, *, door: Door = Door.HTTP, address: str = ""

@@ -58,6 +58,8 @@ class Route:
     headers: Sequence[str] = ()
     writes: bool = False
     gated: bool = False
+    # Open also to who has not yet replaced a one-time password.
+    with_first_password: bool = False
 
 
 class Book:
@@ -140,7 +142,10 @@ async def _serve(node: Node, route: Route, ask: Ask) -> ASGIResponse:
     token = find_token(ask.scope)
     address = address_of(ask.scope)
     for left in reversed(range(_TRIES)):
-        ctx, guard = await node.sessions.enter(token, ask.visit.request_id, address=address)
+        ctx, guard = await node.sessions.enter(
+            token, ask.visit.request_id, address=address, about=f"{route.method} {route.path}",
+            with_first_password=route.with_first_password,
+        )  # fmt: skip
         ask.enter(ctx, Gate(guard))
         try:
             answer = await _run_gated(route, ask)

@@ -70,7 +70,8 @@ class Menu(msgspec.Struct, frozen=True):
     items: list[MenuItem]
 
 
-@book.route("GET", f"{API}/me", capability=SIGNED_IN, gated=True, answers={200: Me})
+@book.route("GET", f"{API}/me", capability=SIGNED_IN, gated=True, with_first_password=True,
+            answers={200: Me})  # fmt: skip
 async def read_me(ask: Ask) -> ASGIResponse:
     """You: person, tenant, units, profile, capabilities."""
     ctx = ask.ctx

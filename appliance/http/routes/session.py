@@ -140,7 +140,7 @@ async def open_session(ask: Ask) -> ASGIResponse:
     return reply(body, 201, headers)
 
 
-@book.route("DELETE", PATH, capability=SIGNED_IN, answers={204: None})
+@book.route("DELETE", PATH, capability=SIGNED_IN, with_first_password=True, answers={204: None})
 async def close_session(ask: Ask) -> ASGIResponse:
     """Sign out."""
     assert ask.ctx.session is not None, "signed in by a session"
@@ -199,8 +199,8 @@ async def close_other_session(ask: Ask) -> ASGIResponse:
     return empty()
 
 
-@book.route("POST", f"{API}/me/password", capability="sessions.own", body=PasswordChange,
-            answers={204: None})  # fmt: skip
+@book.route("POST", f"{API}/me/password", capability="sessions.own", with_first_password=True,
+            body=PasswordChange, answers={204: None})  # fmt: skip
 async def change_password(ask: Ask) -> ASGIResponse:
     """Set a new password; your other sessions end."""
     given = ask.read(PasswordChange)
