@@ -1,8 +1,9 @@
-"""Bounds of what people type when they lend rights out: lengths and spans, as faults with a place."""
+"""Bounds of lending rights out: lengths and spans as faults with a place, and who never lends."""
 
 from __future__ import annotations
 
-from appliance.base.errors import FieldFault, Invalid
+from appliance.base.errors import FieldFault, Forbidden, Invalid
+from appliance.kernel.context import Ctx
 
 TEXT_MAX = 200
 
@@ -19,3 +20,12 @@ def check_text(value: str, pointer: str) -> None:
     if not 0 < len(value.strip()) <= TEXT_MAX:
         detail = f"Expected 1 to {TEXT_MAX} characters."
         raise Invalid(detail, faults=(FieldFault(pointer, "out_of_range", detail),))
+
+
+def check_not_staff(ctx: Ctx) -> None:
+    """Platform staff make no way in that would outlast the grant they came by. Raises Forbidden."""
+    if ctx.staff_grant is not None:
+        raise Forbidden(
+            "Platform staff let nobody in: ask somebody of the tenant to do this.",
+            code="staff.lends_nothing",
+        )

@@ -12,7 +12,9 @@ from uuid import UUID
 import msgspec
 
 from appliance.access import delay, passwords
+from appliance.access.bounds import check_not_staff
 from appliance.access.login import normal_email
+from appliance.access.rights import check_not_wider
 from appliance.access.sessions import LOGINS
 from appliance.access.tokens import make_code, read_code
 from appliance.audit import audit_calls
@@ -21,10 +23,10 @@ from appliance.base.errors import Clash, FieldFault, Refused
 from appliance.base.settings import Login
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Rows, Statement
-from appliance.kernel.context import Ctx
+from appliance.kernel.context import Ctx, Door
 
 INVITE_H, RESET_H = 72, 1
-_TAKEN = Statement("SELECT 1 FROM credential WHERE tenant_id = $1 AND email = $2")
+_TAKEN = Statement("SELECT person_id::text FROM credential WHERE tenant_id = $1 AND email = $2")
 _CREDENTIAL = Statement(
     "INSERT INTO credential (tenant_id, person_id, email, state) VALUES ($1, $2, $3, 'invited') "
     "ON CONFLICT DO NOTHING"
@@ -82,7 +84,8 @@ async def check_free(db: Database, tenant: UUID, email: str) -> None:
 
 
 async def invite(db: Database, ctx: Ctx, person: UUID, email: str) -> Invited:
-    """A credential without a password, and the code that gives it one. Raises Clash."""
+    """A credential without a password, and the code that gives it one. Raises Clash, Forbidden."""
+    check_not_staff(ctx)
     async with db.transaction(ctx.tenant) as tx:
         (made,) = await tx.run((_CREDENTIAL, (ctx.tenant, person, normal_email(email))))
         if not made.affected:
@@ -91,15 +94,31 @@ async def invite(db: Database, ctx: Ctx, person: UUID, email: str) -> Invited:
 
 
 async def reset(db: Database, ctx: Ctx, person: UUID) -> Invited:
-    """A fresh code for somebody who cannot sign in; older ones are void. Raises Refused."""
+    """A fresh code for somebody who cannot sign in; older ones are void.
+
+    Whoever has the code is that person, so it is for people within one's own rights only; for
+    all others there is the machine's own command line. Raises Refused, Forbidden.
+    """
+    check_not_staff(ctx)
     async with db.transaction(ctx.tenant) as tx:
         (rows,) = await tx.run((_STATE, (ctx.tenant, person)))
         state = _state(rows)
         if state not in ("invited", "active"):
             raise Refused("There is no such person who may sign in.", code="person.unknown")
+        if ctx.door is not Door.SYSTEM:
+            await check_not_wider(tx, ctx, person)
         await tx.run((_VOID, (ctx.tenant, person)))
         purpose, hours = ("invite", INVITE_H) if state == "invited" else ("reset", RESET_H)
         return await _give(tx, ctx, person, purpose, hours)
+
+
+async def find_person(db: Database, tenant: UUID, email: str) -> UUID:
+    """Who signs in with an address. Raises Refused."""
+    (rows,) = await db.read(tenant, (_TAKEN, (tenant, normal_email(email))))
+    row = rows.first()
+    if row is None:
+        raise Refused("Nobody signs in here with this address.", code="person.unknown")
+    return UUID((row[0] or b"").decode())
 
 
 async def accept(

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.access.bounds import check_range, check_text
+from appliance.access.bounds import check_not_staff, check_range, check_text
 from appliance.access.rights import lend_profile
 from appliance.audit import audit_calls
 from appliance.base.clock import now
@@ -98,7 +98,8 @@ async def grant_staff(db: Database, ctx: Ctx, new: NewStaffGrant) -> UUID:
     """A time-boxed grant. Raises Invalid, Refused, Forbidden."""
     check_range(new.hours, HOURS_MAX, "/hours")
     check_text(new.reason, "/reason")
-    profile = await lend_profile(db, ctx, new.profile)
+    check_not_staff(ctx)
+    profile = UUID((await lend_profile(db, ctx, new.profile)).id)
     async with db.control.connection() as conn:
         cursor = await conn.execute(
             "SELECT id, name FROM staff WHERE email = %s AND state = 'active'",
@@ -122,7 +123,8 @@ async def answer_request(
     """Grant what was asked for, for `hours` (as asked, if none). Raises Invalid, Refused, Forbidden."""
     if hours is not None:
         check_range(hours, HOURS_MAX, "/hours")
-    lent = await lend_profile(db, ctx, profile)
+    check_not_staff(ctx)
+    lent = UUID((await lend_profile(db, ctx, profile)).id)
     ident = uuid7()
     async with db.transaction(ctx.tenant) as tx:
         terms = await _take(tx, ctx, request, ident)

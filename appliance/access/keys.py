@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.access.bounds import check_range, check_text
-from appliance.access.rights import lend_profile
+from appliance.access.bounds import check_not_staff, check_range, check_text
+from appliance.access.rights import lend_profile, lendable_units
 from appliance.access.tokens import KEY, make_token
 from appliance.audit import audit_calls
 from appliance.base.clock import now
@@ -52,8 +52,10 @@ async def make_key(db: Database, ctx: Ctx, new: NewKey) -> MadeKey:
     check_range(new.days, DAYS_MAX, "/days")
     check_text(new.label, "/label")
     networks = _read_networks(new.networks)
-    _check_units(ctx, new.units)
-    profile = await lend_profile(db, ctx, new.profile)
+    check_not_staff(ctx)
+    lent = await lend_profile(db, ctx, new.profile)
+    _check_units(lendable_units(ctx, lent), new.units)
+    profile = UUID(lent.id)
     token, secret_hash = make_token(KEY, ctx.tenant)
     ident, ends = uuid7(), now() + timedelta(days=new.days)
     units = sorted(set(new.units) or ctx.units)
@@ -69,11 +71,11 @@ async def make_key(db: Database, ctx: Ctx, new: NewKey) -> MadeKey:
     return MadeKey(ident, token, ends)
 
 
-def _check_units(ctx: Ctx, units: list[UUID]) -> None:
+def _check_units(own: frozenset[UUID], units: list[UUID]) -> None:
     faults = [
         FieldFault(f"/units/{n}", "unit_unknown", "There is no such unit for you.")
         for n, unit in enumerate(units[:UNITS_MAX])
-        if unit not in ctx.subtree
+        if unit not in own
     ]
     if len(units) > UNITS_MAX:
         faults.append(FieldFault("/units", "too_many", f"At most {UNITS_MAX}."))

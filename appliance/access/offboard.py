@@ -11,10 +11,11 @@ from uuid import UUID
 import msgspec
 
 from appliance.access.codes import void_call
+from appliance.access.rights import is_last_manager
 from appliance.access.sessions import EVERYTHING, end_all_call, list_sessions
 from appliance.audit import audit_calls
 from appliance.base.errors import Clash, Refused
-from appliance.db.database import Database
+from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx
 
@@ -62,13 +63,20 @@ def close_calls(ctx: Ctx, person: UUID) -> list[Call]:
 
 
 async def close_doors(db: Database, ctx: Ctx, person: UUID) -> Doors:
-    """Close them all at once; what was open. Raises Clash for oneself."""
+    """Close them all at once; what was open. Raises Clash for oneself and the last manager."""
     if person == ctx.actor:
         raise Clash("Let somebody else do this: nobody offboards themselves.", code="person.self")
     doors = await look_at_doors(db, ctx, person)
     async with db.transaction(ctx.tenant) as tx:
+        await check_replaceable(tx, ctx, person)
         await tx.run(*close_calls(ctx, person), commit=True)
     return doors
+
+
+async def check_replaceable(tx: Transaction, ctx: Ctx, person: UUID) -> None:
+    """Refuse to shut out the last person who manages profiles. Raises Clash."""
+    if await is_last_manager(tx, ctx.tenant, person):
+        raise Clash("This is the last person who manages profiles.", code="person.last_manager")
 
 
 async def reopen(db: Database, ctx: Ctx, person: UUID) -> None:

@@ -1,7 +1,7 @@
 """Rights of others: what a person may do ("view as"), and whether rights reach beyond one's own.
 
-Nobody lends, grants or assigns more than they hold: keys and staff grants are checked here, and
-whoever writes memberships and grants can ask `is_within`.
+Nobody lends, grants or assigns more than they hold: keys, staff grants and codes are checked by
+the functions here, and the write path asks them about memberships, profiles and grants.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import msgspec
 
 from appliance.access.compile import compile_profile
 from appliance.access.load import below, is_live, read_ids, roots
+from appliance.base.clock import now
 from appliance.base.errors import Forbidden, Refused
-from appliance.db.database import Database
+from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
@@ -35,18 +36,14 @@ _OF_PERSON = Statement(
     f"AND p.deleted_at IS NULL {_GRANTS}WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' "
     "AND m.r1 = $2 AND m.deleted_at IS NULL ORDER BY m.id"
 )
-_OWNERS = Statement(
-    "SELECT count(DISTINCT m.r1) FROM record m JOIN record p ON p.tenant_id = m.tenant_id "
-    "AND p.id = m.r2 AND p.deleted_at IS NULL AND p.data->'capabilities' ? 'profiles.manage' "
-    "JOIN credential c ON c.tenant_id = m.tenant_id AND c.person_id = m.r1 AND c.state = 'active' "
-    "WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' AND m.deleted_at IS NULL AND m.r1 <> $2 "
-    "AND (m.d1 IS NULL OR m.d1 <= now()) "
-    "AND (m.d2 IS NULL OR m.d2 + interval '1 day' > now())"
-)
 _BY_IDS = Statement(
     f"SELECT p.id::text, p.data, g.data FROM record p {_GRANTS}WHERE p.tenant_id = $1 "
-    "AND p.kind = 'sys.profile' AND p.deleted_at IS NULL AND p.id = ANY($2::uuid[]) "
+    "AND p.kind = 'sys.profile' AND p.id = ANY($2::uuid[]) AND (p.deleted_at IS NULL OR $3) "
     "ORDER BY p.id, g.id"
+)
+# Held to the commit: of two who take management from one another at once the second sees it.
+_MANAGERS_LOCK = Statement(
+    "SELECT pg_advisory_xact_lock(hashtextextended('access.managers ' || $1, 0))"
 )
 _MANAGERS = Statement(
     "SELECT m.id::text, p.id::text, m.r1::text, m.data FROM record m "
@@ -55,6 +52,8 @@ _MANAGERS = Statement(
     "JOIN credential c ON c.tenant_id = m.tenant_id AND c.person_id = m.r1 AND c.state = 'active' "
     "WHERE m.tenant_id = $1 AND m.kind = 'sys.membership' AND m.deleted_at IS NULL"
 )
+# Only the shipped profile Owner has both.
+OWNING = frozenset({"profiles.manage", "tenant.manage"})
 _CHAIN = (ScopeKind.UNIT, ScopeKind.SUBTREE, ScopeKind.ALL)
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 
@@ -86,9 +85,9 @@ class Manager(msgspec.Struct, frozen=True):
     person: UUID
 
 
-def profiles_call(tenant: UUID, ids: Sequence[UUID]) -> Call:
-    """Ask for profiles with their grants."""
-    return _BY_IDS, (tenant, list(ids))
+def profiles_call(tenant: UUID, ids: Sequence[UUID], *, deleted: bool = False) -> Call:
+    """Ask for profiles with their grants; `deleted` ones too for who judges a restoration."""
+    return _BY_IDS, (tenant, list(ids), deleted)
 
 
 def read_profiles(rows: Rows, rev: int) -> dict[UUID, Profile]:
@@ -104,9 +103,9 @@ def read_profiles(rows: Rows, rev: int) -> dict[UUID, Profile]:
     }
 
 
-def managers_call(tenant: UUID) -> Call:
-    """Ask who manages profiles."""
-    return _MANAGERS, (tenant,)
+def managers_calls(tenant: UUID) -> list[Call]:
+    """Ask who manages profiles, after whoever is just changing that; the answer is the last."""
+    return [(_MANAGERS_LOCK, (str(tenant),)), (_MANAGERS, (tenant,))]
 
 
 def read_managers(rows: Rows, at: datetime) -> list[Manager]:
@@ -121,15 +120,7 @@ def read_managers(rows: Rows, at: datetime) -> list[Manager]:
 async def effective_rights(db: Database, ctx: Ctx, person: UUID) -> list[Effective]:
     """One entry for each membership of a person."""
     (rows,) = await db.read(ctx.tenant, (_OF_PERSON, (ctx.tenant, person)))
-    found: dict[bytes, tuple[dict[str, Json], str, dict[str, Json], list[dict[str, Json]]]] = {}
-    for ident, member, profile, data, grant in rows:
-        entry = found.setdefault(
-            ident or b"",
-            (_decode(member or b"{}"), (profile or b"").decode(), _decode(data or b"{}"), []),
-        )
-        if grant is not None:
-            entry[3].append(_decode(grant))
-    return [_effective(ctx, *entry) for entry in found.values()]
+    return [_effective(ctx, *entry) for entry in _memberships(rows, ctx.profile.rev)]
 
 
 async def find_profile(db: Database, ctx: Ctx, key: str) -> Profile:
@@ -154,18 +145,52 @@ def is_within(theirs: Profile, mine: Profile) -> bool:
     return True
 
 
-async def lend_profile(db: Database, ctx: Ctx, key: str) -> UUID:
-    """The id of a profile that is within one's own. Raises Refused, Forbidden."""
+def may_lend(theirs: Profile, mine: Profile) -> bool:
+    """Whether one may hand a profile out: it is within one's own, or all is one's own to give.
+
+    Who manages both the tenant and its profiles is its owner: without somebody who may grant
+    what nobody has yet, a kind whose last grant was removed could never be opened again.
+    """
+    return mine.capabilities >= OWNING or is_within(theirs, mine)
+
+
+def lendable_units(ctx: Ctx, theirs: Profile) -> frozenset[UUID]:
+    """The units over which one may hand out a profile: for what reaches a unit alone and is
+    one's own in one's units alone, these; else they and all below them.
+    """
+    for kind, grant in theirs.grants.items():
+        for action, scope in grant.actions.items():
+            own = ctx.profile.scope(kind, action)
+            if scope.kind is ScopeKind.UNIT and own.kind is ScopeKind.UNIT:
+                return ctx.units
+    return ctx.subtree
+
+
+async def lend_profile(db: Database, ctx: Ctx, key: str) -> Profile:
+    """A profile that one may hand out. Raises Refused, Forbidden."""
     profile = await find_profile(db, ctx, key)
-    if not is_within(profile, ctx.profile):
+    if not may_lend(profile, ctx.profile):
         raise Forbidden("This profile allows more than your own; lend one that does not.")
-    return UUID(profile.id)
+    return profile
 
 
-async def is_last_manager(db: Database, ctx: Ctx, person: UUID) -> bool:
-    """Whether nobody but this person could manage profiles."""
-    (rows,) = await db.read(ctx.tenant, (_OWNERS, (ctx.tenant, person)))
-    return int((rows.first() or (b"0",))[0] or 0) == 0
+async def check_not_wider(tx: Transaction, ctx: Ctx, person: UUID) -> None:
+    """Refuse to touch the sign-in of somebody who may do more than oneself. Raises Forbidden."""
+    (rows,) = await tx.run((_OF_PERSON, (ctx.tenant, person)))
+    for member, theirs in _memberships(rows, ctx.profile.rev):
+        units = frozenset(read_ids(member.get("units"))) or roots(ctx.unit_tree)
+        if not (may_lend(theirs, ctx.profile) and units <= lendable_units(ctx, theirs)):
+            raise Forbidden(
+                "This person may do more than you; somebody who may do as much has to do this.",
+                code="person.wider_than_you",
+            )
+
+
+async def is_last_manager(tx: Transaction, tenant: UUID, person: UUID) -> bool:
+    """Whether this person, and nobody else, manages profiles; it stays so until the commit."""
+    answers = await tx.run(*managers_calls(tenant))
+    people = {m.person for m in read_managers(answers[-1], now())}
+    return people == {person}
 
 
 def _covers(mine: Scope, theirs: Scope) -> bool:
@@ -185,14 +210,20 @@ def _compiled(ctx: Ctx, rows: Rows) -> Profile:
     return compile_profile(ident, data, grants, ctx.profile.rev)
 
 
-def _effective(
-    ctx: Ctx,
-    member: dict[str, Json],
-    ident: str,
-    data: dict[str, Json],
-    grants: list[dict[str, Json]],
-) -> Effective:
-    profile = compile_profile(ident, data, grants, ctx.profile.rev)
+def _memberships(rows: Rows, rev: int) -> list[tuple[dict[str, Json], Profile]]:
+    """Each membership of a person with its profile."""
+    found: dict[bytes, tuple[dict[str, Json], str, dict[str, Json], list[dict[str, Json]]]] = {}
+    for ident, member, profile, data, grant in rows:
+        entry = found.setdefault(
+            ident or b"",
+            (_decode(member or b"{}"), (profile or b"").decode(), _decode(data or b"{}"), []),
+        )
+        if grant is not None:
+            entry[3].append(_decode(grant))
+    return [(member, compile_profile(i, data, gs, rev)) for member, i, data, gs in found.values()]
+
+
+def _effective(ctx: Ctx, member: dict[str, Json], profile: Profile) -> Effective:
     units = read_ids(member.get("units"))
     units = units or sorted(roots(ctx.unit_tree))
     kinds = {

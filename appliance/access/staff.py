@@ -251,7 +251,10 @@ async def suspend_staff(db: Database, ident: UUID) -> list[str]:
     for route in db.routes.all():
         try:
             async with db.transaction(route.tenant) as tx:
-                await tx.run(*((s, (route.tenant, ident)) for s in _SHUT), commit=True)
+                ended, *_ = await tx.run(*((s, (route.tenant, ident)) for s in _SHUT))
+                if ended.affected:
+                    await tx.run(*audit_calls(route.tenant, "staff.suspended", actor=ident,
+                                              details={"grants": ended.affected}))  # fmt: skip
         except ApplianceError as error:
             missed.append(route.slug)
             logs.event("staff.tenant_missed", level="error", tenant=route.tenant, code=error.code)

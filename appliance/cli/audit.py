@@ -5,12 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from appliance.audit import verify_audit
-from appliance.base.clock import now
-from appliance.base.ids import uuid7
-from appliance.cli.node import Opened, opened, read_settings
-from appliance.kernel.context import Ctx, Door
-from appliance.kernel.profile import Profile
-from appliance.meta import load_schema
+from appliance.cli.node import opened, read_settings, system_context
 from appliance.write import rebuild as replay
 from appliance.write import verify_log
 
@@ -39,7 +34,7 @@ def rebuild(*, tenant: str, data: str | None = None) -> int:
 
     async def go() -> int:
         async with opened(read_settings(data)) as node:
-            found = [d async for d in replay(node.db, await _system(node, tenant))]
+            found = [d async for d in replay(node.db, await system_context(node, tenant))]
             for difference in found:
                 print(f"{difference.kind} {difference.record_id}: {difference.column} differs")
             print(
@@ -48,11 +43,3 @@ def rebuild(*, tenant: str, data: str | None = None) -> int:
             return 1 if found else 0
 
     return asyncio.run(go())
-
-
-async def _system(node: Opened, slug: str) -> Ctx:
-    tenant = node.db.routes.by_slug(slug).tenant
-    return Ctx(
-        tenant=tenant, origin=node.origin, actor=uuid7(), profile=Profile(id="", key="system"),
-        schema=await load_schema(node.db, tenant), door=Door.SYSTEM, request_id=uuid7(), at=now(),
-    )  # fmt: skip

@@ -46,6 +46,9 @@ staff = App(name="staff", help="Accounts of the platform's own staff.")
 app.command(staff)
 for _name in ("add", "suspend"):
     staff.command(f"appliance.cli.staff:{_name}")
+person = App(name="person", help="The way back in for somebody of a tenant.")
+app.command(person)
+person.command("appliance.cli.person:reset")
 
 
 def main() -> None:

@@ -11,10 +11,15 @@ import msgspec
 
 from appliance import assemble
 from appliance.base import logs
+from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Misconfigured
+from appliance.base.ids import uuid7
 from appliance.base.settings import Settings, load
 from appliance.db import migrate
 from appliance.db.database import Database
+from appliance.kernel.context import Ctx, Door
+from appliance.kernel.profile import Profile
+from appliance.meta import load_schema
 from appliance.runtime.services import Endpoints, Given, Services
 from appliance.tenancy import Servers, create_placement, register_node, settle
 
@@ -97,6 +102,15 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
 def tenant_of(node: Opened, slug: str) -> object:
     """A tenant's route by slug. Raises Refused."""
     return node.db.routes.by_slug(slug)
+
+
+async def system_context(node: Opened, slug: str) -> Ctx:
+    """Whoever may use this machine's command line, in a tenant. Raises Refused."""
+    tenant = node.db.routes.by_slug(slug).tenant
+    return Ctx(
+        tenant=tenant, origin=node.origin, actor=uuid7(), profile=Profile(id="", key="system"),
+        schema=await load_schema(node.db, tenant), door=Door.SYSTEM, request_id=uuid7(), at=now(),
+    )  # fmt: skip
 
 
 def read_password(path: Path | None) -> str | None:

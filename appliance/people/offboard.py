@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.access.offboard import close_calls, look_at_doors
-from appliance.access.rights import is_last_manager
+from appliance.access.offboard import check_replaceable, close_calls, look_at_doors
 from appliance.audit import audit_calls
 from appliance.base.errors import Clash, FieldFault, Invalid, Refused
 from appliance.db.database import Database
@@ -53,12 +52,11 @@ async def offboard(db: Database, ctx: Ctx, person: UUID, heir: UUID | None) -> L
     """
     if person == ctx.actor:
         raise Clash("Let somebody else do this: nobody offboards themselves.", code="person.self")
-    if await is_last_manager(db, ctx, person):
-        raise Clash("This is the last person who manages profiles.", code="person.last_manager")
     if heir is not None:
         await _check_heir(db, ctx, person, heir)
     leaving = msgspec.structs.replace(await look_at_leaving(db, ctx, person), is_preview=False)
     async with db.transaction(ctx.tenant) as tx:
+        await check_replaceable(tx, ctx, person)
         await tx.run(
             *close_calls(ctx, person),
             *audit_calls(ctx.tenant, "person.offboarded", actor=ctx.actor, subject=person,

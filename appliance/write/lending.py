@@ -12,9 +12,11 @@ from uuid import UUID
 
 from appliance.access.compile import compile_profile
 from appliance.access.rights import (
+    OWNING,
     Manager,
-    is_within,
-    managers_call,
+    lendable_units,
+    managers_calls,
+    may_lend,
     profiles_call,
     read_managers,
     read_profiles,
@@ -30,9 +32,12 @@ from appliance.write.draft import Draft
 from appliance.write.hooks import merged
 from appliance.write.validate import UNPROFILED
 
-_RIGHTS = frozenset({"sys.membership", "sys.profile", "sys.grant"})
+_RIGHTS = frozenset({"sys.membership", "sys.profile", "sys.grant", "sys.unit"})
 _ENDING = frozenset({"sys.membership", "sys.profile", "sys.person"})
 MANAGE = "profiles.manage"
+_NOBODY = UUID(int=0)
+# A profile that this batch makes: its grants are checked one by one.
+_NEW = Profile(id="", key="")
 
 
 async def check_lending(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> None:
@@ -43,23 +48,26 @@ async def check_lending(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> N
     if ctx.door in UNPROFILED or not (given or ending):
         return
     wanted = sorted({p for d in given if (p := _profile_of(d)) is not None})
-    calls: list[Call] = [profiles_call(ctx.tenant, wanted), managers_call(ctx.tenant)]
-    profiles, managers = await tx.run(*calls)
+    calls: list[Call] = managers_calls(ctx.tenant) if ending else []
+    profiles, *managers = await tx.run(profiles_call(ctx.tenant, wanted, deleted=True), *calls)
     known = read_profiles(profiles, ctx.profile.rev)
-    born = _born(drafts)
+    born = _born(ctx, open_)
     for draft in given:
         _check_given(ctx, draft, known, born)
-    _check_managers(ending, read_managers(managers, now()))
+    if ending:
+        _check_managers(ending, read_managers(managers[-1], now()))
 
 
 def _check_given(ctx: Ctx, draft: Draft, known: dict[UUID, Profile], born: frozenset[str]) -> None:
     values = merged(draft)
     match draft.command.kind:
         case "sys.membership":
-            profile = known.get(_profile_of(draft) or UUID(int=0))
-            if profile is not None and not is_within(profile, ctx.profile):
+            profile = known.get(_profile_of(draft) or _NOBODY, _NEW)
+            if not may_lend(profile, ctx.profile):
                 _refuse(draft, "/fields/profile", "This profile allows more than your own.")
-            _check_units(ctx, draft, values.get("units"))
+            _check_units(ctx, draft, values.get("units"), lendable_units(ctx, profile))
+        case "sys.unit":
+            _check_moved(ctx, draft)
         case "sys.profile":
             named = values.get("capabilities")
             beyond = (
@@ -67,23 +75,34 @@ def _check_given(ctx: Ctx, draft: Draft, known: dict[UUID, Profile], born: froze
                 if isinstance(named, list)
                 else set()
             )
-            if beyond:
+            if beyond and not ctx.profile.capabilities >= OWNING:
                 listed = ", ".join(sorted(beyond))
                 _refuse(draft, "/fields/capabilities", f"You do not have {listed} yourself.")
+            elif draft.command.op is Op.RESTORE and not may_lend(
+                known.get(draft.id, _NEW), ctx.profile
+            ):
+                _refuse(draft, "/id", "This profile allows more than your own.")
         case _:
             if str(values.get("kind")) in born:
                 return
             lent = compile_profile("", {}, [_without(values, born)], ctx.profile.rev)
-            if not is_within(lent, ctx.profile):
+            if not may_lend(lent, ctx.profile):
                 _refuse(draft, "/fields", "This grant reaches further than your own rights.")
 
 
-def _check_units(ctx: Ctx, draft: Draft, named: Json) -> None:
+def _check_moved(ctx: Ctx, draft: Draft) -> None:
+    """A unit under another one is reached from there: nobody draws one in that is not theirs."""
+    is_moved = draft.command.op is Op.UPDATE and "parent" in draft.values
+    if is_moved and draft.id not in ctx.subtree and not ctx.profile.capabilities >= OWNING:
+        _refuse(draft, "/fields/parent", "This unit is not below your own.")
+
+
+def _check_units(ctx: Ctx, draft: Draft, named: Json, own: frozenset[UUID]) -> None:
     """A membership without units reaches the whole tree."""
     units = (
         {UUID(str(u)) for u in named} if isinstance(named, list) and named else set(ctx.unit_tree)
     )
-    if not units <= ctx.subtree:
+    if not units <= own:
         _refuse(draft, "/fields/units", "These units reach further than your own.")
 
 
@@ -115,12 +134,17 @@ def _ends(draft: Draft) -> bool:
 
 
 def _profile_of(draft: Draft) -> UUID | None:
+    if draft.command.kind == "sys.profile":
+        return draft.id if draft.command.op is Op.RESTORE else None
     found = merged(draft).get("profile") if draft.command.kind == "sys.membership" else None
     return UUID(found) if isinstance(found, str) else None
 
 
-def _born(drafts: Sequence[Draft]) -> frozenset[str]:
-    """Keys of kinds and `kind/fid` of fields that this batch makes."""
+def _born(ctx: Ctx, drafts: Sequence[Draft]) -> frozenset[str]:
+    """Keys of kinds and `kind/fid` of fields that this batch makes.
+
+    What there is already is not made, whatever a batch says that will be refused for it later.
+    """
     made = [d for d in drafts if d.command.op is Op.CREATE]
     kinds = {str(d.values.get("key")) for d in made if d.command.kind == "sys.kind"}
     fields = {
@@ -128,7 +152,8 @@ def _born(drafts: Sequence[Draft]) -> frozenset[str]:
         for d in made
         if d.command.kind == "sys.field"
     }
-    return frozenset(kinds | fields)
+    known = {f"{k.key}/{f.fid}" for k in ctx.schema.kinds.values() for f in k.fields}
+    return frozenset((kinds - ctx.schema.kinds.keys()) | (fields - known))
 
 
 def _without(values: dict[str, Json], born: frozenset[str]) -> dict[str, Json]:

@@ -149,3 +149,32 @@ def test_what_is_within_ones_rights_reaches_no_further(mine, theirs, row):
             assert reaches(one, action, row) >= reaches(two, action, row)
         for field in CARD.fields:
             assert one.mode("card", field) >= two.mode("card", field)
+
+
+# Few shapes, so that profiles of which one is within another are found often.
+plain = st.builds(
+    lambda caps, read, mode: compile_profile(
+        "p", {"capabilities": caps},
+        [{"kind": "card", "actions": {"read": read}, "fields": {"stage": mode}}], 1,
+    ),
+    st.lists(st.sampled_from(["query.run", "audit.read"]), max_size=2),
+    st.sampled_from(
+        ["none", "own", "unit", "subtree", "all", {"where": {"field": "stage", "op": "eq", "value": "new"}}]
+    ),
+    st.sampled_from(["hidden", "masked", "read", "write"]),
+)  # fmt: skip
+
+
+def rights_of(profile):
+    scope = profile.scope("card", "read")
+    return profile.capabilities, scope, profile.mode("card", CARD.fields[0])
+
+
+@settings(max_examples=500)
+@given(plain, plain, plain)
+def test_being_within_is_a_partial_order(one, two, three):
+    assert is_within(one, one)
+    if is_within(one, two) and is_within(two, three):
+        assert is_within(one, three)
+    if is_within(one, two) and is_within(two, one):
+        assert rights_of(one) == rights_of(two)

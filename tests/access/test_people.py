@@ -1,15 +1,18 @@
 """People come with a code, lose their password, and go with every door closed."""
 
+import msgspec
 import pytest
 
-from appliance.access.codes import accept, check_free, invite, reset
+from appliance.access.acting import act_as
+from appliance.access.codes import accept, check_free, find_person, invite, reset
 from appliance.access.keys import NewKey, make_key
 from appliance.access.offboard import close_doors, look_at_doors, reopen
 from appliance.access.rights import effective_rights, find_profile, is_last_manager
-from appliance.base.errors import Clash, Invalid, Refused, Unauthenticated
+from appliance.base.errors import Clash, Forbidden, Invalid, Refused, Unauthenticated
 from appliance.base.ids import uuid7
+from appliance.kernel.context import Door
 from tests.access.world import POLICY, sessions
-from tests.tenants import create
+from tests.tenants import create, delete
 
 pytestmark = pytest.mark.anyio
 WORD = "nine yellow trams at noon"
@@ -134,9 +137,59 @@ async def test_rights_of_a_person_can_be_asked(world):
     assert tech.kinds["card"].fields["personal"] == "masked"
 
 
+async def is_last(world, person):
+    async with world.db.transaction(world.id) as tx:
+        return await is_last_manager(tx, world.id, person)
+
+
+async def test_a_code_is_for_people_within_ones_own_rights(world):
+    await world.person("anna", "admin", "head")
+    await world.person("ben", "admin", "north")
+    await world.person("carl", "viewer", "south")
+    people = {who: (await world.enter(who))[0] for who in ("owner", "anna", "ben", "carl")}
+
+    async def may(who, other):
+        try:
+            await reset(world.db, people[who], people[other].actor)
+        except Forbidden as refused:
+            assert refused.code == "person.wider_than_you"
+            return False
+        return True
+
+    assert not await may("anna", "owner")  # a wider profile
+    assert not await may("ben", "anna")  # the same one over more units
+    assert not await may("ben", "carl")  # a narrow one over units of others
+    assert await may("anna", "ben") and await may("anna", "carl") and await may("owner", "anna")
+    system = msgspec.structs.replace(people["anna"], door=Door.SYSTEM)
+    assert await find_person(world.db, world.id, "Owner@example.org") == people["owner"].actor
+    await reset(world.db, system, people["owner"].actor)
+    with pytest.raises(Refused):
+        await find_person(world.db, world.id, "nobody@example.org")
+
+
+async def test_a_job_under_a_profile_that_is_gone_may_do_nothing(world):
+    await world.person("anna", "dispatcher")
+    anna, _ = await world.enter("anna")
+    profile = world.profiles["dispatcher"]
+
+    def act():
+        return act_as(
+            world.db, world.id, anna.actor, profile, anna.units, origin=1, door=Door.INTAKE
+        )
+
+    assert (await act()).profile.key == "dispatcher"
+    await world.run(delete("sys.profile", profile))
+    with pytest.raises(Refused) as caught:
+        await act()
+    assert caught.value.code == "job.rights_gone"
+
+
 async def test_the_last_who_manages_profiles_is_known(world):
     ctx, _ = await world.enter("owner")
-    assert await is_last_manager(world.db, ctx, ctx.actor)
+    assert await is_last(world, ctx.actor)
+    with pytest.raises(Clash):
+        await close_doors(world.db, msgspec.structs.replace(ctx, actor=uuid7()), ctx.actor)
     await world.person("anna", "admin")
-    assert not await is_last_manager(world.db, ctx, ctx.actor)
+    assert not await is_last(world, ctx.actor)
+    assert not await is_last(world, uuid7())
     assert (await find_profile(world.db, ctx, "viewer")).key == "viewer"

@@ -5,6 +5,7 @@ import time
 import pyotp
 import pytest
 
+from appliance.access.codes import invite, reset
 from appliance.access.grants import (
     NewStaffGrant,
     answer_request,
@@ -14,6 +15,7 @@ from appliance.access.grants import (
     refuse_request,
     revoke_staff,
 )
+from appliance.access.keys import NewKey, make_key
 from appliance.access.staff import (
     create_staff,
     enter_tenant,
@@ -198,3 +200,25 @@ async def test_signing_in_takes_password_and_code_and_brakes(db, sam):
 async def test_a_platform_token_opens_no_tenant(world, sam):
     with pytest.raises(Unauthenticated):
         await sessions(world.db).authenticate(sam[1], uuid7())
+
+
+async def test_staff_make_no_way_in_that_outlasts_their_grant(world, sam):
+    staff, _, _ = sam
+    owner, _ = await world.enter("owner")
+    grant = await grant_staff(world.db, owner, NewStaffGrant(staff.email, "owner", "x", 1))
+    signed = await enter_tenant(world.db, staff, world.slug, grant, uuid7())
+    inside = await sessions(world.db).authenticate(signed.token, uuid7())
+    request = await request_entry(world.db, staff, world.slug, "more", 72)
+    for attempt in (
+        grant_staff(world.db, inside, NewStaffGrant(staff.email, "viewer", "x", 72)),
+        answer_request(world.db, inside, request, "viewer"),
+        make_key(world.db, inside, NewKey("robot", "viewer")),
+        reset(world.db, inside, owner.actor),
+        invite(world.db, inside, uuid7(), "friend@example.org"),
+    ):
+        with pytest.raises(Forbidden) as caught:
+            await attempt
+        assert caught.value.code == "staff.lends_nothing"
+    assert await suspend_staff(world.db, staff.id) == []
+    (ended,) = await world.audited("staff.suspended")
+    assert ended[0] == str(staff.id)

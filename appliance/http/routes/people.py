@@ -9,6 +9,7 @@ import msgspec
 from litestar.response.base import ASGIResponse
 
 from appliance.access import codes, rights
+from appliance.access.bounds import check_not_staff
 from appliance.access.offboard import reopen
 from appliance.base.errors import Refused
 from appliance.http.answers import empty, reply
@@ -74,6 +75,7 @@ async def list_people(ask: Ask) -> ASGIResponse:
             body=onboard.NewPerson, answers={201: codes.Invited})  # fmt: skip
 async def invite_person(ask: Ask) -> ASGIResponse:
     """Make a person with memberships, and the code for their link."""
+    check_not_staff(ask.ctx)
     new = ask.read(onboard.NewPerson)
     check_storable(new.email, "/email")
     await codes.check_free(ask.node.db, ask.ctx.tenant, new.email)
