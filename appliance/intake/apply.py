@@ -17,14 +17,14 @@ from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake.match import Catalogue, PriceType, price_types
-from appliance.intake.plan import PRODUCT_FIELDS, Change
+from appliance.intake.plan import PRODUCT_FIELDS, fit
 from appliance.intake.runs import IntakeRun, applied_call
-from appliance.intake.stage import Report
+from appliance.intake.stage import Change, Report
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.write import Applied, Command, Op, Rejected, Result, Unchanged, apply, undo
 
-BLOCK = 500
+BLOCK = 1_500
 _ROWS = Statement(
     "SELECT no::text, key, data, target::text, changes, sort FROM intake_row WHERE tenant_id = $1 "
     "AND run = $2 AND sort = ANY($3::text[]) AND no > $4 ORDER BY intake_row.no LIMIT $5"
@@ -213,7 +213,7 @@ def _create(kind: str, ident: UUID, values: dict[str, Json]) -> Command:
 
 def _read(row: tuple[bytes | None, ...]) -> Row:
     return Row(
-        int(row[0] or 0), (row[1] or b"").decode(), _decode(row[2] or b"{}"),
+        int(row[0] or 0), (row[1] or b"").decode(), fit(_decode(row[2] or b"{}")),
         UUID(row[3].decode()) if row[3] else None, _decode_changes(row[4] or b"[]"),
         (row[5] or b"").decode(),
     )  # fmt: skip

@@ -13,16 +13,24 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.base import limits
 from appliance.base.errors import Invalid
+from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.text import fold
+from appliance.write.balances import key_of
 
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
-# A base price has none of these: it is for everybody, everywhere, in the base unit.
-_SPECIAL = ("variant", "unit_scope", "customer", "contract")
+_IN_FORCE = Statement(
+    "SELECT DISTINCT ON (key) key::text, data->>'price', data->>'currency' FROM entry "
+    "WHERE tenant_id = $1 AND kind = 'price' AND key = ANY($2::uuid[]) AND at <= $3 "
+    "AND reverses IS NULL AND (SELECT v.id FROM entry v WHERE v.tenant_id = $1 "
+    "AND v.kind = 'price' AND v.reverses = entry.id LIMIT 1) IS NULL "
+    "ORDER BY key, at DESC, id DESC"
+)
 
 
 class Product(msgspec.Struct, frozen=True):
@@ -49,20 +57,19 @@ class Catalogue:
         self.source = source
         product, price = self.kind("product"), self.kind("price")
         slots = {n: _slot(product, n) for n in ("source_key", "sku", "barcode")}
-        of, type_ = _slot(price, "product"), _slot(price, "price_type")
-        base = " AND ".join(f"e.{_slot(price, n)} IS NULL" for n in _SPECIAL if n in price.by_name)
-        self._products = Statement(
-            "SELECT id::text, data FROM record WHERE tenant_id = $1 AND kind = 'product' "
-            f"AND deleted_at IS NULL AND ({slots['source_key']} = ANY($2::text[]) "
-            f"OR {slots['sku']} = ANY($3::text[]) OR {slots['barcode']} = ANY($4::text[]))"
-        )
-        self._prices = Statement(
-            f"SELECT DISTINCT ON (e.key) e.{of}::text, e.{type_}::text, e.data->>'price', "
-            "e.data->>'currency' FROM entry e WHERE e.tenant_id = $1 AND e.kind = 'price' "
-            f"AND e.{of} = ANY($2::uuid[]) AND {base} AND NOT e.data ? 'measure' "
-            "AND NOT e.data ? 'minimum_quantity' AND e.reverses IS NULL AND e.at <= $3 "
-            "AND NOT EXISTS (SELECT 1 FROM entry v WHERE v.tenant_id = $1 AND v.kind = 'price' "
-            "AND v.reverses = e.id) ORDER BY e.key, e.at DESC, e.id DESC"
+        supplier = _slot(product, "supplier")
+        self._price = price
+        # One look-up by index for each key: an OR over them would read the whole kind.
+        self._products = [
+            Statement(
+                "SELECT id::text, data FROM record WHERE tenant_id = $1 AND kind = 'product' "
+                f"AND deleted_at IS NULL AND {slot} = ANY($2::text[])"
+            )
+            for slot in slots.values()
+        ]
+        self._of_source = Statement(
+            "SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'product' "
+            f"AND deleted_at IS NULL AND {supplier} = $2"
         )
 
     def kind(self, key: str) -> Kind:
@@ -76,34 +83,69 @@ class Catalogue:
         return found
 
     async def find(
-        self, db: Database, rows: Sequence[dict[str, Json]], keys: Sequence[str], asof: datetime
+        self,
+        db: Database,
+        rows: Sequence[dict[str, Json]],
+        keys: Sequence[str],
+        *,
+        types: Sequence[UUID],
+        asof: datetime,
     ) -> list[list[Product]]:
-        """For each row the products it may mean, the best way of matching alone."""
-        own = [fold(self.own_key(k)) for k in keys]
-        skus = [fold(str(r["sku"])) if r.get("sku") else "" for r in rows]
-        codes = [fold(str(r["barcode"])) if r.get("barcode") else "" for r in rows]
-        tenant = self._ctx.tenant
-        args = (tenant, own, [s for s in skus if s], [c for c in codes if c])
-        (found,) = await db.read(tenant, (self._products, args))
-        data = {UUID((i or b"").decode()): _decode(d or b"{}") for i, d in found}
-        prices: dict[UUID, dict[UUID, tuple[Decimal | None, str]]] = {i: {} for i in data}
-        if data:
-            (held,) = await db.read(tenant, (self._prices, (tenant, list(data), asof)))
-            for holder, type_, amount, currency in held:
-                prices[UUID((holder or b"").decode())][UUID((type_ or b"").decode())] = (
-                    Decimal(amount.decode()) if amount else None, (currency or b"").decode(),
-                )  # fmt: skip
+        """For each row the products it may mean, the best way of matching alone.
+
+        With their base prices of `types` in force at `asof`.
+        """
+        wanted = [
+            [fold(self.own_key(k)) for k in keys],
+            [fold(str(r["sku"])) if r.get("sku") else "" for r in rows],
+            [fold(str(r["barcode"])) if r.get("barcode") else "" for r in rows],
+        ]
+        calls = [
+            (statement, (self._ctx.tenant, Column("text", sorted({v for v in values if v}))))
+            for statement, values in zip(self._products, wanted, strict=True)
+        ]
+        data: dict[UUID, dict[str, Json]] = {}
+        for answer in await db.read(self._ctx.tenant, *calls):
+            data.update((UUID((i or b"").decode()), _decode(d or b"{}")) for i, d in answer)
+        prices = await self._prices_of(db, list(data), types, asof)
         by: dict[tuple[str, str], list[Product]] = {}
         for ident, values in data.items():
-            product = Product(ident, values, prices[ident])
+            found = Product(ident, values, prices.get(ident, {}))
             for name in ("source_key", "sku", "barcode"):
                 if values.get(name):
-                    by.setdefault((name, fold(str(values[name]))), []).append(product)
+                    by.setdefault((name, fold(str(values[name]))), []).append(found)
         return [
             by.get(("source_key", o)) or (by.get(("sku", s)) if s else None)
             or (by.get(("barcode", c)) if c else None) or []
-            for o, s, c in zip(own, skus, codes, strict=True)
+            for o, s, c in zip(*wanted, strict=True)
         ]  # fmt: skip
+
+    async def _prices_of(
+        self, db: Database, products: Sequence[UUID], types: Sequence[UUID], asof: datetime
+    ) -> dict[UUID, dict[UUID, tuple[Decimal | None, str]]]:
+        """Base prices in force: one probe of the ledger's key for each product and type."""
+        if not products or not types:
+            return {}
+        product, price_type = (self._price.by_name[n].fid for n in ("product", "price_type"))
+        pairs = {
+            key_of(self._price, {product: str(p), price_type: str(t)}): (p, t)
+            for p in products
+            for t in types
+        }
+        tenant = self._ctx.tenant
+        (rows,) = await db.read(tenant, (_IN_FORCE, (tenant, Column("uuid", list(pairs)), asof)))
+        held: dict[UUID, dict[UUID, tuple[Decimal | None, str]]] = {}
+        for key, amount, currency in rows:
+            holder, type_ = pairs[UUID((key or b"").decode())]
+            value = Decimal(amount.decode()) if amount else None
+            held.setdefault(holder, {})[type_] = (value, (currency or b"").decode())
+        return held
+
+    async def of_source(self, db: Database) -> set[UUID]:
+        """All products that this source has ever brought."""
+        call = (self._of_source, (self._ctx.tenant, fold(self.source)))
+        (rows,) = await db.read(self._ctx.tenant, call, timeout_ms=limits.EXPORT_TIMEOUT_MS)
+        return {UUID((i or b"").decode()) for i in rows.column()}
 
     def own_key(self, key: str) -> str:
         """What a product of this source is known by."""

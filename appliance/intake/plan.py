@@ -5,23 +5,23 @@ Nothing is written but the plan. Limits that the plan runs into hold it until so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-import msgspec
-
+from appliance.base import limits
 from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake.match import Catalogue, PriceType, Product, price_types
 from appliance.intake.runs import IntakeRun, Options
-from appliance.intake.stage import Report
+from appliance.intake.stage import Change, Judge, Judged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.kernel.money import currencies
+from connectors.sdk.contract import StagedRow
 
-BLOCK = 1_000
 TEXT_MAX = 255
 SORTS = ("new", "changed", "unchanged", "gone", "suspicious", "faulty")
 # Fields of the product that a list may set, by the connector's word for each.
@@ -29,85 +29,86 @@ PRODUCT_FIELDS = {
     "name": "name", "barcode": "barcode", "category": "category", "brand": "brand",
     "pack_quantity": "pack_quantity", "description": "description",
 }  # fmt: skip
-_NEXT = Statement(
-    "SELECT no::text, key, data FROM intake_row WHERE tenant_id = $1 AND run = $2 "
-    "AND sort = 'staged' AND no > $3 ORDER BY intake_row.no LIMIT $4"
-)
-_UPDATE = Statement(
-    "UPDATE intake_row r SET sort = u.s, target = u.t, changes = u.c::jsonb, faults = u.f::jsonb "
-    "FROM unnest($3::bigint[], $4::text[], $5::uuid[], $6::text[], $7::text[]) AS u(n, s, t, c, f) "
-    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.no = u.n"
+# Two plain steps each: a fresh table has no statistics, and a planner that expects one row joins
+# a hundred thousand with a hundred thousand in a loop.
+_REPEATED = Statement(
+    "SELECT key, min(no)::text, min(data::text) = max(data::text) FROM intake_row "
+    "WHERE tenant_id = $1 AND run = $2 AND sort <> 'faulty' GROUP BY key HAVING count(*) > 1"
 )
 _TWINS = Statement(
-    "UPDATE intake_row r SET sort = 'faulty', faults = r.faults || jsonb_build_object("
-    "'code', 'duplicate-key', 'expected', 'one row for a key', 'found', r.key, "
-    "'place', jsonb_build_object('sheet', r.sheet, 'row', r.line)) FROM ("
-    "SELECT key FROM intake_row WHERE tenant_id = $1 AND run = $2 AND sort = 'staged' AND key <> '' "
-    "GROUP BY key HAVING count(DISTINCT data) > 1) d "
-    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.sort = 'staged' AND r.key = d.key"
+    "UPDATE intake_row SET sort = 'faulty', faults = faults || jsonb_build_object("
+    "'code', 'duplicate-key', 'expected', 'one row for a key', 'found', key, "
+    "'place', jsonb_build_object('sheet', sheet, 'row', line)) WHERE tenant_id = $1 AND run = $2 "
+    "AND sort <> 'faulty' AND key = ANY($3::text[])"
 )
 _SAME = Statement(
-    "UPDATE intake_row r SET sort = 'unchanged' FROM (SELECT key, min(no) AS first FROM intake_row "
-    "WHERE tenant_id = $1 AND run = $2 AND sort = 'staged' GROUP BY key HAVING count(*) > 1) d "
-    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.sort = 'staged' AND r.key = d.key AND r.no > d.first"
+    "UPDATE intake_row SET sort = 'unchanged' WHERE tenant_id = $1 AND run = $2 "
+    "AND sort <> 'faulty' AND key = ANY($3::text[]) AND no <> ALL($4::bigint[])"
+)
+_MATCHED = Statement(
+    "SELECT target::text FROM intake_row WHERE tenant_id = $1 AND run = $2 AND target IS NOT NULL"
 )
 _GONE = Statement(
     "INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data, sort, target) "
     "SELECT $1, $2, $3 + row_number() OVER (ORDER BY p.id), '', 0, p.data->>'source_key', "
     "jsonb_build_object('sku', p.data->>'sku', 'name', p.data->>'name'), 'gone', p.id "
-    "FROM record p WHERE p.tenant_id = $1 AND p.kind = 'product' AND p.deleted_at IS NULL "
-    "AND p.data->>'supplier' = $4 AND NOT EXISTS (SELECT 1 FROM intake_row r "
-    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.target = p.id)"
+    "FROM record p WHERE p.tenant_id = $1 AND p.id = ANY($4::uuid[])"
 )
 _COUNT = Statement(
     "SELECT sort, count(*) FROM intake_row WHERE tenant_id = $1 AND run = $2 GROUP BY sort"
 )
-_decode = msgspec.json.Decoder(dict[str, Json]).decode
-_encode = msgspec.json.encode
 
 
-class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
-    """One field's step; a price is named `price:<type>` and carries its currency."""
-
-    field: str
-    before: Json
-    after: Json
-    currency: str = ""
-
-
-class Judged(msgspec.Struct, frozen=True):
-    """What the plan says of a row."""
-
-    sort: str
-    target: UUID | None = None
-    changes: tuple[Change, ...] = ()
-    faults: tuple[dict[str, Json], ...] = ()
-
-
-async def make_plan(
-    db: Database, ctx: Ctx, run: IntakeRun, asof: datetime, report: Report
-) -> dict[str, int]:
-    """Judge every staged row; the counts by class."""
+async def make_judge(db: Database, ctx: Ctx, run: IntakeRun, asof: datetime) -> Judge:
+    """What says of each block of rows what it would do. Raises Invalid when modules are missing."""
     catalogue, types = Catalogue(ctx, run.source), await price_types(db, ctx)
+
+    async def judge_block(staged: Sequence[StagedRow]) -> list[Judged]:
+        rows = [fit({**r.values}) for r in staged]
+        named = {n[6:] for r in rows for n in r if n.startswith("price:")}
+        asked = [types[key].id for key in sorted(named & types.keys())]
+        keys = [r.key for r in staged]
+        found = await catalogue.find(db, rows, keys, types=asked, asof=asof)
+        return [
+            Judged("faulty") if s.faults else judge(r, m, types, run.options)
+            for s, r, m in zip(staged, rows, found, strict=True)
+        ]
+
+    return judge_block
+
+
+async def finish_plan(db: Database, ctx: Ctx, run: IntakeRun) -> dict[str, int]:
+    """What only the whole list shows: keys that stand twice, products that are gone. The counts."""
     where = (ctx.tenant, run.id)
-    async with db.transaction(ctx.tenant) as tx:
-        await tx.run((_TWINS, where), (_SAME, where))
-    last, done, total = -1, 0, sum((await count_rows(db, ctx.tenant, run.id)).values())
-    while True:
-        (page,) = await db.read(ctx.tenant, (_NEXT, (*where, last, BLOCK)))
-        numbers = [int(n or 0) for n, _, _ in page]
-        if not numbers:
-            break
-        keys = [(k or b"").decode() for _, k, _ in page]
-        rows = [fit(_decode(d or b"{}")) for _, _, d in page]
-        found = await catalogue.find(db, rows, keys, asof)
-        judged = [judge(r, m, types, run.options) for r, m in zip(rows, found, strict=True)]
-        await _keep(db, ctx.tenant, run.id, numbers, judged)
-        last, done = numbers[-1], done + len(numbers)
-        await report(done, total)
-    async with db.transaction(ctx.tenant) as tx:
-        await tx.run((_GONE, (*where, 1_000_000_000, run.source)))
+    await _mark_repeated(db, ctx.tenant, run.id)
+    (matched,) = await db.read(ctx.tenant, (_MATCHED, where), timeout_ms=limits.EXPORT_TIMEOUT_MS)
+    here = {UUID((i or b"").decode()) for i in matched.column()}
+    gone = sorted(await Catalogue(ctx, run.source).of_source(db) - here)
+    if gone:
+        async with db.transaction(ctx.tenant, timeout_ms=limits.EXPORT_TIMEOUT_MS) as tx:
+            await tx.run((_GONE, (*where, 1_000_000_000, Column("uuid", gone))))
     return await count_rows(db, ctx.tenant, run.id)
+
+
+async def _mark_repeated(db: Database, tenant: UUID, run: UUID) -> None:
+    """Rows of one key: the same twice is once, different things under one key are faults."""
+    where = (tenant, run)
+    (rows,) = await db.read(tenant, (_REPEATED, where), timeout_ms=limits.EXPORT_TIMEOUT_MS)
+    found = [((k or b"").decode(), int(n or 0), same == b"t") for k, n, same in rows if k]
+    twins = [k for k, _, same in found if not same]
+    same = [(k, n) for k, n, same in found if same]
+    async with db.transaction(tenant, timeout_ms=limits.EXPORT_TIMEOUT_MS) as tx:
+        await tx.run(
+            (_TWINS, (*where, Column("text", twins))),
+            (
+                _SAME,
+                (
+                    *where,
+                    Column("text", [k for k, _ in same]),
+                    Column("bigint", [n for _, n in same]),
+                ),
+            ),
+        )
 
 
 def fit(row: dict[str, Json]) -> dict[str, Json]:
@@ -180,19 +181,6 @@ def _is_near(now: Decimal, wanted: Decimal, factor: int) -> bool:
 
 def _fault(code: str, expected: str, found: str) -> dict[str, Json]:
     return {"code": code, "expected": expected, "found": found}
-
-
-async def _keep(
-    db: Database, tenant: UUID, run: UUID, numbers: list[int], judged: list[Judged]
-) -> None:
-    columns = (
-        Column("bigint", numbers), Column("text", [j.sort for j in judged]),
-        Column("uuid", [j.target for j in judged]),
-        Column("text", [_encode(j.changes).decode() for j in judged]),
-        Column("text", [_encode(j.faults).decode() for j in judged]),
-    )  # fmt: skip
-    async with db.transaction(tenant) as tx:
-        await tx.run((_UPDATE, (tenant, run, *columns)), commit=True)
 
 
 async def count_rows(db: Database, tenant: UUID, run: UUID) -> dict[str, int]:

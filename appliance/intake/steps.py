@@ -12,19 +12,23 @@ from uuid import UUID
 import msgspec
 
 from appliance.access.acting import act_as
+from appliance.base import limits
 from appliance.base.errors import ApplianceError
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake import runs
 from appliance.intake.apply import apply_plan, revert_run
 from appliance.intake.files import locate
-from appliance.intake.plan import limits_hit, make_plan
+from appliance.intake.plan import finish_plan, limits_hit, make_judge
 from appliance.intake.runs import IntakeRun
 from appliance.intake.stage import Report, stage
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk import parent
 from connectors.sdk.contract import Inspection, Mapping, Refused
 
+# An import of more rows than this changes what the planner should believe.
+COUNTED_ROWS = 1_000
+_COUNT_AGAIN = (Statement("ANALYZE record"), Statement("ANALYZE entry"))
 _LEARNED = Statement(
     "SELECT mapping FROM intake_run WHERE tenant_id = $1 AND connector = $2 AND mapping IS NOT NULL "
     "AND approved_by IS NOT NULL ORDER BY id DESC LIMIT 50"
@@ -47,8 +51,11 @@ async def prepare(
         if not run.mapping.tables:
             await _fail(db, tenant, ident, "No table with a name or code and a price was found.")
             return
-        done = await stage(db, tenant, ident, run.connector, path, run.mapping, report=report)
-        counts = await make_plan(db, ctx, run, run.created_at, report)
+        judge = await make_judge(db, ctx, run, run.created_at)
+        done = await stage(
+            db, tenant, ident, run.connector, path, run.mapping, judge=judge, report=report
+        )
+        counts = await finish_plan(db, ctx, run)
     except Refused as refused:
         fault = refused.fault
         where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
@@ -75,6 +82,9 @@ async def carry_out(
         return
     ctx = await _act(db, run, tenant, origin)
     done = await apply_plan(db, ctx, run, suspicious=suspicious, report=report)
+    if done["applied"] > COUNTED_ROWS:
+        async with db.transaction(tenant, timeout_ms=limits.EXPORT_TIMEOUT_MS) as tx:
+            await tx.run(*((statement, ()) for statement in _COUNT_AGAIN))
     async with db.transaction(tenant) as tx:
         await tx.run(runs.set_call(tenant, ident, "counts", {**run.counts, **done}))
     await runs.move(db, tenant, ident, ["applying"], "applied")

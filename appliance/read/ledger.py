@@ -38,7 +38,8 @@ def check_flags(kind: Kind, query: Query) -> None:
 def in_force(names: Names, asof: datetime) -> str:
     """The condition that an entry of the main table holds at a moment: it is the last of its key.
 
-    One probe of the index by key and moment for each entry, whatever the planner thinks of them.
+    One probe of the index by key and moment for each entry: a sub-select with a LIMIT is never
+    made a join of two whole ledgers, whatever the planner thinks of them.
     """
     sql, a = names.sql, names.alias
     at = sql.shared("asof", asof, "timestamptz")
@@ -50,8 +51,9 @@ def in_force(names: Names, asof: datetime) -> str:
     sql.guards += [(last, of_key), (undone, reversal)]
     return (
         f"{a}.at <= {at} AND {a}.reverses IS NULL AND {a}.id = (SELECT {last}.id FROM entry {last} "
-        f"WHERE {of_key} AND {last}.at <= {at} AND {last}.reverses IS NULL AND NOT EXISTS ("
-        f"SELECT 1 FROM entry {undone} WHERE {reversal} AND {undone}.reverses = {last}.id) "
+        f"WHERE {of_key} AND {last}.at <= {at} AND {last}.reverses IS NULL AND ("
+        f"SELECT {undone}.id FROM entry {undone} WHERE {reversal} "
+        f"AND {undone}.reverses = {last}.id LIMIT 1) IS NULL "
         f"ORDER BY {last}.at DESC, {last}.id DESC LIMIT 1)"
     )
 

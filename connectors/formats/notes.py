@@ -16,6 +16,11 @@ from connectors.formats.guard import read_part
 from connectors.sdk.contract import Fault, Refused
 
 ROWS_MAX, COLUMNS_MAX = 1_048_576, 512
+_ODD = re.compile(
+    rb"""\bt=["']e["']|\bhidden=["'](?:1|true)|\boutlineLevel=|<(?:\w+:)?f[ />]|<!DOCTYPE|<!ENTITY"""
+)
+_MERGED = re.compile(rb"""mergeCell\s+[^>]*?\bref=["']([A-Z0-9:]{3,30})["']""")
+_CUT = 200
 _ADDRESS = re.compile(r"([A-Z]{1,3})([0-9]{1,7})\Z")
 _CODE = re.compile(r"0{2,}\Z")
 _CURRENCY = re.compile(r"\[\$([^\]\-]+)")
@@ -40,6 +45,8 @@ def read_notes(archive: zipfile.ZipFile, part: str, formats: list[str]) -> Notes
     """The notes of one sheet part. `formats`: what each cell style shows, see `interesting`.
     Raises Refused.
     """
+    if not any(formats) and (plain := _look(archive, part)) is not None:
+        return plain
     notes, parser = Notes(), expat.ParserCreate()
     state = _State(notes, formats)
     parser.StartElementHandler = state.start
@@ -52,6 +59,33 @@ def read_notes(archive: zipfile.ZipFile, part: str, formats: list[str]) -> Notes
     except expat.ExpatError as error:
         found = f"{part}, line {error.lineno}: {expat.errors.messages[error.code]}"
         raise Refused(Fault("truncated", "a well-formed sheet", found)) from None
+    return notes
+
+
+def _look(archive: zipfile.ZipFile, part: str) -> Notes | None:
+    """The notes of a sheet with nothing out of the ordinary but merged cells; None for others.
+
+    A search through the bytes is some twenty times faster than parsing them.
+    """
+    notes, rest = Notes(), b""
+    for chunk in read_part(archive, part):
+        text = rest + chunk
+        if _ODD.search(text):
+            return None
+        for ref in _MERGED.findall(text):
+            first, _, last = ref.decode().partition(":")
+            a, b = _ADDRESS.match(first), _ADDRESS.match(last)
+            if a and b:
+                place = (
+                    int(a.group(2)),
+                    index_of(a.group(1)),
+                    int(b.group(2)),
+                    index_of(b.group(1)),
+                )
+                if place not in notes.merged:
+                    notes.merged.append(place)
+        # What is cut in two at the end of a chunk is whole in the next text.
+        rest = text[-_CUT:]
     return notes
 
 

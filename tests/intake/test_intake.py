@@ -154,18 +154,18 @@ async def test_a_list_is_planned_applied_recognised_and_taken_back(desk):
 async def test_a_worker_that_died_goes_on_where_it_was(desk):
     lines = [
         [f"B{n:04}", f"Позиция прайса номер {n}", "X", f"{n + 1},50", f"{n + 1},00"]
-        for n in range(1200)
+        for n in range(4000)
     ]
     made = await desk.bring(table(*lines))
     bad = [(r.row, r.faults) for r in await desk.rows(made, "faulty")][:4]
-    assert made.counts["new"] == 1200, (made.counts, bad)
+    assert made.counts["new"] == 4000, (made.counts, bad)
     await runs.move(desk.db, desk.firm.id, made.id, ["planned"], "applying")
 
     class Killed(Exception):
         pass
 
     async def dies(done, _total):
-        if done >= 500:
+        if done >= 1500:
             raise Killed
 
     with pytest.raises(Killed):
@@ -173,9 +173,9 @@ async def test_a_worker_that_died_goes_on_where_it_was(desk):
     await steps.carry_out(desk.db, desk.firm.id, made.id, 1, quiet, suspicious=False)
     (count,) = await desk.firm.sql("SELECT count(*) FROM record WHERE kind = 'product'")
     (entries,) = await desk.firm.sql("SELECT count(*) FROM entry WHERE kind = 'price'")
-    assert (count, entries) == (["1200"], ["2400"])
+    assert (count, entries) == (["4000"], ["8000"])
     done = await desk.look(made.id)
-    assert (done.state, done.counts["applied"]) == ("applied", 1200)
+    assert (done.state, done.counts["applied"]) == ("applied", 4000)
 
 
 async def test_what_somebody_changed_since_is_left_alone_by_a_revert(desk):
