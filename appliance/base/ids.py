@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import uuid
+from functools import lru_cache
 
 _lock = threading.Lock()
 _last_ms = 0
@@ -34,12 +35,18 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=(ms << 80) | (0x7 << 76) | (count << 64) | (0b10 << 62) | rand)
 
 
+@lru_cache(maxsize=65_536)
+def uuid_of(text: str) -> uuid.UUID:
+    """A UUID by its text, kept: a batch says the same few ids again and again. Raises ValueError."""
+    return uuid.UUID(text)
+
+
 def parse_uuid(text: object) -> uuid.UUID | None:
     """The canonical 36-character form only; anything else is None, never an exception."""
     if not isinstance(text, str) or len(text) != 36:
         return None
     try:
-        found = uuid.UUID(text)
+        found = uuid_of(text)
     except ValueError:
         return None
     return found if str(found) == text.lower() else None

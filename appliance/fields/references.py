@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import ClassVar
-from uuid import UUID
 
 from appliance.base import limits
-from appliance.base.ids import parse_uuid
+from appliance.base.ids import parse_uuid, uuid_of
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import Field, Json, Policy
@@ -43,10 +42,10 @@ class Reference(FieldType):
         return read_id(value)
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
-        return UUID(str(value))
+        return uuid_of(str(value))
 
     def operand(self, field: Field, value: Json) -> SlotValue:
-        return UUID(read_id(value))
+        return uuid_of(read_id(value))
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "string", "format": "uuid"}

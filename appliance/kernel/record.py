@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base.clock import hlc_moment
+from appliance.base.ids import uuid_of
 from appliance.kernel.change import Entry, EntryOp
 from appliance.kernel.kind import Json
 from appliance.kernel.stamps import EXISTS, Stamps
@@ -121,7 +122,7 @@ def _set(data: dict[str, Json], fid: str, value: Json) -> None:
 
 
 def _uuid(value: Json) -> UUID | None:
-    return UUID(value) if isinstance(value, str) else None
+    return uuid_of(value) if isinstance(value, str) else None
 
 
 def _text(value: Json) -> str | None:

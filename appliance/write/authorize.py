@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from appliance.base.ids import uuid_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Kind
 from appliance.kernel.profile import Scope, ScopeKind
@@ -83,7 +84,7 @@ def _check_references(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, K
         target_key = str(field.option("target"))
         target_kind = ctx.schema.kind(target_key)
         for text in references_in(field, draft.values[field.fid]):
-            if not _may_point(ctx, UUID(text), target_kind, loaded, born):
+            if not _may_point(ctx, uuid_of(text), target_kind, loaded, born):
                 draft.fault(
                     f"/fields/{field.name}",
                     "reference_unknown",

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.base.ids import uuid_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
@@ -94,7 +95,7 @@ def _entries_of(ctx: Ctx, drafts: Sequence[Draft]) -> set[UUID]:
             value = draft.values.get(field_.fid) if field_.type.startswith("reference") else None
             target = ctx.schema.kind(str(field_.option("target"))) if value else None
             if target is not None and target.ledger is not None:
-                found.update(map(UUID, references_in(field_, value)))
+                found.update(map(uuid_of, references_in(field_, value)))
     return found
 
 
@@ -119,7 +120,7 @@ def read_loaded(drafts: Sequence[Draft], calls: Sequence[Call], answers: Sequenc
 def targets_of(drafts: Sequence[Draft]) -> set[UUID]:
     """Every record that the batch's references point to."""
     return {
-        UUID(target)
+        uuid_of(target)
         for draft in drafts
         if draft.kind is not None
         for fid, value in draft.values.items()
