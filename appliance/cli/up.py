@@ -162,8 +162,10 @@ async def _first_tenant(
         slug, name, email = DEMO
         password = secrets.token_urlsafe(12)
         new = NewTenant(
-            slug=slug, name=name, email=email, password=password, template="multi_branch_sales"
-        )
+            slug=slug, name=name, email=email, password=password, template="multi_branch_sales",
+            # A demo is for looking at first; tenants made for work ask for a password of one's own.
+            must_change=False,
+        )  # fmt: skip
         servers = servers_of(settings, endpoints, services)
         await create_tenant(db, servers, new, origin=me.origin)
         print("Importing the demo price list…", flush=True)
