@@ -66,6 +66,10 @@ class FieldType:
         """The canonical form of a value from outside (never None). Raises ValueFault."""
         raise NotImplementedError
 
+    def accept_held(self, field: Field, value: Json) -> Json:
+        """As `accept`, for a value that the record may hold already: what was once allowed is."""
+        return self.accept(field, value)
+
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         """The projection of a canonical value (never None) into its slot."""
         return None

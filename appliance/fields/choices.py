@@ -36,6 +36,9 @@ class Choice(FieldType):
     def accept(self, field: Field, value: Json) -> Json:
         return self._one(field, value, live=True)
 
+    def accept_held(self, field: Field, value: Json) -> Json:
+        return self._one(field, value, live=False)
+
     @staticmethod
     def _one(field: Field, value: Json, *, live: bool) -> str:
         found = choices(field).get(value) if isinstance(value, str) else None
@@ -74,9 +77,15 @@ class MultiChoice(Choice):
     aggregates: ClassVar[frozenset[str]] = frozenset({"count"})
 
     def accept(self, field: Field, value: Json) -> Json:
+        return self._several(field, value, live=True)
+
+    def accept_held(self, field: Field, value: Json) -> Json:
+        return self._several(field, value, live=False)
+
+    def _several(self, field: Field, value: Json, *, live: bool) -> Json:
         if not isinstance(value, list) or len(value) > limits.SET_MEMBERS_MAX:
             raise ValueFault("wrong_type", "Expected a list of options.")
-        known = {self._one(field, v, live=True) for v in value}
+        known = {self._one(field, v, live=live) for v in value}
         if not known:
             raise ValueFault("empty", "Expected at least one option; send null to clear the field.")
         return [*sorted(known)]

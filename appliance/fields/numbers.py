@@ -124,7 +124,8 @@ class Quantity(Number):
 class Money(Number):
     """An amount: option `currency` (ISO 4217) or `currency_field` (a sibling); else the tenant's.
 
-    The index keeps four fraction digits for every currency, so that amounts compare.
+    The index keeps four fraction digits for every currency, so that amounts compare. Where a
+    sibling says the currency, the digits are those of the record's own (write/fit).
     """
 
     name: ClassVar[str] = "money"
@@ -132,7 +133,17 @@ class Money(Number):
 
     def scale(self, field: Field) -> int:
         code = field.options.get("currency")
-        return currency_digits(code) if isinstance(code, str) else 2
+        if isinstance(code, str):
+            return currency_digits(code)
+        return SLOT_SCALE if _is_open(field) else 2
+
+    def accept(self, field: Field, value: Json) -> Json:
+        found = super().accept(field, value)
+        return _shorten(str(found)) if _is_open(field) else found
+
+    def from_slot(self, field: Field, slot: Decimal | str) -> Json:
+        found = super().from_slot(field, slot)
+        return _shorten(str(found)) if _is_open(field) else found
 
     def slot_scale(self, field: Field) -> int:
         return SLOT_SCALE
@@ -220,6 +231,17 @@ class YesNo(FieldType):
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "boolean"}
+
+
+def _is_open(field: Field) -> bool:
+    """Whether the currency is said by each record."""
+    return "currency_field" in field.options and "currency" not in field.options
+
+
+def _shorten(text: str) -> str:
+    """An amount of a currency not known here: two fraction digits, more where they say more."""
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
 def check_formula(field: Field) -> list[DefinitionFault]:

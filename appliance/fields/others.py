@@ -52,6 +52,8 @@ def _walk(value: Json, depth: int) -> None:
                 )
         case dict():
             for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise ValueFault("wrong_type", "Expected texts as keys of an object.")
                 _walk(key, depth)
                 _walk(inner, depth + 1)
         case list():

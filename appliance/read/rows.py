@@ -186,7 +186,11 @@ def scaled(field: Field, text: str, *, extra: int = 0) -> str:
         return f"({text})::text"
     slot_scale = type_.slot_scale(field)  # type: ignore[attr-defined]
     digits = type_.scale(field) + extra  # type: ignore[attr-defined]
-    return f"'\"'||round(({text})::numeric / {10**slot_scale}, {digits})||'\"'"
+    value = f"round(({text})::numeric / {10**slot_scale}, {digits})"
+    if "currency_field" in field.options:
+        # In whichever currency it is: two digits, and more where they say more.
+        value = f"round({value}, greatest(2, min_scale({value})))"
+    return f"'\"'||{value}||'\"'"
 
 
 def _display(names: Names, shown: list[tuple[str, str]]) -> str:

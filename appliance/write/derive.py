@@ -10,20 +10,22 @@ from decimal import Decimal
 
 from appliance.fields import type_of
 from appliance.fields.base import ValueFault
+from appliance.kernel.context import Ctx
 from appliance.kernel.formula import evaluate, operands, round_to
 from appliance.kernel.kind import Field, Kind
 from appliance.write.command import Op
 from appliance.write.draft import Draft
+from appliance.write.fit import with_currency
 from appliance.write.hooks import merged
 
 
-def derive(draft: Draft) -> None:
+def derive(ctx: Ctx, draft: Draft) -> None:
     """Bring the computed fields of a record up to what it will hold."""
     kind = draft.kind
     if kind is None or draft.command.op not in (Op.CREATE, Op.UPDATE):
         return
     for field in formulas_of(kind):
-        _derive_one(draft, kind, field)
+        _derive_one(ctx, draft, kind, field)
 
 
 def formulas_of(kind: Kind) -> list[Field]:
@@ -43,12 +45,13 @@ def formulas_of(kind: Kind) -> list[Field]:
     return ordered
 
 
-def _derive_one(draft: Draft, kind: Kind, field: Field) -> None:
+def _derive_one(ctx: Ctx, draft: Draft, kind: Kind, field: Field) -> None:
     text = str(field.options["formula"])
     names = operands(text)
     held = merged(draft)
     if draft.command.op is Op.UPDATE and not any(
-        (operand := kind.by_name.get(n)) and operand.fid in draft.values for n in names
+        (operand := kind.by_name.get(n)) and operand.fid in draft.values
+        for n in (*names, str(field.options.get("currency_field")))
     ):
         return
     values = {
@@ -64,6 +67,7 @@ def _derive_one(draft: Draft, kind: Kind, field: Field) -> None:
     if found is None:
         draft.values[field.fid] = None
     else:
+        field = with_currency(ctx, draft, kind, field)
         digits = type_.scale(field)  # type: ignore[attr-defined]
         rounded = round_to(found, digits, str(field.option("rounding", "half_up")))
         try:

@@ -27,6 +27,7 @@ from appliance.write.command import Command, Op
 from appliance.write.derive import derive
 from appliance.write.draft import Draft
 from appliance.write.entries import reverse
+from appliance.write.fit import fit
 from appliance.write.hooks import check_system
 from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
@@ -41,6 +42,8 @@ _REMEMBER = Statement(
     "INSERT INTO command (tenant_id, id, fingerprint, outcome) VALUES ($1, $2, $3, $4)"
 )
 _encode = msgspec.msgpack.encode
+# Integers beyond 64 bits, lone surrogates, foreign types, endless nesting.
+_UNPACKABLE = (OverflowError, ValueError, TypeError, RecursionError)
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
 
@@ -115,9 +118,7 @@ async def check(db: Database, ctx: Ctx, commands: Sequence[Command]) -> tuple[Ou
     loaded = read_loaded(drafts, loads, await db.read(ctx.tenant, *loads))
     _decide(ctx, drafts, loaded)
     return tuple(
-        Rejected(d.id, tuple(d.faults), d.status)
-        if d.faults
-        else d.outcome or Applied(d.id, "", None, d.command.op)
+        _rejected(d) if d.faults else d.outcome or Applied(d.id, "", None, d.command.op)
         for d in drafts
     )
 
@@ -183,20 +184,33 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
         if draft.is_open:
+            fit(ctx, draft)
+        if draft.is_open:
             settle(draft)
             reverse(ctx, draft, loaded)
         if draft.is_open:
-            derive(draft)
+            derive(ctx, draft)
     check_claims(drafts, loaded)
 
 
 def _outcome(draft: Draft) -> Outcome:
     if draft.faults:
-        return Rejected(draft.id, tuple(draft.faults), draft.status)
+        return _rejected(draft)
     if draft.outcome is not None:
         return draft.outcome
     version = str(draft.before.stamps) if draft.before else ""
     return Applied(draft.id, version, None, draft.command.op)
+
+
+def _rejected(draft: Draft) -> Rejected:
+    """Its faults, which may repeat names and keys that somebody sent: always text that can leave."""
+    faults = (msgspec.structs.replace(f, pointer=_sayable(f.pointer), detail=_sayable(f.detail))
+              for f in draft.faults)  # fmt: skip
+    return Rejected(draft.id, tuple(faults), draft.status)
+
+
+def _sayable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _is_refusal(draft: Draft) -> bool:
@@ -208,7 +222,20 @@ def _uncommitted(ctx: Ctx, drafts: Sequence[Draft], *, refused: bool) -> Result:
 
 
 def _fingerprint(drafts: Sequence[Draft]) -> bytes:
-    return blake2b(_encode([d.command for d in drafts]), digest_size=16).digest()
+    commands = [d.command for d in drafts]
+    try:
+        packed = _encode(commands)
+    except _UNPACKABLE:
+        packed = b"".join(map(_pack_or_mark, commands))
+    return blake2b(packed, digest_size=16).digest()
+
+
+def _pack_or_mark(command: Command) -> bytes:
+    """A command that cannot be packed holds what no field takes: it is refused, whatever it says."""
+    try:
+        return _encode(command)
+    except _UNPACKABLE:
+        return b"refused"
 
 
 def _repeat(known: Sequence[bytes | None], fingerprint: bytes) -> Result:

@@ -89,7 +89,10 @@ def _accept_values(ctx: Ctx, draft: Draft, kind: Kind) -> None:
 def accept_one(draft: Draft, field: Field, value: Json) -> None:
     """The canonical form into the draft, or a fault that says what was expected."""
     try:
-        draft.values[field.fid] = type_of(field.type).accept(field, value)
+        type_ = type_of(field.type)
+        # What a record may hold already is judged beside what it holds (fit).
+        take = type_.accept_held if draft.command.op is Op.UPDATE else type_.accept
+        draft.values[field.fid] = take(field, value)
     except ValueFault as bad:
         draft.faults.append(FieldFault(f"/fields/{field.name}", bad.code, bad.detail))
 
