@@ -3,16 +3,17 @@
 Promises: no secret and no personal data reaches a sink, because values are ids, counts, codes
 and durations under keys that are declared here; control, bidi and line-separator characters
 are escaped; every line is one line. `bind` adds the request's ids to every line of a task.
+A line that cannot be written costs no work: it is counted, and the log says so when it can.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import msgspec
@@ -85,6 +86,17 @@ def configure(stream: TextIO | None = None, *, level: str = "info") -> None:
     logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
 
 
+@dataclass(slots=True)
+class _Lost:
+    """Lines that were not written: since the last notice, and in all."""
+
+    waiting: int = 0
+    total: int = 0
+
+
+_lost = _Lost()
+
+
 class _LibraryHandler(logging.Handler):
     """Library lines keep their place and level; their text may hold anything, so it is dropped."""
 
@@ -106,6 +118,26 @@ def event(name: str, *, level: str = "info", **keys: object) -> None:
     Info: a fact an operator may count. Warning: look this week. Error: someone is paged.
     """
     clean = {k: v for k, v in keys.items() if v is not None}
-    # A full disk under the log must not stop the work that the line tells of.
-    with contextlib.suppress(OSError, ValueError):
-        getattr(structlog.get_logger(), level)(name, **(_bound.get() or {}), **clean)
+    if _write(level, name, {**(_bound.get() or {}), **clean}):
+        if waiting := _lost.waiting:
+            # Said once the disk has room again, so that nobody takes the gap for quiet.
+            _lost.waiting = 0
+            if not _write("warning", "log.lines_lost", {"count": waiting}):
+                _lost.waiting = waiting
+    else:
+        _lost.waiting += 1
+        _lost.total += 1
+
+
+def lost_lines() -> int:
+    """How many lines of this process could not be written since it started."""
+    return _lost.total
+
+
+def _write(level: str, name: str, keys: dict[str, object]) -> bool:
+    """False when the sink takes nothing: a full disk must not stop what the line tells of."""
+    try:
+        getattr(structlog.get_logger(), level)(name, **keys)
+    except (OSError, ValueError):
+        return False
+    return True

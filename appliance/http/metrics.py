@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from appliance.base import logs
+
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
@@ -34,6 +36,10 @@ class Metrics:
             "nexus_database_connections", "Connections of the pools", ("database", "state"),
             registry=self.registry,
         )  # fmt: skip
+        lost = Gauge(
+            "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
+        )
+        lost.set_function(logs.lost_lines)
         # Children are looked up once: labels() costs more than the increment.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
