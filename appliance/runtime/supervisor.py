@@ -23,8 +23,10 @@ from typing import Any
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Misconfigured, Unavailable
 from appliance.runtime.account import Account, child_setup, give
+from appliance.runtime.logfiles import rotate
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
+LOG_CHECK_S = 5.0
 START_S = 30.0
 RETRY_S = 0.4
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.2, 15.0
@@ -106,6 +108,8 @@ class Supervisor:
             self._units.remove(unit)
             await self._stop_unit(unit)
             raise
+        if not self._watchers:
+            self._watchers.append(asyncio.create_task(self._keep_logs(), name="keep-logs"))
         self._watchers.append(asyncio.create_task(self._watch(unit), name=f"watch-{unit.name}"))
 
     async def _bring_up(self, unit: Unit) -> None:
@@ -129,7 +133,7 @@ class Supervisor:
     async def _spawn(self, unit: Unit) -> None:
         if unit.clear is not None:
             await unit.clear()
-        path = unit.log_path or self.data / "log" / f"{unit.name}.log"
+        path = self._log_of(unit)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
             path.replace(path.with_name(f"{path.name}.1"))
@@ -145,6 +149,26 @@ class Supervisor:
                 pass_fds=tuple(unit.pass_fds),
                 preexec_fn=child_setup(unit.account, unit.death_signal),
             )
+
+    def _log_of(self, unit: Unit) -> Path:
+        return unit.log_path or self.data / "log" / f"{unit.name}.log"
+
+    async def _keep_logs(self) -> None:
+        """Cut the logs of running units that have grown too long."""
+        while await _race(self._stopping.wait(), asyncio.sleep(LOG_CHECK_S)) != 0:
+            for unit in tuple(self._units):
+                try:
+                    found = await asyncio.to_thread(
+                        rotate, self.account, self._log_of(unit), LOG_BYTES_MAX
+                    )
+                except OSError as failed:
+                    self._report(
+                        "unit.log_stuck", level="warning", service=unit.name,
+                        error_type=type(failed).__name__,
+                    )  # fmt: skip
+                    continue
+                if found:
+                    self._report("unit.log_rotated", service=unit.name, outcome=found)
 
     async def _watch(self, unit: Unit) -> None:
         delay = BACKOFF_MIN_S

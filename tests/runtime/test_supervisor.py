@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.base.errors import Unavailable
+from appliance.runtime import logfiles
 from appliance.runtime import supervisor as sup
 from appliance.runtime.account import own_account
 from appliance.runtime.supervisor import Supervisor, Unit, wait_for_stop
@@ -150,6 +151,42 @@ async def test_logs_are_kept_within_bounds_and_read_by_the_operator(watched, dat
     await until(lambda: path.read_text().split() == ["out", "err"])
     assert (data / "log" / "talker.log.1").stat().st_size == 101
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_a_log_is_cut_while_its_unit_goes_on_writing(watched, data, monkeypatch):
+    monkeypatch.setattr(sup, "LOG_BYTES_MAX", 2_000)
+    monkeypatch.setattr(sup, "LOG_CHECK_S", 0.02)
+    path = data / "log" / "talker.log"
+    script = "n=0; while :; do n=$((n+1)); echo line $n; done"
+    talker = unit("talker", f"{script} | while read l; do echo $l; sleep 0.0005; done")
+    await watched.start(talker)
+    await until(lambda: len(watched.events) > 3, 20)
+    assert {(n, k["service"], k["outcome"]) for n, k in watched.events} == {
+        ("unit.log_rotated", "talker", "kept")
+    }
+    size = path.stat().st_size
+    assert b"\0" not in path.read_bytes(), "appended, not written at the old place"
+    assert size < 100_000
+    former = path.with_name("talker.log.1")
+    assert former.stat().st_mode & 0o777 == 0o640
+    assert former.read_bytes().startswith(b"line ")
+    assert talker.restarts == 0
+
+
+async def test_a_log_that_cannot_be_copied_is_cut_all_the_same(watched, data, monkeypatch):
+    monkeypatch.setattr(sup, "LOG_BYTES_MAX", 100)
+    monkeypatch.setattr(sup, "LOG_CHECK_S", 0.02)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logfiles, "_write_all", full)
+    path = data / "log" / "talker.log"
+    await watched.start(unit("talker", "sleep 0.1; head -c 300 /dev/zero; sleep 600"))
+    await until(lambda: watched.events)
+    assert watched.events[0][1]["outcome"] == "dropped"
+    assert path.stat().st_size == 0
+    assert not path.with_name("talker.log.1").exists()
 
 
 async def test_sockets_are_inherited(watched, data):
