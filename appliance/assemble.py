@@ -8,6 +8,7 @@ process that started the services, because its strings hold passwords and argume
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import secrets
 from functools import cache
@@ -31,6 +32,7 @@ from appliance.http.node import Node
 from appliance.http.routes.live import STREAMS_MAX
 from appliance.kernel.kind import Json
 from appliance.read import Cursors
+from appliance.runtime.account import die_with
 from appliance.runtime.services import Endpoints
 from appliance.work import jobs
 from appliance.work.health import Pulse, workers_alive
@@ -180,6 +182,9 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
 def _served() -> Litestar:
     settings = load()
     logs.configure(level=settings.log_level)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        die_with(parent.pid)
     path = os.environ.get(ENDPOINTS_VARIABLE)
     if not path:
         raise Misconfigured(f"{ENDPOINTS_VARIABLE} is not set; start the node with `nexus up`.")

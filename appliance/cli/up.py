@@ -26,6 +26,8 @@ from appliance.runtime.supervisor import Unit, wait_for_stop
 from appliance.work.main import run_worker
 
 READY_TIMEOUT_S = 60.0
+# A worker that answers nothing for this long hangs; on a busy machine 5 s (the default) is work.
+WORKER_SILENCE_S = 30
 PASSWORD_FILE = "initial-owner-password"  # noqa: S105 - the name of a file
 LOOK = "price select product.name, price, currency in_force limit 5"
 DEMO = ("demo", "Demo company", "owner@demo.example")
@@ -216,6 +218,7 @@ def serve() -> None:
         host=settings.http.host,
         port=settings.port,
         workers=settings.http.workers,
+        timeout_worker_healthcheck=WORKER_SILENCE_S,
         loop="uvloop",
         http="httptools",
         access_log=False,

@@ -188,6 +188,7 @@ class Database:
 
     async def read(self, tenant: UUID, *calls: Call, timeout_ms: int | None = None) -> list[Rows]:
         """Run calls for a tenant in one round trip and one read-only-by-use transaction."""
+        await self.routes.seek(tenant)
         route = self.routes.of(tenant, read=True)
         enter: Call = (
             (ENTER_SLOW, (str(tenant), str(timeout_ms))) if timeout_ms else (ENTER, (str(tenant),))

@@ -110,6 +110,16 @@ class Routes:
         """
         return _active(self._pinned.get(tenant) or self._by_id.get(tenant), read=read)
 
+    async def seek(self, tenant: UUID) -> None:
+        """Ask once for a tenant that this process does not know: another may just have made it.
+
+        Sign-in and the next request may reach two processes within REFRESH_S.
+        """
+        if tenant in self._by_id or tenant in self._pinned:
+            return
+        with contextlib.suppress(psycopg.Error, Unavailable, TimeoutError):
+            await self.refresh()
+
     def by_slug(self, slug: str) -> Route:
         """The same by slug, for login."""
         return _active(self._by_slug.get(slug))
