@@ -29,6 +29,10 @@ _REASONS = {
     429: "Too many, or too costly", 500: "A fault of the node", 503: "A dependency is down",
     507: "The disk is full",
 }  # fmt: skip
+_ABOUT = (
+    "Records, queries and access of one node. Every refusal is a Problem. Every GET answers HEAD "
+    "with the same status and headers and no body; HEAD is not listed apart."
+)
 _HEADERS: dict[str, Schema] = {
     "If-Match": {"type": "string", "description": "The version the author saw, in quotes."},
     "If-None-Match": {"type": "string", "description": "An ETag that is already known."},
@@ -57,7 +61,7 @@ def document(routes: Sequence[Route], version: str) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "Nexus", "version": version,
-            "description": "Records, queries and access of one node. Every refusal is a Problem.",
+            "description": _ABOUT,
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in sorted({r.tag for r in routes})],

@@ -29,8 +29,18 @@ _OF_SET = Statement(
 )
 
 
-async def undo(db: Database, ctx: Ctx, change_set: UUID, *, guard: Guard | None = None) -> Result:
-    """Take a change set back. Raises Refused when there is none; all or nothing."""
+async def undo(
+    db: Database,
+    ctx: Ctx,
+    change_set: UUID,
+    *,
+    command_id: UUID | None = None,
+    guard: Guard | None = None,
+) -> Result:
+    """Take a change set back, all or nothing; under a known command id nothing is done again.
+
+    Raises Refused when there is none, Clash for a command id used with other content.
+    """
     (rows,) = await db.read(ctx.tenant, (_OF_SET, (ctx.tenant, change_set)))
     entries = [read_entry(r) for r in rows]
     if not entries:
@@ -43,7 +53,7 @@ async def undo(db: Database, ctx: Ctx, change_set: UUID, *, guard: Guard | None 
     commands = [c for i in ids if (c := _inverse(ctx, trails[i], change_set)) is not None]
     # Last made first undone: what refers to a new record goes before the record itself.
     commands.sort(key=lambda c: c.op is Op.DELETE)
-    return await apply(db, ctx, commands, guard=guard)
+    return await apply(db, ctx, commands, command_id=command_id, guard=guard)
 
 
 def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | None:

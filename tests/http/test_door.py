@@ -1,5 +1,6 @@
 """The middleware: identity, bounds, media type, other sites, headers, the shape of every refusal."""
 
+import re
 import logging
 
 import httpx
@@ -224,6 +225,23 @@ async def test_the_log_line_has_templates_and_ids_but_no_values(client, firm, si
     assert ident not in lines.getvalue()
     assert firm.tokens["owner"] not in lines.getvalue()
     assert isinstance(answer, httpx.Response)
+
+
+async def test_head_of_every_address_has_the_status_of_its_get(client, firm, sign_in):
+    owner = await sign_in(firm, "owner")
+    description = (await client.get("/schema/openapi.json")).json()
+    assert "HEAD" in description["info"]["description"]
+    paths = [p for p, methods in description["paths"].items() if "get" in methods]
+    ident = str(firm.records["north"]["deal"][0])
+    for path in paths:
+        filled = path.replace("{kind}", "deal").replace("{field}", "title")
+        filled = re.sub(r"{[a-z_]+}", ident, filled)
+        if path == "/api/v1/live":
+            continue
+        got, head = await owner.get(filled), await owner.head(filled)
+        assert (head.status_code, head.content) == (got.status_code, b""), path
+        assert head.headers.get("content-type") == got.headers.get("content-type"), path
+    assert len(paths) > 20
 
 
 async def test_head_answers_like_get_without_a_body(client, firm, sign_in):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appliance.http.routes import all_routes
 from tests.http.test_door import assert_problem
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +115,34 @@ async def test_the_same_key_does_it_once(client, firm, sign_in):
         409,
         "command.reused",
     )
+
+
+async def test_an_undo_under_one_key_is_done_once(client, firm, sign_in):
+    owner = await sign_in(firm, "owner")
+    record = (await made(owner, title="before")).json()
+    path = f"{DEAL}/{record['id']}"
+    sets = []
+    for title in ("first", "second"):
+        answer = await owner.patch(path, json={"fields": {"title": title}})
+        sets.append(answer.headers["x-change-set"])
+    key = {"Idempotency-Key": "undo-1"}
+    one = await owner.post(f"/api/v1/changes/{sets[1]}/undo", headers=key)
+    assert (one.status_code, (await owner.get(path)).json()["fields"]["title"]) == (200, "first")
+    await owner.patch(path, json={"fields": {"title": "third"}})
+    two = await owner.post(f"/api/v1/changes/{sets[1]}/undo", headers=key)
+    assert (two.status_code, two.json()) == (200, one.json())
+    assert (await owner.get(path)).json()["fields"]["title"] == "third"
+    other = await owner.post(f"/api/v1/changes/{sets[0]}/undo", headers=key)
+    assert_problem(other, 409, "command.reused")
+
+
+async def test_every_write_of_records_and_schema_takes_a_key():
+    keyed = {(r.method, r.path) for r in all_routes() if "Idempotency-Key" in r.headers}
+    assert keyed == {
+        (r.method, r.path) for r in all_routes()
+        if r.method != "GET" and not r.path.endswith(":check")
+        and r.path.startswith(("/api/v1/records", "/api/v1/kinds", "/api/v1/changes"))
+    }  # fmt: skip
 
 
 async def test_a_check_saves_nothing(client, firm, sign_in):
