@@ -19,6 +19,7 @@ import psycopg
 from appliance.base import logs
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, Invalid, Refused
+from appliance.db.migrate import PLACEMENT, read_scripts
 from appliance.tenancy import control
 from appliance.tenancy.archive import (
     Heading,
@@ -210,12 +211,24 @@ async def load(
 async def check_revision(conn: Connection, expected: str) -> None:
     """Refuse rows of another schema. Raises Invalid."""
     found = await load_revision(conn)
-    if found != expected:
-        raise Invalid(
-            f"The rows have schema revision {expected}, this placement has {found}; expected the "
-            "same. Use the program version that wrote them, then upgrade. Nothing was written.",
-            code="archive.revision",
+    if found == expected:
+        return
+    # Revisions are numbered in their order; one this program does not know is a later one.
+    if expected < found and expected in {
+        s.revision for s in read_scripts(PLACEMENT).walk_revisions()
+    }:
+        advice = (
+            "Rows of an older schema are not converted on the way in. Import the archive with the "
+            "Nexus version that wrote it, into an empty data folder; start this version over that "
+            "folder, which upgrades it; export the tenant again and import that file here"
         )
+    else:
+        advice = "They come from a newer Nexus: upgrade this node to that version and try again"
+    raise Invalid(
+        f"The rows have schema revision {expected}, this placement has {found}; expected the "
+        f"same. {advice}. Nothing was written.",
+        code="archive.revision",
+    )
 
 
 async def make_room(conn: Connection, tenant: UUID) -> None:
