@@ -17,6 +17,7 @@ from appliance.write.command import Op
 from appliance.write.draft import Draft
 from appliance.write.fit import with_currency
 from appliance.write.hooks import merged
+from appliance.write.shown import hides
 
 
 def derive(ctx: Ctx, draft: Draft) -> None:
@@ -73,7 +74,9 @@ def _derive_one(ctx: Ctx, draft: Draft, kind: Kind, field: Field) -> None:
         try:
             draft.values[field.fid] = type_.accept(field, f"{rounded:f}")
         except ValueFault as bad:
-            draft.fault(f"/fields/{field.name}", bad.code, bad.detail)
+            # What the author does not see has no name in the answer.
+            place = "/fields" if hides(ctx, kind, field.name) else f"/fields/{field.name}"
+            draft.fault(place, bad.code, bad.detail)
             return
     before = draft.before.data.get(field.fid) if draft.before else None
     if draft.values[field.fid] == before:

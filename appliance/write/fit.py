@@ -71,8 +71,25 @@ def _fit_amount(ctx: Ctx, draft: Draft, field: Field, sibling: Field) -> None:
     value = held(draft, field)
     if value is None or draft.kind is None or "formula" in field.options:
         return
+    if field.fid not in draft.values:
+        _carry(ctx, draft, field, sibling, value)
+        return
     found = _accept(draft, with_currency(ctx, draft, draft.kind, field), value)
     if found is not None and found != value:
+        draft.values[field.fid] = found
+
+
+def _carry(ctx: Ctx, draft: Draft, field: Field, sibling: Field, value: Json) -> None:
+    """Bring an amount that was not sent into another currency's digits, or refuse the currency."""
+    assert draft.kind is not None, "asked for a kind's field"
+    try:
+        found = type_of(field.type).accept(with_currency(ctx, draft, draft.kind, field), value)
+    except ValueFault:
+        # The amount itself may be hidden from the author: its name and value are not said.
+        detail = "An amount of this record does not fit into that currency's digits."
+        draft.faults.append(FieldFault(f"/fields/{sibling.name}", "currency_digits", detail))
+        return
+    if found != value:
         draft.values[field.fid] = found
 
 

@@ -31,9 +31,10 @@ from appliance.write.fit import fit
 from appliance.write.hooks import check_system
 from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
-from appliance.write.outcome import Applied, Conflict, Outcome, Rejected, Result
+from appliance.write.outcome import Conflict, Outcome, Result
 from appliance.write.persist import persist
 from appliance.write.settle import settle
+from appliance.write.shown import show_outcome
 from appliance.write.validate import validate
 
 _KNOWN = Statement("SELECT fingerprint, outcome FROM command WHERE tenant_id = $1 AND id = $2")
@@ -117,10 +118,7 @@ async def check(db: Database, ctx: Ctx, commands: Sequence[Command]) -> tuple[Ou
     loads = load_calls(ctx, drafts, lock=False)
     loaded = read_loaded(drafts, loads, await db.read(ctx.tenant, *loads))
     _decide(ctx, drafts, loaded)
-    return tuple(
-        _rejected(d) if d.faults else d.outcome or Applied(d.id, "", None, d.command.op)
-        for d in drafts
-    )
+    return tuple(show_outcome(ctx, d) for d in drafts)
 
 
 def _draft(ctx: Ctx, commands: Sequence[Command]) -> list[Draft]:
@@ -169,7 +167,7 @@ async def _apply(
     if unsent is None:
         await tx.finish(commit=False)
         return _uncommitted(ctx, drafts, refused=True)
-    result = Result(ctx.request_id, tuple(map(_outcome, drafts)), unsent.effects)
+    result = Result(ctx.request_id, tuple(show_outcome(ctx, d) for d in drafts), unsent.effects)
     if command_id:
         unsent.calls.append((_REMEMBER, (ctx.tenant, command_id, fingerprint, _encode(result))))
     await doors.leave(tx, unsent.calls, result)
@@ -193,32 +191,14 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
     check_claims(drafts, loaded)
 
 
-def _outcome(draft: Draft) -> Outcome:
-    if draft.faults:
-        return _rejected(draft)
-    if draft.outcome is not None:
-        return draft.outcome
-    version = str(draft.before.stamps) if draft.before else ""
-    return Applied(draft.id, version, None, draft.command.op)
-
-
-def _rejected(draft: Draft) -> Rejected:
-    """Its faults, which may repeat names and keys that somebody sent: always text that can leave."""
-    faults = (msgspec.structs.replace(f, pointer=_sayable(f.pointer), detail=_sayable(f.detail))
-              for f in draft.faults)  # fmt: skip
-    return Rejected(draft.id, tuple(faults), draft.status)
-
-
-def _sayable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
 def _is_refusal(draft: Draft) -> bool:
     return bool(draft.faults) or isinstance(draft.outcome, Conflict)
 
 
 def _uncommitted(ctx: Ctx, drafts: Sequence[Draft], *, refused: bool) -> Result:
-    return Result(ctx.request_id, tuple(map(_outcome, drafts)), committed=not refused)
+    return Result(
+        ctx.request_id, tuple(show_outcome(ctx, d) for d in drafts), committed=not refused
+    )
 
 
 def _fingerprint(drafts: Sequence[Draft]) -> bytes:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from appliance.base.errors import Refused
+from appliance.base.errors import Forbidden, Refused
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
@@ -22,6 +22,7 @@ from appliance.kernel.record import OWNER, UNIT, RecordState, fold
 from appliance.write.command import Command, Op
 from appliance.write.outcome import Result
 from appliance.write.pipeline import Guard, apply
+from appliance.write.shown import hides
 from appliance.write.trail import COLUMNS, read_entry, trail_call
 
 _OF_SET = Statement(
@@ -39,7 +40,7 @@ async def undo(
 ) -> Result:
     """Take a change set back, all or nothing; under a known command id nothing is done again.
 
-    Raises Refused when there is none, Clash for a command id used with other content.
+    Raises Refused when there is none, Forbidden when it holds what the actor may not see, Clash for a command id used with other content.
     """
     (rows,) = await db.read(ctx.tenant, (_OF_SET, (ctx.tenant, change_set)))
     entries = [read_entry(r) for r in rows]
@@ -51,9 +52,21 @@ async def undo(
     for entry in map(read_entry, trail):
         trails.setdefault(entry.record_id, []).append(entry)
     commands = [c for i in ids if (c := _inverse(ctx, trails[i], change_set)) is not None]
+    _refuse_hidden(ctx, commands)
     # Last made first undone: what refers to a new record goes before the record itself.
     commands.sort(key=lambda c: c.op is Op.DELETE)
     return await apply(db, ctx, commands, command_id=command_id, guard=guard)
+
+
+def _refuse_hidden(ctx: Ctx, commands: Sequence[Command]) -> None:
+    """A fault at a field that the actor may not see would name it."""
+    for command in commands:
+        kind = ctx.schema.kinds.get(command.kind)
+        if kind is not None and any(hides(ctx, kind, name) for name in command.fields):
+            raise Forbidden(
+                "This change touches more than your profile may write; nothing was taken back.",
+                code="change.beyond_profile",
+            )
 
 
 def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | None:

@@ -111,7 +111,7 @@ async def test_another_currency_brings_the_amount_along_or_is_refused(lines):
     changed = await only(lines, update("line", made.id, currency="EUR", price="10.55"))
     assert isinstance(changed, Applied), changed
     refused = await only(lines, update("line", made.id, currency="JPY"))
-    assert codes(refused) == {"/fields/price": "too_precise"}
+    assert codes(refused) == {"/fields/currency": "currency_digits"}
     assert codes(await only(lines, update("line", made.id, currency="XYZ"))) == {
         "/fields/currency": "currency_unknown"
     }
