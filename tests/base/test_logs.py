@@ -3,8 +3,10 @@
 import errno
 import io
 import json
+import logging
 
 import pytest
+import structlog
 
 from appliance.base import logs
 from appliance.http.metrics import Metrics
@@ -23,10 +25,12 @@ class Disk(io.StringIO):
 
 @pytest.fixture
 def disk():
-    found = Disk()
+    found, root = Disk(), logging.getLogger()
+    before = root.handlers, root.level
     logs.configure(found)
     yield found
-    logs.configure()
+    structlog.reset_defaults()
+    root.handlers, root.level = before
 
 
 def lines(disk):
