@@ -25,7 +25,7 @@ class Disk(io.StringIO):
 
 @pytest.fixture
 def disk():
-    found, root = Disk(), logging.getLogger()
+    found, root = Disk(), logging.root
     before = root.handlers, root.level
     logs.configure(found)
     yield found
