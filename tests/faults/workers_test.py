@@ -50,7 +50,7 @@ class Live:
 
     def __init__(self, node, token):
         self.client = httpx.Client(timeout=20, headers={"Authorization": f"Bearer {token}"})
-        request = self.client.build_request("GET", f"{node.url}/api/v1/live?query=deal")
+        request = self.client.build_request("GET", f"{node.url}/api/v1/live?query=customer")
         self.answer = self.client.send(request, stream=True)
         assert self.answer.status_code == 200
         self.lines = self.answer.iter_lines()
@@ -77,10 +77,10 @@ def streams_on_both(node, token):
     return found
 
 
-def make_deal(node, token, title):
+def make_one(node, token, title):
     headers = {"Authorization": f"Bearer {token}"}
-    body = {"fields": {"title": title}}
-    answer = httpx.post(f"{node.url}/api/v1/records/deal", json=body, headers=headers, timeout=20)
+    body = {"fields": {"name": title}}
+    answer = httpx.post(f"{node.url}/api/v1/records/customer", json=body, headers=headers, timeout=20)
     assert answer.status_code == 201, answer.text
 
 
@@ -107,7 +107,7 @@ def test_two_workers_are_one_node(node):
     assert len(workers(node)) == 2
 
     streams = streams_on_both(node, token)
-    make_deal(node, token, "told to both")
+    make_one(node, token, "told to both")
     assert all(stream.tells("change", "told to both") for stream in streams)
 
     first, second = workers(node)
@@ -119,7 +119,7 @@ def test_two_workers_are_one_node(node):
         stream.close()
 
     streams = streams_on_both(node, token)
-    make_deal(node, token, "told by the new one")
+    make_one(node, token, "told by the new one")
     assert all(stream.tells("change", "told by the new one") for stream in streams)
 
     began, pids = time.monotonic(), [*workers(node), *node.pids("api")]
