@@ -80,7 +80,9 @@ def streams_on_both(node, token):
 def make_one(node, token, title):
     headers = {"Authorization": f"Bearer {token}"}
     body = {"fields": {"name": title}}
-    answer = httpx.post(f"{node.url}/api/v1/records/customer", json=body, headers=headers, timeout=20)
+    answer = httpx.post(
+        f"{node.url}/api/v1/records/customer", json=body, headers=headers, timeout=20
+    )
     assert answer.status_code == 201, answer.text
 
 
