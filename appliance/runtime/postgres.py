@@ -33,6 +33,7 @@ OWNER, APP, SUPERUSER = "nexus_owner", "nexus_app", "postgres"
 CONTROL_DB, POOL_DB = "nexus_control", "nexus_pool"
 START_TIMEOUT_S = 60.0
 RECOVERY_TIMEOUT_S = 900.0
+STRAGGLER_WAIT_S = 5.0
 SHARED_BUFFERS = "128MB"
 
 
@@ -110,7 +111,7 @@ class Postgres:
     def _initdb(self) -> None:
         """Made beside and renamed: a start that was killed half-way leaves no half cluster."""
         making = self.cluster.with_name("postgres.making")
-        shutil.rmtree(making, ignore_errors=True)  # No server ever ran in it.
+        _remove_whole(making)  # No server ever ran in it.
         make_folder(self.account, making)
         self.password(SUPERUSER)
         password = self._secrets / f"{SUPERUSER}.password"
@@ -254,3 +255,11 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_whole(folder: Path) -> None:
+    """Gone, whatever is still writing into it: a killed initdb's child lives a moment longer."""
+    began = time.monotonic()
+    while folder.exists() and time.monotonic() - began < STRAGGLER_WAIT_S:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
