@@ -12,27 +12,33 @@ from uuid import UUID
 import msgspec
 
 from appliance.access import passwords
+from appliance.access.load import read_tree
 from appliance.access.login import normal_email
-from appliance.access.shipped import grant_of, shipped
 from appliance.base.clock import now
-from appliance.base.errors import ApplianceError, FieldFault, Invalid
+from appliance.base.errors import Invalid
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.placement import Route
 from appliance.db.wire import Statement
-from appliance.install import template as templates
+from appliance.install.installing import Options, install, run
+from appliance.install.snapshot import take_snapshot
+from appliance.install.template import Template, read
 from appliance.kernel.context import Ctx, Door
-from appliance.kernel.kind import Json, Kind
+from appliance.kernel.kind import Json
 from appliance.kernel.profile import Profile
-from appliance.meta import SYSTEM_KINDS, load_schema
+from appliance.meta import load_schema
 from appliance.tenancy import Servers, activate
 from appliance.tenancy import create_tenant as create_row
-from appliance.write import Command, Op, Rejected, apply
+from appliance.write import Command, Op
 from appliance.write.emit import stream_call
 from appliance.write.log import common_stream
 
 POOL = "pool"
-_STATE = Statement("INSERT INTO tenant_state (tenant_id, log_key, template) VALUES ($1, $2, $3)")
+_STATE = Statement("INSERT INTO tenant_state (tenant_id, log_key) VALUES ($1, $2)")
+_UNITS = Statement(
+    "SELECT id::text, data FROM record WHERE tenant_id = $1 AND kind = 'sys.unit' "
+    "AND deleted_at IS NULL ORDER BY id"
+)
 _CREDENTIAL = Statement(
     "INSERT INTO credential (tenant_id, person_id, email, password_hash, must_change) "
     "VALUES ($1, $2, $3, $4, $5)"
@@ -51,6 +57,7 @@ class NewTenant(msgspec.Struct, frozen=True, kw_only=True):
     must_change: bool = True
     placement: str = POOL
     currency: str = "UAH"
+    samples: bool = True
 
 
 class CreatedTenant(msgspec.Struct, frozen=True):
@@ -65,7 +72,7 @@ async def create_tenant(
     db: Database, servers: Servers, new: NewTenant, *, origin: int, chars_min: int = 12
 ) -> CreatedTenant:
     """A new active tenant. Raises Invalid for a bad slug, address, password or template."""
-    template = templates.read(new.template)
+    template = read(new.template)
     if "@" not in new.email:
         raise Invalid("The owner's address is no e-mail address.", code="tenant.bad_email")
     passwords.check_strength(new.password, chars_min, pointer="/password", known=new.email)
@@ -79,81 +86,36 @@ async def create_tenant(
 
 
 async def _fill(
-    db: Database, tenant: UUID, new: NewTenant, template: templates.Template,
-    password_hash: str, origin: int,
-) -> CreatedTenant:  # fmt: skip
+    db: Database, tenant: UUID, new: NewTenant, template: Template, password_hash: str, origin: int
+) -> CreatedTenant:
     owner = uuid7()
-    stamp = f"{template.name}@{template.version}"
     async with db.transaction(tenant) as tx:
         await tx.run(
-            (_STATE, (tenant, secrets.token_bytes(32), stamp)),
+            (_STATE, (tenant, secrets.token_bytes(32))),
             stream_call(
                 tenant, origin, [(common_stream(tenant, n), n) for n in ("schema", "shared")]
             ),
             (_CREDENTIAL, (tenant, owner, normal_email(new.email), password_hash, new.must_change)),
         )
-    ctx = await _context(db, tenant, owner, origin)
-    units, unit_ids = templates.unit_commands(template)
-    await _run(db, ctx, [*units, _owner(owner, new), _settings(new)])
-    await _run(db, ctx, templates.kind_commands(template))
-    ctx = await _context(db, tenant, owner, origin)
-    rights, profiles = _rights(ctx.schema.kinds)
-    root = next(iter(unit_ids.values()), None)
-    await _run(db, ctx, [*rights, _membership(owner, profiles["owner"], root)])
-    await _run(db, ctx, templates.view_commands(template))
-    ctx = msgspec.structs.replace(await _context(db, tenant, owner, origin), unit=root)
-    await _run(db, ctx, templates.sample_commands(template, unit_ids))
-    return CreatedTenant(tenant, owner, unit_ids)
+    ctx = await install_context(db, tenant, owner, origin)
+    await run(db, ctx, [_owner(owner, new), _settings(new)])
+    made = await install(db, ctx, template, Options(samples=new.samples))
+    profiles = {h.item.key: h.id for h in (await take_snapshot(db, tenant)).live("profile")}
+    root = next(iter(made.units.values()), None)
+    await run(db, ctx, [_membership(owner, profiles["owner"], root)])
+    return CreatedTenant(tenant, owner, made.units)
 
 
-async def _context(db: Database, tenant: UUID, owner: UUID, origin: int) -> Ctx:
+async def install_context(db: Database, tenant: UUID, actor: UUID, origin: int) -> Ctx:
+    """The context in which templates write: through the door of installation, as a person."""
     schema = await load_schema(db, tenant)
+    (units,) = await db.read(tenant, (_UNITS, (tenant,)))
+    tree = read_tree(units)
     return Ctx(
-        tenant=tenant, origin=origin, actor=owner, profile=Profile(id="", key="install"),
-        schema=schema, door=Door.INSTALL, request_id=uuid7(), at=now(),
+        tenant=tenant, origin=origin, actor=actor, profile=Profile(id="", key="install"),
+        schema=schema, door=Door.INSTALL, request_id=uuid7(), at=now(), unit_tree=tree,
+        unit=next((n.id for n in tree.values() if n.parent is None), None),
     )  # fmt: skip
-
-
-async def _run(db: Database, ctx: Ctx, commands: list[Command]) -> None:
-    """One batch of the installation. Raises Invalid naming the record that was refused."""
-    if not commands:
-        return
-    step = msgspec.structs.replace(ctx, request_id=uuid7())
-    result = await apply(db, step, commands)
-    if result.committed:
-        return
-    faults: list[FieldFault] = []
-    for command, outcome in zip(commands, result.outcomes, strict=True):
-        if isinstance(outcome, Rejected):
-            what = (
-                f"/{command.kind}/{command.fields.get('key') or command.fields.get('name') or ''}"
-            )
-            faults += [FieldFault(what + f.pointer, f.code, f.detail) for f in outcome.faults]
-    if not faults:
-        raise ApplianceError("The template does not install.")
-    listed = "; ".join(f"{f.pointer}: {f.detail}" for f in faults[:5])
-    raise Invalid(
-        f"The template does not install: {listed}", code="template.invalid", faults=tuple(faults)
-    )
-
-
-def _rights(kinds: dict[str, Kind] | object) -> tuple[list[Command], dict[str, UUID]]:
-    """The shipped profiles and what each grants on every kind there is."""
-    known: dict[str, Kind] = {**SYSTEM_KINDS, **kinds}  # type: ignore[dict-item]
-    ids = {key: uuid7() for key in shipped()}
-    commands: list[Command] = []
-    for key, profile in shipped().items():
-        values: dict[str, Json] = {
-            "key": key, "labels": dict(profile.labels), "help": dict(profile.help),
-            "capabilities": [*profile.capabilities], "template": "nexus",
-        }  # fmt: skip
-        commands.append(Command(op=Op.CREATE, kind="sys.profile", id=ids[key], fields=values))
-        for kind in known.values():
-            grant = grant_of(profile, kind)
-            if grant is not None:
-                given = {"profile": str(ids[key]), "kind": kind.key, **grant}
-                commands.append(Command(op=Op.CREATE, kind="sys.grant", fields=given))
-    return commands, ids
 
 
 def _owner(ident: UUID, new: NewTenant) -> Command:

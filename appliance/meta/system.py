@@ -48,7 +48,7 @@ KIND = _kind(
     _field("ledger", "json"),
     _field("module", "text", "t2"),
     _field("enabled", "yes_no", "n1", default=True),
-    _field("template", "text"),
+    _field("origin", "json"),
 )  # fmt: skip
 
 FIELD = _kind(
@@ -73,7 +73,7 @@ FIELD = _kind(
     _field("policy", "choice", options=_choices(*(p.value for p in Policy))),
     _field("group", "text"),
     _field("order", "integer", "n1"),
-    _field("template", "text"),
+    _field("origin", "json"),
 )  # fmt: skip
 
 UNIT = _kind(
@@ -107,7 +107,7 @@ PROFILE = _kind(
     _field("labels", "json"),
     _field("help", "json"),
     _field("capabilities", "json"),
-    _field("template", "text"),
+    _field("origin", "json"),
 )  # fmt: skip
 
 GRANT = _kind(
@@ -116,6 +116,7 @@ GRANT = _kind(
     _field("kind", "text", "t1", required=True),
     _field("actions", "json"),
     _field("fields", "json"),
+    _field("origin", "json"),
 )  # fmt: skip
 
 MEMBERSHIP = _kind(
@@ -135,7 +136,65 @@ VIEW = _kind(
     _field("query", "json"),
     _field("layout", "json"),
     _field("shared", "yes_no", "n1", default=False),
-    _field("template", "text"),
+    _field("origin", "json"),
+)  # fmt: skip
+
+MODULE = _kind(
+    "sys.module", Home.SCHEMA, "key", "Modules",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("labels", "json"),
+    _field("help", "json"),
+    _field("icon", "text"),
+    _field("order", "integer", "n1"),
+    _field("version", "text"),
+    _field("requires", "json"),
+    _field("enabled", "yes_no", "n2", default=True),
+    _field("paused", "json"),
+    _field("origin", "json"),
+)  # fmt: skip
+
+DASHBOARD = _kind(
+    "sys.dashboard", Home.SHARED, "key", "Dashboards",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("labels", "json"),
+    _field("widgets", "json"),
+    _field("shared", "yes_no", "n1", default=False),
+    _field("module", "text", "t2"),
+    _field("origin", "json"),
+)  # fmt: skip
+
+WORKFLOW = _kind(
+    "sys.workflow", Home.SHARED, "key", "Workflows",
+    _field("key", "text", "t1", required=True, unique=True),
+    _field("kind", "text", "t2", required=True),
+    _field("labels", "json"),
+    _field("help", "json"),
+    _field("trigger", "json"),
+    _field("condition", "json"),
+    _field("steps", "json"),
+    _field("active", "yes_no", "n1", default=False),
+    _field("origin", "json"),
+)  # fmt: skip
+
+# What a template brought that is no configuration: first records and samples, by the record's id.
+SEED = _kind(
+    "sys.seed", Home.SHARED, "key", "Records of templates",
+    _field("key", "text", "t1", required=True),
+    _field("kind", "text", "t2", required=True),
+    _field("record", "text", "t3", required=True),
+    _field("removable", "yes_no", "n1", default=False),
+    _field("origin", "json"),
+)  # fmt: skip
+
+# The template a tenant stands on. `bundle` is what it brought, packed: the base of later merges.
+TEMPLATE = _kind(
+    "sys.template", Home.SCHEMA, "name", "Installed templates",
+    _field("name", "text", "t1", required=True, unique=True),
+    _field("version", "text", required=True),
+    _field("labels", "json"),
+    _field("modules", "json"),
+    _field("bundle", "long_text"),
+    _field("steps", "json"),
 )  # fmt: skip
 
 SETTING = _kind(
@@ -146,9 +205,24 @@ SETTING = _kind(
 
 SYSTEM_KINDS: dict[str, Kind] = {
     kind.key: kind
-    for kind in (KIND, FIELD, UNIT, PERSON, PROFILE, GRANT, MEMBERSHIP, VIEW, SETTING)
+    for kind in (
+        KIND,
+        FIELD,
+        UNIT,
+        PERSON,
+        PROFILE,
+        GRANT,
+        MEMBERSHIP,
+        VIEW,
+        DASHBOARD,
+        WORKFLOW,
+        MODULE,
+        TEMPLATE,
+        SEED,
+        SETTING,
+    )
 }
 
 # Which revision a change of a kind's records moves on: caches of rights and schema are keyed by it.
-SCHEMA_KINDS = frozenset({"sys.kind", "sys.field", "sys.setting"})
+SCHEMA_KINDS = frozenset({"sys.kind", "sys.field", "sys.module", "sys.setting"})
 RIGHTS_KINDS = frozenset({"sys.unit", "sys.person", "sys.profile", "sys.grant", "sys.membership"})

@@ -1,9 +1,16 @@
 """Each template installs on an empty tenant; a sales company can sell with what the default gives."""
 
+import os
+import time
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from appliance.fields import TYPES
+
 from appliance.install import NewTenant, create_tenant
+from appliance.install import bundle
 from appliance.install import template as templates
 from appliance.kernel.query import decode_query
 from appliance.meta import load_schema
@@ -13,6 +20,7 @@ from tests.tenants import Tenant, create
 
 pytestmark = pytest.mark.anyio
 CURSORS = Cursors(b"c" * 32)
+GOLDEN = Path(__file__).parent / "golden"
 _count = iter(range(1, 10**9))
 
 
@@ -27,51 +35,98 @@ async def install(db, dsns, name):
 
 
 async def answer(tenant, raw):
-    page = await run(tenant.db, await tenant.ctx(), decode_query(raw), CURSORS)
+    page = await run(tenant.db, await tenant.ctx(unit="head"), decode_query(raw), CURSORS)
     return [msgspec.json.decode(r) for r in page.rows]
 
 
 @pytest.mark.parametrize("name", templates.names())
 async def test_installs_on_an_empty_tenant(db, dsns, name):
-    template = templates.read(name)
+    """What is there afterwards is what the golden file says; every view and widget answers."""
+    began = time.perf_counter()
     tenant = await install(db, dsns, name)
+    assert time.perf_counter() - began < 10
     schema = await load_schema(db, tenant.id)
-    wanted = {k.key: k for m in templates.modules_of(template) for k in m.kinds}
-    wanted |= {k.key: k for k in template.kinds}
-    own = {k.key: k for k in schema.kinds.values() if not k.system}
-    assert own.keys() == wanted.keys()
-    for key, kind in own.items():
-        assert {f.name for f in kind.fields} - {"reverses"} == {
-            f["name"] for f in wanted[key].fields
-        }
-    for view in template.views:
-        if tenant.units:
-            await answer(tenant, view["query"])
+    found = [
+        f"{k.key}.{f.name}: {f.type}"
+        for k in schema.kinds.values()
+        if not k.system
+        for f in k.fields
+    ]
+    shown = []
+    for kind in ("sys.view", "sys.dashboard", "sys.workflow", "sys.profile", "sys.module"):
+        for row in await answer(tenant, {"from": kind, "limit": 500}):
+            fields = row["fields"]
+            shown.append(f"{kind} {fields['key']}")
+            for query in (
+                fields.get("query"),
+                *(w["query"] for w in fields.get("widgets") or ()),
+            ):
+                if query:
+                    await answer(tenant, query)
+            if fields.get("condition"):
+                asked = {"from": fields["kind"], "where": fields["condition"], "limit": 1}
+                await answer(tenant, asked)
+    golden = GOLDEN / f"{name}.txt"
+    text = "\n".join([*sorted(shown), *sorted(found), ""])
+    if os.environ.get("NEXUS_WRITE_GOLDEN"):
+        golden.write_text(text, "utf-8")
+    assert text == golden.read_text("utf-8")
+
+
+def labelled(source):
+    """Everything of a module or template that people read, with its labels."""
+    yield source.labels, getattr(source, "key", None) or source.name
+    for kind in source.kinds:
+        yield kind.labels, kind.key
+        if kind.help:
+            yield kind.help, f"{kind.key} help"
+    fields = [(k.key, f) for k in source.kinds for f in k.fields]
+    fields += [(f["kind"], f) for f in getattr(source, "fields", ())]
+    for kind, field in fields:
+        name = f"{kind}.{field['name']}"
+        yield field["labels"], name
+        if "help" in field:
+            yield field["help"], f"{name} help"
+        for choice in field.get("options", {}).get("choices", ()):
+            yield choice["labels"], f"{name}.{choice['key']}"
+    for sort in ("views", "dashboards", "workflows"):
+        for one in getattr(source, sort):
+            yield one["labels"], one["key"]
+            for widget in one.get("widgets", ()):
+                yield widget["labels"], f"{one['key']}.{widget['key']}"
+    for profile in getattr(source, "profiles", ()):
+        yield profile.labels, profile.key
+        yield profile.help, f"{profile.key} help"
 
 
 def test_every_label_stands_in_three_languages():
-    for key in (
-        "parties",
-        "catalogue",
-        "pricing",
-        "stock",
-        "sales",
-        "invoicing",
-        "tasks",
-        "interactions",
-    ):
-        module = templates.read_module(key)
-        labelled = [(key, module.labels)]
-        for kind in module.kinds:
-            labelled.append((kind.key, kind.labels))
-            for field in kind.fields:
-                labelled.append((f"{kind.key}.{field['name']}", field["labels"]))
-                for choice in field.get("options", {}).get("choices", ()):
-                    labelled.append(
-                        (f"{kind.key}.{field['name']}.{choice['key']}", choice["labels"])
-                    )
-        missing = [what for what, labels in labelled if set(labels) != {"en", "ru", "uk"}]
-        assert not missing
+    sources = [templates.read_module(k) for k in templates.module_names()]
+    for name in templates.names():
+        sources += [templates.read(name), *templates.read(name).own]
+    missing = [
+        what
+        for source in sources
+        for labels, what in labelled(source)
+        if set(labels) != {"en", "ru", "uk"} or not all(labels.values())
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", templates.names())
+def test_indexes_of_a_kind_suffice(name):
+    """Something of each sort of index stays free for what a tenant adds."""
+    items = bundle.build(templates.read(name)).items
+    for kind in items:
+        if kind.sort != "kind":
+            continue
+        used = {"t": 0, "n": 0, "d": 0, "r": 0}
+        for field in items:
+            if field.sort == "field" and field.values["kind"] == kind.key:
+                slot = TYPES[field.values["type"]].slot
+                wanted = field.values["filterable"] or field.values["unique"] or slot == "r"
+                if slot in used and wanted:
+                    used[slot] += 1
+        assert used["t"] <= 9 and used["n"] <= 7 and used["d"] <= 5 and used["r"] <= 8, kind.key
 
 
 async def test_from_a_customer_to_an_invoice(db, dsns):
