@@ -28,7 +28,7 @@ def init(
     name: its full name.
     email: the first owner's address.
     password_file: a file with the owner's password; without it one is generated and printed.
-    template: multi_branch_sales, blank.
+    template: the name of a shipped template; `nexus template list` shows them.
     """
     settings = read_settings(data)
     password = read_password(password_file)

@@ -36,6 +36,16 @@ for _name in (
     "drill",
 ):
     tenant.command(f"appliance.cli.tenant:{_name}_", name=_name)
+template = App(name="template", help="Templates: look, install, upgrade, take back, publish.")
+app.command(template)
+template.command("appliance.cli.template:list_", name="list")
+for _name in ("preview", "install", "upgrade", "rollback", "publish", "remove_samples"):
+    template.command(f"appliance.cli.template:{_name}", name=_name.replace("_", "-"))
+module = App(name="module", help="Modules of a tenant: look, switch on, switch off.")
+app.command(module)
+module.command("appliance.cli.template:list_modules", name="list")
+for _name in ("impact", "enable", "disable"):
+    module.command(f"appliance.cli.template:{_name}")
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

@@ -16,6 +16,7 @@ from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
+from appliance.db.wire import Statement
 from appliance.install import seeds
 from appliance.install.bundle import Bundle, Item, build, build_modules, pack
 from appliance.install.plan import Choice, Chooser, Conflict, Plan, commands_of, make_plan
@@ -24,10 +25,19 @@ from appliance.install.template import Template, with_required
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.meta import load_schema
-from appliance.write import Command, Op, Rejected, Result, apply, undo
+from appliance.write import Command, Guard, Op, Rejected, Result, apply, undo
 from appliance.write import Conflict as Clashed
 
 _STEPS_KEPT = 20
+_IN_NEW_KINDS = Statement(
+    "WITH born AS (SELECT k.data->>'key' AS key FROM change c JOIN record k ON k.tenant_id = $1 "
+    "AND k.id = c.record_id WHERE c.tenant_id = $1 AND c.change_set = $2 AND c.op = 'new' "
+    "AND c.kind = 'sys.kind') SELECT r.kind, count(*) FROM record r WHERE r.tenant_id = $1 "
+    "AND r.kind IN (SELECT key FROM born) AND r.deleted_at IS NULL AND NOT EXISTS (SELECT 1 "
+    "FROM change c WHERE c.tenant_id = $1 AND c.record_id = r.id AND c.change_set = $2) "
+    "GROUP BY r.kind UNION ALL SELECT kind, count(*) FROM entry WHERE tenant_id = $1 "
+    "AND kind IN (SELECT key FROM born) GROUP BY kind"
+)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +158,9 @@ async def _write_records(
     later = msgspec.structs.replace(ctx, schema=schema, unit=root)
     if snapshot.installed is not None and snapshot.base.name != template.name:
         snapshot = msgspec.structs.replace(snapshot, seeds=[])
+    # What belongs to a module that is off waits for the next version.
+    here = [e for e in template.records if schema.kind(e.kind) is not None]
+    template = msgspec.structs.replace(template, records=here)
     commands = seeds.record_commands(template, snapshot, ids, samples=samples)
     await run(db, later, commands)
     return len(commands) // 2
@@ -185,6 +198,14 @@ async def roll_back(db: Database, ctx: Ctx) -> UUID:
     if not steps or steps[-1].get("was") is None:
         raise Clash("There is no upgrade to take back.", code="template.nothing_to_roll_back")
     change_set = UUID(str(steps[-1].get("change_set")))
+    (rows,) = await db.read(ctx.tenant, (_IN_NEW_KINDS, (ctx.tenant, change_set)))
+    blocking = {(kind or b"").decode(): int(count or 0) for kind, count in rows}
+    if blocking:
+        listed = ", ".join(f"{kind} {count}" for kind, count in sorted(blocking.items()))
+        raise Clash(
+            f"Kinds that came with it have records by now ({listed}); they would vanish.",
+            code="template.has_records", blocking=blocking,
+        )  # fmt: skip
     return await _take_back(db, ctx, change_set)
 
 
@@ -208,11 +229,22 @@ async def _take_back(db: Database, ctx: Ctx, change_set: UUID) -> UUID:
     )  # fmt: skip
 
 
-async def run(db: Database, ctx: Ctx, commands: Sequence[Command]) -> Result | None:
+async def remove_samples(db: Database, ctx: Ctx, *, dry_run: bool = False) -> seeds.Removal:
+    """Delete the samples that nobody has touched; the answer lists those that stay, and why."""
+    snapshot = await take_snapshot(db, ctx.tenant)
+    found = await seeds.find_removal(db, ctx, snapshot.seeds)
+    if not dry_run:
+        await run(db, ctx, found.commands)
+    return found
+
+
+async def run(
+    db: Database, ctx: Ctx, commands: Sequence[Command], guard: Guard | None = None
+) -> Result | None:
     """One batch of an installation. Raises Invalid naming the records that were refused."""
     if not commands:
         return None
-    result = await apply(db, ctx, commands)
+    result = await apply(db, ctx, commands, guard=guard)
     if result.committed:
         return result
     faults: list[FieldFault] = []

@@ -52,6 +52,7 @@ class Rules:
     def __init__(self, template: Template, modules: Iterable[Module]) -> None:
         self._rules: dict[tuple[str, str], Access] = {}
         modules = list(modules)
+        self._profiles = {*shipped(), *(e.key for e in template.profiles)}
         kinds = {k.key for m in modules for k in m.kinds} | {k.key for k in template.kinds}
         members = {m.key: [k.key for k in m.kinds] for m in modules}
         # Far words first: a nearer one overwrites them. A profile that is made after a shipped
@@ -73,6 +74,8 @@ class Rules:
                     self._set(profile, kind_key, access)
 
     def _set(self, profile: str, kind: str, access: Access) -> None:
+        if profile not in self._profiles:
+            _fail(f"/access/{profile[:60]}", "There is no such profile.")
         wrong = access not in LEVELS if isinstance(access, str) else access.keys() - set(ACTIONS)
         if wrong:
             _fail(f"/access/{profile}/{kind}", f"Use {', '.join(LEVELS)} or scopes by action.")

@@ -38,7 +38,9 @@ _LINKED = Statement(
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A sample that stays, and why: `changed` since, or `in_use` by a record that stays."""
+    """A sample that stays, and why: `changed` since, `in_use` by a record that stays, or of a
+    module that is `switched_off`.
+    """
 
     key: str
     kind: str
@@ -163,6 +165,9 @@ async def find_removal(db: Database, ctx: Ctx, seeds: Sequence[Seed]) -> Removal
     going = {i: s for i, s in there.items() if s.removable and not s.touched}
     kept = [Kept(s.key, s.kind, s.record, "changed")
             for s in there.values() if s.removable and s.touched]  # fmt: skip
+    off = {i: s for i, s in going.items() if ctx.schema.kind(s.kind) is None}
+    kept += [Kept(s.key, s.kind, i, "switched_off") for i, s in off.items()]
+    going = {i: s for i, s in going.items() if i not in off}
     links = await _links(db, ctx, going) if going else []
     while held := {to for source, to in links if to in going and source not in going}:
         kept += [Kept(going[i].key, going[i].kind, i, "in_use") for i in sorted(held)]

@@ -13,6 +13,7 @@ from appliance.http.routes import (
     kinds,
     live,
     me,
+    modules,
     people,
     query,
     records,
@@ -21,7 +22,7 @@ from appliance.http.routes import (
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, staff.book, kinds.book, records.book, query.book, changes.book, live.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, changes.book, live.book,
     audit.book, intake.book, jobs.book, health.book,
 )  # fmt: skip
 
