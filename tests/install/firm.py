@@ -10,6 +10,7 @@ from appliance.tenancy import Servers
 from tests.tenants import Tenant
 
 CURSORS = Cursors(b"c" * 32)
+PASSWORD = "seven green umbrellas at dusk"
 _count = iter(range(1, 10**9))
 
 ONE = """
@@ -91,12 +92,15 @@ for _old, _new in CHANGES:
 async def make_firm(db, dsns, name):
     """A tenant on a shipped template."""
     servers = Servers(control_dsn=dsns.control_owner, placement_dsn=dsns.pool_owner)
+    slug = f"firm{next(_count)}"
     new = NewTenant(
-        slug=f"firm{next(_count)}", name="Firm", email="owner@example.org",
-        password="seven green umbrellas at dusk", template=name,
+        slug=slug, must_change=False, name="Firm", email="owner@example.org",
+        password=PASSWORD, template=name,
     )  # fmt: skip
     made = await create_tenant(db, servers, new, origin=1)
-    return Tenant(db, made.tenant, made.units, {"owner": made.owner})
+    firm = Tenant(db, made.tenant, made.units, {"owner": made.owner})
+    firm.slug = slug
+    return firm
 
 
 async def installing(tenant):

@@ -232,7 +232,10 @@ async def _install(ask: Ask, given: InstallBody) -> ASGIResponse:
 
 async def _check_installed(ask: Ask) -> None:
     base = (await install.take_snapshot(ask.node.db, ask.ctx.tenant)).base
-    if base.name != ask.names["name"]:
+    name = ask.names["name"]
+    if base.name != name:
+        if name not in install.template_names():
+            raise Refused("There is no such template.", code="template.unknown")
         raise Clash(
             "This tenant does not stand on that template; see GET /api/v1/templates.",
             code="template.other",
