@@ -7,13 +7,14 @@ once there is data; what a tenant changed survives, and what both sides changed 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 from appliance.base.clock import now
-from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid
+from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Refused
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.wire import Statement
@@ -131,19 +132,15 @@ async def _carry_out(
     """Two batches, one change set: the second writes records of kinds that the first has made."""
     change_set = uuid7()
     ctx = msgspec.structs.replace(ctx, request_id=change_set)
-    if snapshot.installed is not None and snapshot.base.name != template.name:
-        gone = await seeds.find_removal(db, ctx, [
-            msgspec.structs.replace(s, removable=True) for s in snapshot.seeds
-            if s.kind != "sys.unit"
-        ])  # fmt: skip
-        await run(db, ctx, gone.commands)
     units, ids = seeds.unit_commands(template, ctx.unit_tree, samples=samples)
     installed = _installed_command(plan.theirs, snapshot, change_set)
-    await run(db, ctx, [*units, *commands_of(plan, snapshot, ctx.origin), installed])
     try:
+        await run(db, ctx, [*units, *commands_of(plan, snapshot, ctx.origin), installed])
         made = await _write_records(db, ctx, template, snapshot, ids, samples=samples)
     except ApplianceError:
-        await _take_back(db, ctx, change_set)
+        # Whatever was written before the refusal goes again; nothing may have been.
+        with contextlib.suppress(Refused):
+            await _take_back(db, ctx, change_set)
         raise
     return _answer(plan, snapshot, made, change_set, ids)
 
@@ -156,8 +153,6 @@ async def _write_records(
     seeds.check_entries(template, schema)
     root = ctx.unit or next(iter(ids.values()), None)
     later = msgspec.structs.replace(ctx, schema=schema, unit=root)
-    if snapshot.installed is not None and snapshot.base.name != template.name:
-        snapshot = msgspec.structs.replace(snapshot, seeds=[])
     # What belongs to a module that is off waits for the next version.
     here = [e for e in template.records if schema.kind(e.kind) is not None]
     template = msgspec.structs.replace(template, records=here)

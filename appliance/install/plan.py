@@ -27,8 +27,10 @@ _FIXED = {
     "field": frozenset({"kind", "name", "type"}),
     "grant": frozenset({"profile", "kind"}),
 }
-# A new version takes none of these away: people work with them, and data may be in them.
+# Nothing takes these away: people work with them, and data may be in them. What an earlier, other
+# template brought is switched off, so that it can be switched on again.
 _KEPT = frozenset({"module", "kind", "field", "profile"})
+_SWITCHED = frozenset({"module", "kind"})
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -92,21 +94,37 @@ class Chooser:
 def make_plan(
     theirs: Bundle, snapshot: Snapshot, chooser: Chooser, *, switch: bool = False
 ) -> Plan:
-    """Compare; `switch` also takes away what an earlier, other template brought."""
+    """Compare; `switch` also switches off what an earlier, other template brought."""
     plan = Plan(theirs, [], [], [])
     base, wanted = snapshot.base.by_key(), theirs.by_key()
+    reborn: dict[str, set[str]] = {}
     for key, one in wanted.items():
         held = snapshot.held.get(key)
         if held is not None and held.live:
-            _update(plan, base.get(key), one, held, chooser)
+            before = _unless_reborn(base.get(key), reborn)
+            _update(plan, before, one, held, chooser)
+            if switch and one.sort in _SWITCHED and not held.enabled:
+                plan.steps[-1].values["enabled"] = True
         elif key not in base or _returns(plan, base[key], one, chooser):
             plan.steps.append(Step(Op.CREATE, one, one.values))
-    for key, before in base.items():
+            if one.sort == "field" and held is not None:
+                reborn.setdefault(str(one.values["kind"]), set()).add(str(one.values["name"]))
+    for key, was in base.items():
         held = snapshot.held.get(key)
         if key not in wanted and held is not None and held.live:
-            _drop(plan, before, held, chooser, switch=switch)
+            _drop(plan, was, held, chooser, switch=switch)
     plan.steps.sort(key=lambda s: [*SORTS].index(s.item.sort))
     return plan
+
+
+def _unless_reborn(base: Item | None, reborn: Mapping[str, set[str]]) -> Item | None:
+    """A grant as it was, but for fields that are made anew: their modes are new as well."""
+    modes = base.values.get("fields") if base is not None and base.sort == "grant" else None
+    names = reborn.get(str(base.values["kind"])) if base is not None and modes else None
+    if base is None or not names or not isinstance(modes, dict):
+        return base
+    kept: dict[str, Json] = {n: m for n, m in modes.items() if n not in names}
+    return msgspec.structs.replace(base, values={**base.values, "fields": kept})
 
 
 def _returns(plan: Plan, base: Item, theirs: Item, chooser: Chooser) -> bool:
@@ -158,8 +176,10 @@ def _update(plan: Plan, base: Item | None, theirs: Item, held: Held, chooser: Ch
 
 def _drop(plan: Plan, base: Item, held: Held, chooser: Chooser, *, switch: bool) -> None:
     at = f"{base.sort}/{base.key}#"
-    if base.sort in _KEPT and not (switch and base.sort != "profile"):
+    if base.sort in _KEPT or (switch and base.sort == "grant"):
         plan.left.append(at.rstrip("#"))
+        if switch and base.sort in _SWITCHED and held.enabled:
+            plan.steps.append(Step(Op.UPDATE, held.item, {"enabled": False}, held))
         return
     taken = True
     if held.item.values != base.values and not switch:
@@ -176,7 +196,7 @@ def commands_of(plan: Plan, snapshot: Snapshot, origin: int) -> list[Command]:
     profiles = {h.item.key: h.id for h in snapshot.live("profile")}
     born = {s.item.key: uuid7() for s in plan.steps
             if s.op is Op.CREATE and s.item.sort == "profile"}  # fmt: skip
-    fids = dict(snapshot.fids)
+    fids, theirs = dict(snapshot.fids), plan.theirs.by_key()
     for step in plan.steps:
         if step.op is Op.CREATE and step.item.sort == "field":
             kind, name = str(step.values["kind"]), str(step.values["name"])
@@ -185,10 +205,12 @@ def commands_of(plan: Plan, snapshot: Snapshot, origin: int) -> list[Command]:
     for step in plan.steps:
         kind = SORTS[step.item.sort]
         values = _worded(step, profiles | born, fids)
-        stamp = stamp_of(plan.theirs, step.item)
+        stamp = (
+            stamp_of(plan.theirs, step.item) if (step.item.sort, step.item.key) in theirs else {}
+        )
         if step.op is Op.UPDATE and not values and step.held and step.held.origin == stamp:
             continue
-        if step.op is not Op.DELETE:
+        if step.op is not Op.DELETE and stamp:
             values["origin"] = stamp
         if step.held is None:
             ident = born.get(step.item.key) if step.item.sort == "profile" else None

@@ -38,6 +38,7 @@ class Held(msgspec.Struct, frozen=True):
     version: str
     origin: dict[str, Json]
     live: bool
+    enabled: bool
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -106,7 +107,8 @@ async def take_snapshot(db: Database, tenant: UUID) -> Snapshot:
                 fids[(kind, str(data.get("name")))] = fid
     profiles = {str(ident): str(data.get("key")) for ident, sort, data, _, _ in rows
                 if sort == "profile"}  # fmt: skip
-    names = {(kind, fid): name for (kind, name), fid in fids.items()}
+    names = {(kind, fid): "" for kind, known in former.items() for fid in known}
+    names |= {(kind, fid): name for (kind, name), fid in fids.items()}
     held: dict[Key, Held] = {}
     # Deleted ones come first, so that a live one of the same key takes their place.
     for ident, sort, data, stamps, live in rows:
@@ -116,7 +118,9 @@ async def take_snapshot(db: Database, tenant: UUID) -> Snapshot:
         before = held.get((sort, one.key))
         # Somebody's own view may bear the key of a template's: that one stands for the key.
         if before is None or not before.live or stamp or not before.origin:
-            held[(sort, one.key)] = Held(ident, one, stamps, stamp, live)
+            held[(sort, one.key)] = Held(
+                ident, one, stamps, stamp, live, data.get("enabled") is not False
+            )
     return Snapshot(held, _installed(installed), [*map(_seed, seeds)], fids, former)
 
 
@@ -133,7 +137,9 @@ def _item_of(
         values["profile"] = profiles.get(str(values.get("profile")), "")
         modes = values.get("fields")
         if isinstance(modes, dict):
-            values["fields"] = {names.get((kind, f), f): m for f, m in modes.items()}
+            # A mode of a field that is deleted is a right to nothing.
+            live = {f: m for f, m in modes.items() if names.get((kind, f), f)}
+            values["fields"] = {names.get((kind, f), f): m for f, m in live.items()}
         key = f"{values['profile']}/{kind}"
     else:
         key = str(values.get("key"))

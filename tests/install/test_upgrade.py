@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from appliance.base.errors import Clash, Invalid
-from appliance.install import Options, install, parse, preview, roll_back, take_snapshot
+from appliance.install import Options, install, parse, preview, read, roll_back, take_snapshot
 from appliance.install.merge import Merge
 from appliance.meta import load_schema
 from tests.install.firm import ONE, TWO, ask, installing, make_firm, one, records, two
@@ -147,6 +147,36 @@ async def test_a_template_is_switched_only_while_there_is_no_data(db, dsns):
     )
 
 
+def shown(snapshot):
+    return {k for k, h in snapshot.held.items() if h.live and h.enabled}
+
+
+async def test_from_one_trade_to_another_and_back_while_there_is_no_data(db, dsns):
+    firm = await make_firm(db, dsns, "multi_branch_sales")
+    before = shown(await take_snapshot(db, firm.id))
+    assert not (await install(db, await installing(firm), read("corporate"))).conflicts
+    schema = await load_schema(db, firm.id)
+    assert schema.kind("project") and not schema.kind("deal") and not schema.kind("product")
+    assert not (await install(db, await installing(firm), read("multi_branch_sales"))).conflicts
+    after = shown(await take_snapshot(db, firm.id))
+    # What is off stays there to be switched on; people may have the profiles.
+    assert {k for k in after - before if k[0] not in ("field", "profile", "grant")} == set()
+    assert before <= after
+    schema = await load_schema(db, firm.id)
+    assert schema.kind("deal") and not schema.kind("project")
+    assert schema.kinds["product"].by_name["source_key"].fid == "source_key"
+    assert len(await ask(firm, {"from": "customer"})) == 3
+
+
+async def test_a_refused_switch_leaves_everything_as_it_was(db, dsns):
+    firm = await make_firm(db, dsns, "multi_branch_sales")
+    before = await records(firm)
+    bad = ONE.replace('fields = { name = "Guest" }', 'fields = { colour = "red" }')
+    with pytest.raises(Invalid):
+        await install(db, await installing(firm), parse(bad))
+    assert await records(firm) == before
+
+
 async def test_two_tenants_on_two_versions_in_one_process(db, dsns):
     old, new = await club(db, dsns), await club(db, dsns)
     await install(db, await installing(new), two())
@@ -211,3 +241,25 @@ async def test_stamps_say_where_each_record_came_from(db, dsns):
     assert origin == {"template": "club", "version": "1.0", "key": "member.city",
                       "checksum": held.item.checksum}  # fmt: skip
     assert isinstance(held.id, UUID)
+
+
+async def test_rights_follow_the_stable_ids_of_fields(db, dsns):
+    """On another node than the first, and for a name that was used before, an id is marked."""
+    firm = await club(db, dsns)
+    field = (await take_snapshot(db, firm.id)).held[("field", "member.city")]
+    await firm.apply(delete("sys.field", field.id), ctx=await firm.ctx(unit="head"))
+    ctx = msgspec.structs.replace(await installing(firm), origin=2)
+    await install(db, ctx, two(), Options(rest="take"))
+    kind = (await load_schema(db, firm.id)).kinds
+    assert kind["member"].by_name["city"].fid == "city~2.1"
+    assert kind["visit"].by_name["member"].fid == "member~2"
+    granted = await firm.sql(
+        "SELECT data->'fields' FROM record WHERE tenant_id = $1 AND kind = 'sys.grant' "
+        "AND data->>'kind' = 'visit' AND deleted_at IS NULL",
+        firm.id,
+    )
+    assert len(granted) > 5
+    assert all("member~2" in msgspec.json.decode(row[0]) for row in granted)
+    held = (await take_snapshot(db, firm.id)).held
+    assert held[("grant", "owner/member")].item.values["fields"]["city"] == "write"
+    assert "member" in held[("grant", "owner/visit")].item.values["fields"]
