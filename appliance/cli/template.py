@@ -152,7 +152,7 @@ def list_modules(*, tenant: str, data: str | None = None) -> int:
     """The modules of a tenant, and those it could have."""
 
     async def work(node: Opened, ctx: Ctx) -> int:
-        for module in await rooms.list_modules(node.db, ctx.tenant):
+        for module in await rooms.list_modules(node.db, ctx):
             print(f"{module.key:16} {module.state:10} {module.labels.get('en', '')}")
         return 0
 
@@ -163,7 +163,7 @@ def impact(module: str, *, tenant: str, data: str | None = None) -> int:
     """What switching a module would do."""
 
     async def work(node: Opened, ctx: Ctx) -> int:
-        _show_impact(await rooms.find_impact(node.db, ctx.tenant, module))
+        _show_impact(await rooms.find_impact(node.db, ctx, module))
         return 0
 
     return _run(tenant, data, work)

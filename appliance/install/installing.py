@@ -13,11 +13,12 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.audit import audit_calls
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Refused
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
-from appliance.db.wire import Statement
+from appliance.db.wire import Call, Rows, Statement
 from appliance.install import seeds
 from appliance.install.bundle import Bundle, Item, build, build_modules, pack
 from appliance.install.plan import Choice, Chooser, Conflict, Plan, commands_of, make_plan
@@ -135,7 +136,8 @@ async def _carry_out(
     units, ids = seeds.unit_commands(template, ctx.unit_tree, samples=samples)
     installed = _installed_command(plan.theirs, snapshot, change_set)
     try:
-        await run(db, ctx, [*units, *commands_of(plan, snapshot, ctx.origin), installed])
+        commands = [*units, *commands_of(plan, snapshot, ctx.origin), installed]
+        await run(db, ctx, commands, event=Event("template.installed", str(change_set)))
         made = await _write_records(db, ctx, template, snapshot, ids, samples=samples)
     except ApplianceError:
         # Whatever was written before the refusal goes again; nothing may have been.
@@ -209,6 +211,9 @@ async def _take_back(db: Database, ctx: Ctx, change_set: UUID) -> UUID:
     step = msgspec.structs.replace(ctx, schema=schema, request_id=uuid7())
     result = await undo(db, step, change_set)
     if result.committed:
+        event = Event("template.taken_back", str(change_set))
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run(*event.calls_of(step), commit=True)
         return result.change_set
     faults = []
     for outcome in result.outcomes:
@@ -233,13 +238,42 @@ async def remove_samples(db: Database, ctx: Ctx, *, dry_run: bool = False) -> se
     return found
 
 
+class Event(msgspec.Struct, frozen=True):
+    """What the audit says of a batch; `subject` is an id or a key, never typed by people."""
+
+    action: str
+    subject: str
+
+    def calls_of(self, ctx: Ctx, *, commands: int = 0) -> list[Call]:
+        """The statements that record it."""
+        return audit_calls(
+            ctx.tenant, self.action, actor=ctx.actor, subject=self.subject,
+            request_id=ctx.request_id, details={"commands": commands},
+        )  # fmt: skip
+
+
+class _Audited(msgspec.Struct, frozen=True):
+    """Writes the event in the transaction of the batch."""
+
+    ctx: Ctx
+    event: Event
+
+    def calls(self, result: Result) -> list[Call]:
+        return self.event.calls_of(self.ctx, commands=len(result.outcomes))
+
+    def take(self, answers: Sequence[Rows]) -> None:
+        """An event answers nothing."""
+
+
 async def run(
-    db: Database, ctx: Ctx, commands: Sequence[Command], guard: Guard | None = None
-) -> Result | None:
+    db: Database, ctx: Ctx, commands: Sequence[Command], *, guard: Guard | None = None,
+    event: Event | None = None,
+) -> Result | None:  # fmt: skip
     """One batch of an installation. Raises Invalid naming the records that were refused."""
     if not commands:
         return None
-    result = await apply(db, ctx, commands, guard=guard)
+    echo = _Audited(ctx, event) if event else None
+    result = await apply(db, ctx, commands, guard=guard, echo=echo)
     if result.committed:
         return result
     faults: list[FieldFault] = []

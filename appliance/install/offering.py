@@ -38,15 +38,17 @@ class Offered(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The installed template. `blocking`: records by kind that keep it from being switched."""
+    """The installed template. `blocking`: records by kind that keep it from being switched; what
+    counts records is empty for who cannot pick.
+    """
 
     name: str
     version: str
     labels: Labels
     upgrade: str | None
-    locked: bool
+    locked: bool | None
     blocking: dict[str, int]
-    samples: int
+    samples: int | None
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -95,11 +97,13 @@ async def make_offer(db: Database, tenant: UUID, *, may_pick: bool, names: bool)
     standing: Standing | None = None
     if snapshot.installed is not None:
         base = snapshot.base
-        blocking = await seeds.count_data(db, tenant, snapshot)
+        # How much there is of what is for those who can do something about it.
+        blocking = await seeds.count_data(db, tenant, snapshot) if may_pick else {}
         newest = next((o.version for o in listed if o.name == base.name), base.version)
         standing = Standing(
             base.name, base.version, base.labels, newest if newest != base.version else None,
-            bool(blocking), blocking, sum(1 for s in snapshot.seeds if s.removable and s.live),
+            bool(blocking) if may_pick else None, blocking,
+            sum(1 for s in snapshot.seeds if s.removable and s.live) if may_pick else None,
         )  # fmt: skip
     managers: list[str] = []
     if names:

@@ -177,7 +177,8 @@ def _update(plan: Plan, base: Item | None, theirs: Item, held: Held, chooser: Ch
 def _drop(plan: Plan, base: Item, held: Held, chooser: Chooser, *, switch: bool) -> None:
     at = f"{base.sort}/{base.key}#"
     if base.sort in _KEPT or (switch and base.sort == "grant"):
-        plan.left.append(at.rstrip("#"))
+        if base.sort != "grant":
+            plan.left.append(at.rstrip("#"))
         if switch and base.sort in _SWITCHED and held.enabled:
             plan.steps.append(Step(Op.UPDATE, held.item, {"enabled": False}, held))
         return

@@ -17,10 +17,11 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.install import template as files
 from appliance.install.bundle import label_of
-from appliance.install.installing import add_modules, run
+from appliance.install.installing import Event, add_modules, run
 from appliance.install.snapshot import Held, Snapshot, take_snapshot
-from appliance.kernel.context import Ctx
+from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Json, Labels
+from appliance.kernel.profile import ScopeKind
 from appliance.write import Command, Guard, Op
 
 ON, OFF, AVAILABLE = "on", "off", "available"
@@ -51,11 +52,13 @@ class ModuleView(msgspec.Struct, frozen=True):
 
 
 class KindImpact(msgspec.Struct, frozen=True):
-    """A kind that would vanish or come, and how many records it has."""
+    """A kind that would vanish or come, and how many records it has; None where the reader may not
+    read them all.
+    """
 
     key: str
     labels: Labels
-    records: int
+    records: int | None
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -92,8 +95,26 @@ class _State(msgspec.Struct, frozen=True):
     paused: dict[str, list[str]]
 
 
-async def list_modules(db: Database, tenant: UUID) -> list[ModuleView]:
-    """The tenant's modules and the shipped ones that it could have, in menu order."""
+async def list_modules(db: Database, ctx: Ctx) -> list[ModuleView]:
+    """The tenant's modules and the shipped ones that it could have, in menu order.
+
+    Who does not manage the schema sees what is on and theirs to read.
+    """
+    tenant = ctx.tenant
+    found = await _all_modules(db, tenant)
+    if ctx.door is Door.INSTALL or ctx.profile.may("schema.manage"):
+        return found
+    seen = [
+        msgspec.structs.replace(
+            m, kinds=[k for k in m.kinds if (kind := ctx.schema.kind(k)) and ctx.profile.sees(kind)]
+        )
+        for m in found
+        if m.state == ON
+    ]
+    return [m for m in seen if m.kinds]
+
+
+async def _all_modules(db: Database, tenant: UUID) -> list[ModuleView]:
     state = await _load(db, tenant)
     found = [_view(state, h) for h in state.snapshot.live("module")]
     known = {m.key for m in found}
@@ -109,8 +130,9 @@ async def list_modules(db: Database, tenant: UUID) -> list[ModuleView]:
     return sorted(found, key=lambda m: (m.order, m.key))
 
 
-async def find_impact(db: Database, tenant: UUID, key: str) -> Impact:
+async def find_impact(db: Database, ctx: Ctx, key: str) -> Impact:
     """What switching a module off (or on, when it is off) would do. Raises Refused."""
+    tenant = ctx.tenant
     state = await _load(db, tenant)
     if key not in state.modules:
         return _impact_of_available(state, key)
@@ -123,7 +145,7 @@ async def find_impact(db: Database, tenant: UUID, key: str) -> Impact:
     return Impact(
         module=key,
         state=ON if on else OFF,
-        kinds=[KindImpact(k, label_of(held[("kind", k)].item), counts.get(k, 0)) for k in kinds],
+        kinds=[KindImpact(k, label_of(held[("kind", k)].item), _shown(ctx, k, counts)) for k in kinds],
         views=_named(state, "view", "kind", inside),
         dashboards=[
             h.item.key for h in state.snapshot.live("dashboard") if h.item.values.get("module") == key
@@ -137,6 +159,12 @@ async def find_impact(db: Database, tenant: UUID, key: str) -> Impact:
         blocked_by=_dependents(state, key) if on else [],
         brings=[] if on else [k for k in _needed(state, [key]) if k != key],
     )  # fmt: skip
+
+
+def _shown(ctx: Ctx, kind: str, counts: dict[str, int]) -> int | None:
+    """A count, for who may read every record of the kind anyway."""
+    reads_all = ctx.profile.scope(kind, "read").kind is ScopeKind.ALL
+    return counts.get(kind, 0) if reads_all or ctx.door is Door.INSTALL else None
 
 
 def _impact_of_available(state: _State, key: str) -> Impact:
@@ -153,7 +181,7 @@ def _impact_of_available(state: _State, key: str) -> Impact:
 
 async def disable(db: Database, ctx: Ctx, key: str, *, guard: Guard | None = None) -> Impact:
     """Switch a module off. Raises Refused for one that is not there, Clash when others need it."""
-    impact = await find_impact(db, ctx.tenant, key)
+    impact = await find_impact(db, ctx, key)
     if impact.state == AVAILABLE:
         raise Refused(f"The module {key} is not installed here.", code="module.unknown")
     if impact.blocked_by:
@@ -168,9 +196,12 @@ async def disable(db: Database, ctx: Ctx, key: str, *, guard: Guard | None = Non
         state = await _load(db, ctx.tenant)
         going = [k for k in _kinds_of(state, key) if state.kinds[k]]
         paused: list[Json] = [*going]
-        await run(db, ctx, [_switch(state, "module", key, on=False, paused=paused),
-                            *(_switch(state, "kind", k, on=False) for k in going)], guard)  # fmt: skip
-    return await find_impact(db, ctx.tenant, key)
+        commands = [
+            _switch(state, "module", key, on=False, paused=paused),
+            *(_switch(state, "kind", k, on=False) for k in going),
+        ]
+        await run(db, ctx, commands, guard=guard, event=Event("module.disabled", key))
+    return await find_impact(db, ctx, key)
 
 
 async def enable(
@@ -189,11 +220,11 @@ async def enable(
             coming = state.paused.get(module) or _kinds_of(state, module)
             commands.append(_switch(state, "module", module, on=True))
             commands += [_switch(state, "kind", k, on=True) for k in coming if not state.kinds[k]]
-    await run(db, ctx, commands, guard)
+    await run(db, ctx, commands, guard=guard, event=Event("module.enabled", key))
     missing = [m for m in needed if m not in state.modules]
     if missing:
         await add_modules(db, install, missing)
-    return await find_impact(db, ctx.tenant, key)
+    return await find_impact(db, ctx, key)
 
 
 def _switch(

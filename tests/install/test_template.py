@@ -16,27 +16,15 @@ from appliance.kernel.query import decode_query
 from appliance.meta import load_schema
 from appliance.read import Cursors, run
 from appliance.tenancy import Servers
-from tests.tenants import Tenant, create
+from tests.install.firm import ask, make_firm
+from tests.tenants import create
 
 pytestmark = pytest.mark.anyio
-CURSORS = Cursors(b"c" * 32)
 GOLDEN = Path(__file__).parent / "golden"
-_count = iter(range(1, 10**9))
 
 
-async def install(db, dsns, name):
-    servers = Servers(control_dsn=dsns.control_owner, placement_dsn=dsns.pool_owner)
-    new = NewTenant(
-        slug=f"tpl{next(_count)}", name="Firm", email="owner@example.org",
-        password="seven green umbrellas at dusk", template=name,
-    )  # fmt: skip
-    made = await create_tenant(db, servers, new, origin=1)
-    return Tenant(db, made.tenant, made.units, {"owner": made.owner})
-
-
-async def answer(tenant, raw):
-    page = await run(tenant.db, await tenant.ctx(unit="head"), decode_query(raw), CURSORS)
-    return [msgspec.json.decode(r) for r in page.rows]
+install = make_firm
+answer = ask
 
 
 @pytest.mark.parametrize("name", templates.names())

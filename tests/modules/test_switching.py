@@ -15,13 +15,13 @@ from appliance.install import (
 )
 from appliance.meta import load_schema
 from tests.install.firm import ask, installing, make_firm, records
-from tests.tenants import create, update
+from tests.tenants import create, only, update
 
 pytestmark = pytest.mark.anyio
 
 
 async def states(firm):
-    return {m.key: m.state for m in await list_modules(firm.db, firm.id)}
+    return {m.key: m.state for m in await list_modules(firm.db, await installing(firm))}
 
 
 async def test_off_is_gone_and_on_is_back_and_the_neighbour_sees_nothing(db, dsns):
@@ -29,7 +29,7 @@ async def test_off_is_gone_and_on_is_back_and_the_neighbour_sees_nothing(db, dsn
     neighbour = await make_firm(db, dsns, "multi_branch_sales")
     before = await records(firm)
     deals = await ask(firm, {"from": "deal", "sort": ["number"]})
-    impact = await find_impact(db, firm.id, "sales")
+    impact = await find_impact(db, await installing(firm), "sales")
     assert {k.key: k.records for k in impact.kinds}["deal"] == 3
     assert "open_deals" in impact.views and impact.dashboards == ["sales"]
     assert impact.workflows == ["deal_won_task", "lead_unanswered"]
@@ -65,7 +65,10 @@ async def test_what_others_need_is_not_switched_off(db, dsns):
     for key in ("sales", "pricing", "stock", "catalogue"):
         await disable(db, await firm.ctx(unit="head"), key)
     assert (await states(firm))["catalogue"] == "off"
-    assert (await find_impact(db, firm.id, "sales")).brings == ["pricing", "catalogue"]
+    assert (await find_impact(db, await installing(firm), "sales")).brings == [
+        "pricing",
+        "catalogue",
+    ]
     await enable(db, await firm.ctx(unit="head"), "sales", install=await installing(firm))
     found = await states(firm)
     assert (found["sales"], found["pricing"], found["catalogue"], found["stock"]) == (
@@ -88,7 +91,7 @@ async def test_a_kind_that_was_off_before_stays_off(db, dsns):
 async def test_a_shipped_module_is_installed_when_it_is_switched_on(db, dsns):
     firm = await make_firm(db, dsns, "corporate")
     assert (await states(firm))["stock"] == "available"
-    impact = await find_impact(db, firm.id, "stock")
+    impact = await find_impact(db, await installing(firm), "stock")
     assert (impact.state, impact.brings) == ("available", ["catalogue"])
     done = await enable(db, await firm.ctx(unit="head"), "stock", install=await installing(firm))
     assert done.state == "on" and "storekeeper" in done.profiles
@@ -100,4 +103,20 @@ async def test_a_shipped_module_is_installed_when_it_is_switched_on(db, dsns):
     with pytest.raises(Clash, match="warehouse 1"):
         await roll_back(db, await installing(firm))
     with pytest.raises(Refused):
-        await find_impact(db, firm.id, "no such")
+        await find_impact(db, await installing(firm), "no such")
+
+
+async def test_counts_and_kinds_are_for_who_may_read_them(db, dsns):
+    firm = await make_firm(db, dsns, "hospital")
+    schema = await load_schema(db, firm.id)
+    seller = only(schema, "patient", {"read": "unit"}, {"name": "read"})
+    ctx = await firm.ctx(seller, unit="head")
+    assert [(m.key, m.kinds) for m in await list_modules(db, ctx)] == [("clinic", ["patient"])]
+    counts = {k.key: k.records for k in (await find_impact(db, ctx, "clinic")).kinds}
+    assert counts["patient"] is None and counts["medical_record"] is None
+    await disable(db, await firm.ctx(unit="head"), "clinic")
+    events = await firm.sql(
+        "SELECT action, subject FROM audit WHERE tenant_id = $1 ORDER BY id", firm.id
+    )
+    assert ["module.disabled", "clinic"] in events
+    assert [e[0] for e in events].count("template.installed") == 1

@@ -90,14 +90,14 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @book.route("GET", MODULES, capability="schema.read", answers={200: Modules})
 async def list_modules(ask: Ask) -> ASGIResponse:
     """The tenant's modules, and those it could have."""
-    return reply(Modules(await install.list_modules(ask.node.db, ask.ctx.tenant)))
+    return reply(Modules(await install.list_modules(ask.node.db, ask.ctx)))
 
 
 @book.route("GET", f"{MODULES}/{{key}}/impact", capability="schema.manage",
             answers={200: install.Impact})  # fmt: skip
 async def read_impact(ask: Ask) -> ASGIResponse:
     """What switching a module would do: kinds with their records, views, rights, references."""
-    return reply(await install.find_impact(ask.node.db, ask.ctx.tenant, ask.names["key"]))
+    return reply(await install.find_impact(ask.node.db, ask.ctx, ask.names["key"]))
 
 
 @book.route("POST", f"{MODULES}/{{key}}:enable", **SWITCH, answers={200: install.Impact})
