@@ -31,7 +31,7 @@ SORTS = {
     "workflow": "sys.workflow",
 }  # fmt: skip
 # State of the tenant, not of the template: never compared, never overwritten.
-_STATE = frozenset({"origin", "fid", "paused"})
+_STATE = frozenset({"origin", "fid", "stay_off"})
 _OWN_STATE = {"module": frozenset({"enabled"}), "kind": frozenset({"enabled"})}
 Key = tuple[str, str]
 _encode = msgspec.json.Encoder(order="sorted").encode

@@ -81,11 +81,12 @@ async def install(
     theirs = _with_modules(build(template), [] if switch else snapshot.base.modules)
     plan = make_plan(theirs, snapshot, Chooser(asked.choices, asked.rest), switch=switch)
     fresh = snapshot.installed is None or switch
-    if asked.dry_run:
-        return _answer(plan, snapshot, _count_records(template, snapshot, asked, fresh=fresh))
-    if plan.is_empty and not fresh and snapshot.base.version == template.version:
-        return _answer(plan, snapshot, 0)
-    return await _carry_out(db, ctx, template, plan, snapshot, samples=fresh and asked.samples)
+    samples = fresh and asked.samples
+    records = _count_records(ctx, template, snapshot, samples=samples)
+    same = plan.is_empty and not fresh and snapshot.base.version == template.version
+    if asked.dry_run or (same and not records):
+        return _answer(plan, snapshot, records)
+    return await _carry_out(db, ctx, template, plan, snapshot, samples=samples)
 
 
 async def _check_switch(db: Database, tenant: UUID, snapshot: Snapshot, name: str) -> None:
@@ -292,10 +293,12 @@ async def run(
     )
 
 
-def _count_records(template: Template, snapshot: Snapshot, asked: Options, *, fresh: bool) -> int:
+def _count_records(ctx: Ctx, template: Template, snapshot: Snapshot, *, samples: bool) -> int:
+    """How many records would be brought now: not those of kinds that are off."""
     known = {s.key for s in snapshot.seeds}
-    wanted = [*template.records, *(template.samples if fresh and asked.samples else [])]
-    return sum(1 for e in wanted if e.key not in known)
+    wanted = [*template.records, *(template.samples if samples else [])]
+    off = {key for key, kind in ctx.schema.kinds.items() if not kind.enabled}
+    return sum(1 for e in wanted if e.key not in known and (samples or e.kind not in off))
 
 
 def _answer(

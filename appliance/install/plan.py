@@ -98,6 +98,7 @@ def make_plan(
     plan = Plan(theirs, [], [], [])
     base, wanted = snapshot.base.by_key(), theirs.by_key()
     reborn: dict[str, set[str]] = {}
+    off = {h.item.key for h in snapshot.live("module") if not h.enabled} if not switch else set()
     for key, one in wanted.items():
         held = snapshot.held.get(key)
         if held is not None and held.live:
@@ -106,7 +107,10 @@ def make_plan(
             if switch and one.sort in _SWITCHED and not held.enabled:
                 plan.steps[-1].values["enabled"] = True
         elif key not in base or _returns(plan, base[key], one, chooser):
-            plan.steps.append(Step(Op.CREATE, one, one.values))
+            # A kind of a module that is off comes with the module, when it is switched on.
+            hidden = one.sort == "kind" and one.values.get("module") in off
+            values = {**one.values, "enabled": False} if hidden else one.values
+            plan.steps.append(Step(Op.CREATE, one, values))
             if one.sort == "field" and held is not None:
                 reborn.setdefault(str(one.values["kind"]), set()).add(str(one.values["name"]))
     for key, was in base.items():

@@ -31,7 +31,7 @@ _COUNTS = Statement(
     "SELECT kind, count(*) FROM entry WHERE tenant_id = $1 AND kind = ANY($2::text[]) GROUP BY kind"
 )
 _STATES = Statement(
-    "SELECT kind, data->>'key', coalesce(data->>'enabled', 'true') = 'true', data->'paused' "
+    "SELECT kind, data->>'key', coalesce(data->>'enabled', 'true') = 'true', data->'stay_off' "
     "FROM record WHERE tenant_id = $1 AND kind IN ('sys.module', 'sys.kind') "
     "AND deleted_at IS NULL"
 )
@@ -87,12 +87,12 @@ class Impact(msgspec.Struct, frozen=True):
 
 
 class _State(msgspec.Struct, frozen=True):
-    """The snapshot and which modules and kinds are on."""
+    """The snapshot, which modules and kinds are on, and kinds that were off before their module."""
 
     snapshot: Snapshot
     modules: dict[str, bool]
     kinds: dict[str, bool]
-    paused: dict[str, list[str]]
+    stay_off: dict[str, set[str]]
 
 
 async def list_modules(db: Database, ctx: Ctx) -> list[ModuleView]:
@@ -195,9 +195,9 @@ async def disable(db: Database, ctx: Ctx, key: str, *, guard: Guard | None = Non
     if impact.state == ON:
         state = await _load(db, ctx.tenant)
         going = [k for k in _kinds_of(state, key) if state.kinds[k]]
-        paused: list[Json] = [*going]
+        stay_off: list[Json] = [k for k in _kinds_of(state, key) if not state.kinds[k]]
         commands = [
-            _switch(state, "module", key, on=False, paused=paused),
+            _switch(state, "module", key, on=False, stay_off=stay_off),
             *(_switch(state, "kind", k, on=False) for k in going),
         ]
         await run(db, ctx, commands, guard=guard, event=Event("module.disabled", key))
@@ -217,9 +217,11 @@ async def enable(
     commands: list[Command] = []
     for module in needed:
         if state.modules.get(module) is False:
-            coming = state.paused.get(module) or _kinds_of(state, module)
+            coming = set(_kinds_of(state, module)) - state.stay_off[module]
             commands.append(_switch(state, "module", module, on=True))
-            commands += [_switch(state, "kind", k, on=True) for k in coming if not state.kinds[k]]
+            commands += [
+                _switch(state, "kind", k, on=True) for k in sorted(coming) if not state.kinds[k]
+            ]
     await run(db, ctx, commands, guard=guard, event=Event("module.enabled", key))
     missing = [m for m in needed if m not in state.modules]
     if missing:
@@ -228,12 +230,12 @@ async def enable(
 
 
 def _switch(
-    state: _State, sort: str, key: str, *, on: bool, paused: list[Json] | None = None
+    state: _State, sort: str, key: str, *, on: bool, stay_off: list[Json] | None = None
 ) -> Command:
     held = state.snapshot.held[(sort, key)]
     fields: dict[str, Json] = {"enabled": on}
     if sort == "module":
-        fields["paused"] = paused
+        fields["stay_off"] = stay_off
     return Command(op=Op.UPDATE, kind=f"sys.{sort}", id=held.id, fields=fields, expect=held.version)
 
 
@@ -241,12 +243,12 @@ async def _load(db: Database, tenant: UUID) -> _State:
     snapshot = await take_snapshot(db, tenant)
     (rows,) = await db.read(tenant, (_STATES, (tenant,)))
     found = _State(snapshot, {}, {}, {})
-    for kind, raw, enabled, paused in rows:
+    for kind, raw, enabled, stay_off in rows:
         key = (raw or b"").decode()
         if kind == b"sys.module":
             found.modules[key] = enabled == b"t"
-            named = msgspec.json.decode(paused) if paused else None
-            found.paused[key] = [str(k) for k in named] if isinstance(named, list) else []
+            named = msgspec.json.decode(stay_off) if stay_off else None
+            found.stay_off[key] = {str(k) for k in named} if isinstance(named, list) else set()
         else:
             found.kinds[key] = enabled == b"t"
     return found

@@ -149,7 +149,7 @@ MODULE = _kind(
     _field("version", "text"),
     _field("requires", "json"),
     _field("enabled", "yes_no", "n2", default=True),
-    _field("paused", "json"),
+    _field("stay_off", "json"),
     _field("origin", "json"),
 )  # fmt: skip
 

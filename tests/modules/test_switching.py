@@ -14,7 +14,7 @@ from appliance.install import (
     take_snapshot,
 )
 from appliance.meta import load_schema
-from tests.install.firm import ask, installing, make_firm, records
+from tests.install.firm import ask, installing, make_firm, one, records, two
 from tests.tenants import create, only, update
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +86,21 @@ async def test_a_kind_that_was_off_before_stays_off(db, dsns):
     await enable(db, await firm.ctx(unit="head"), "projects", install=await installing(firm))
     schema = await load_schema(db, firm.id)
     assert schema.kind("project") is not None and schema.kind("milestone") is None
+
+
+async def test_what_an_upgrade_adds_to_a_module_that_is_off_comes_when_it_is_on(db, dsns):
+    firm = await make_firm(db, dsns, "blank")
+    await install(db, await installing(firm), one())
+    await disable(db, await firm.ctx(unit="head"), "club")
+    await install(db, await installing(firm), two())
+    schema = await load_schema(db, firm.id)
+    assert "visit" in schema.kinds and schema.kind("visit") is None
+    await enable(db, await firm.ctx(unit="head"), "club", install=await installing(firm))
+    schema = await load_schema(db, firm.id)
+    assert schema.kind("visit") and schema.kind("member")
+    brought = await install(db, await installing(firm), two())
+    assert (brought.counts, brought.records) == ({}, 1)
+    assert (await install(db, await installing(firm), two())).change_set is None
 
 
 async def test_a_shipped_module_is_installed_when_it_is_switched_on(db, dsns):
