@@ -183,6 +183,8 @@ def child_setup(account: Account, death: signal.Signals = signal.SIGKILL) -> Cal
 
     def setup() -> None:
         os.setsid()
+        # Started in the background of a shell, a program inherits that interrupts are ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _become(account)
         libc.prctl(_PR_SET_PDEATHSIG, death, 0, 0, 0)
         if os.getppid() != parent:

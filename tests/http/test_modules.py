@@ -21,7 +21,7 @@ async def owner_of(app, firm):
 async def test_a_member_is_told_who_can_pick(firm, sign_in):
     seller, owner = await sign_in(firm, "seller"), await sign_in(firm, "owner")
     told = (await seller.get(f"{API}/templates")).json()
-    assert (told["may_pick"], told["managers"]) == (False, ["Owner"])
+    assert told["may_pick"] is False and "Owner" in told["managers"]
     assert {t["name"] for t in told["templates"]} >= {"hospital", "jewellery", "blank"}
     refused = await seller.post(f"{API}/templates/hospital:install", json={})
     assert refused.status_code == 403
