@@ -9,6 +9,7 @@ from appliance.kernel.kind import Field, Json, Policy
 
 LOCALES = frozenset({"en", "ru", "uk"})
 _LABEL_CHARS_MAX = 1_000
+_NAME_CHARS_MAX = 40
 # Types on which a merge policy has a meaning; the others are open to every type.
 _POLICY_TYPES: dict[Policy, frozenset[str]] = {
     Policy.OR: frozenset({"yes_no"}),
@@ -84,3 +85,11 @@ def _check_marks(type_: FieldType, field: Field) -> list[DefinitionFault]:
         for pointer, wrong, what in marks
         if wrong
     ]
+
+
+def check_named(field: Field, option: str) -> list[DefinitionFault]:
+    """An option that names another field of the kind."""
+    named = field.options.get(option, "name")
+    if isinstance(named, str) and 0 < len(named) <= _NAME_CHARS_MAX:
+        return []
+    return [DefinitionFault(f"/options/{option}", "wrong_type", "Expected the name of a field.")]

@@ -7,9 +7,9 @@ from typing import ClassVar, NoReturn
 
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
-from appliance.fields.definition import check_common
+from appliance.fields.definition import check_common, check_named
 from appliance.kernel.formula import ROUNDINGS, FormulaError, operands
-from appliance.kernel.kind import Field, Json
+from appliance.kernel.kind import PRICE_FOR, Field, Json
 from appliance.kernel.money import (
     SCALED_MAX,
     SLOT_SCALE,
@@ -36,7 +36,7 @@ class Number(FieldType):
     slot: ClassVar[str] = "n"
     operators: ClassVar[frozenset[str]] = _ORDERED
     sortable: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"scale", *_COMPUTED})
+    options: ClassVar[frozenset[str]] = frozenset({"scale", PRICE_FOR, *_COMPUTED})
     bounded: ClassVar[bool] = True
     aggregates: ClassVar[frozenset[str]] = frozenset(
         {"count", "count_distinct", "sum", "avg", "min", "max"}
@@ -58,7 +58,7 @@ class Number(FieldType):
 
     def _check_options(self, field: Field) -> list[DefinitionFault]:
         """Faults of the type's own options."""
-        if faults := check_formula(field):
+        if faults := check_formula(field) or check_named(field, PRICE_FOR):
             return faults
         scale = field.options.get("scale", 0)
         if "scale" in self.options and (type(scale) is not int or not 0 <= scale <= self.scale_max):

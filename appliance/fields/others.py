@@ -9,9 +9,9 @@ import msgspec
 
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, ValueFault
-from appliance.fields.definition import check_common
+from appliance.fields.definition import check_common, check_named
 from appliance.fields.texts import UNASSIGNABLE
-from appliance.kernel.kind import Field, Json
+from appliance.kernel.kind import FILLS, Field, Json
 
 _DEPTH_MAX = 16
 _REFUSED = re.compile(f"[\x00\ud800-\udfff{UNASSIGNABLE}]")
@@ -21,9 +21,10 @@ class JsonValue(FieldType):
     """Any JSON up to 64 KB and 16 levels; kept as it is, not filtered."""
 
     name: ClassVar[str] = "json"
+    options: ClassVar[frozenset[str]] = frozenset({FILLS})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        return check_common(self, field)
+        return check_common(self, field, check_named(field, FILLS))
 
     def accept(self, field: Field, value: Json) -> Json:
         _walk(value, 0)

@@ -21,6 +21,10 @@ else:
     # The decoder knows no recursive types; any JSON value is what it decodes to anyway.
     Json = Any
 Labels = dict[str, str]
+# Option of a number: the price for the customer of the document that this field of the line names.
+PRICE_FOR = "price_for"
+# Option of a json field: what the server found out for the field of this name.
+FILLS = "fills"
 
 
 class Sensitivity(StrEnum):
@@ -131,6 +135,15 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if found is None:
             found = self.__dict__["_by_name"] = {f.name: f for f in self.fields}
         return found
+
+    @property
+    def priced(self) -> Field | None:
+        """The field whose price the server chooses; see PRICE_FOR."""
+        if "_priced" not in self.__dict__:
+            found = (f for f in self.fields if PRICE_FOR in f.options)
+            self.__dict__["_priced"] = next(found, None)
+        chosen: Field | None = self.__dict__["_priced"]
+        return chosen
 
     @property
     def by_fid(self) -> Mapping[str, Field]:

@@ -23,6 +23,7 @@ class Op(StrEnum):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` by API name; a null clears. `expect` is the version the author saw: it is the
     base of the edit. `unit` and `owner` left UNSET stay as they are (or take the defaults).
+    `restoring`: an undo, which brings back also what the server had filled in.
     """
 
     op: Op
@@ -32,3 +33,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     unit: UUID | None | UnsetType = UNSET
     owner: UUID | None | UnsetType = UNSET
     expect: str | None = None
+    restoring: bool = False

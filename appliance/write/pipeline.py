@@ -20,7 +20,8 @@ from appliance.base.ids import uuid7
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
-from appliance.write import conflict, schema_effects
+from appliance.pricing import Answer
+from appliance.write import conflict, prices, schema_effects
 from appliance.write.authorize import authorize
 from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
@@ -117,7 +118,11 @@ async def check(db: Database, ctx: Ctx, commands: Sequence[Command]) -> tuple[Ou
     drafts = _draft(ctx, commands)
     loads = load_calls(ctx, drafts, lock=False)
     loaded = read_loaded(drafts, loads, await db.read(ctx.tenant, *loads))
-    _decide(ctx, drafts, loaded)
+
+    async def read(calls: Sequence[Call]) -> list[Rows]:
+        return await db.read(ctx.tenant, *calls)
+
+    _decide(ctx, drafts, loaded, await prices.find_for(read, ctx, drafts, loaded))
     return tuple(show_outcome(ctx, d) for d in drafts)
 
 
@@ -155,7 +160,11 @@ async def _apply(
     await load_restored(tx, ctx, drafts, loaded)
     await schema_effects.name_fields(tx, ctx, drafts)
     await check_lending(tx, ctx, drafts)
-    _decide(ctx, drafts, loaded)
+
+    async def read(calls: Sequence[Call]) -> list[Rows]:
+        return await tx.run(*calls)
+
+    _decide(ctx, drafts, loaded, await prices.find_for(read, ctx, drafts, loaded))
     await conflict.explain(tx, ctx, [d for d in drafts if d.is_open and d.stale])
     good = [d for d in drafts if d.is_open]
     refused = any(map(_is_refusal, drafts))
@@ -174,13 +183,15 @@ async def _apply(
     return result
 
 
-def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
+def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: dict[int, Answer]) -> None:
     """Stages 2 to 4 on what was loaded."""
     check_system(ctx, drafts)
     born = {d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults}
     for draft in drafts:
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
+        if draft.is_open:
+            prices.fill(ctx, draft, found)
         if draft.is_open:
             fit(ctx, draft)
         if draft.is_open:

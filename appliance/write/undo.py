@@ -97,6 +97,7 @@ def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | No
         unit=before.unit if UNIT in written else UNSET,
         owner=before.owner if OWNER in written else UNSET,
         expect=version,
+        restoring=True,
     )
 
 

@@ -14,7 +14,7 @@ from appliance.base.errors import FieldFault
 from appliance.fields import type_of
 from appliance.fields.base import ValueFault
 from appliance.kernel.context import Ctx, Door
-from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.kind import FILLS, PRICE_FOR, Field, Json, Kind
 from appliance.kernel.ledger import REVERSES
 from appliance.kernel.profile import Mode, ScopeKind
 from appliance.kernel.stamps import Stamps
@@ -76,10 +76,12 @@ def _accept_values(ctx: Ctx, draft: Draft, kind: Kind) -> None:
             draft.fault(f"/fields/{escape(name)}", "unknown_field", "There is no such field here.")
         elif "formula" in field.options:
             draft.fault(f"/fields/{name}", "computed", "This field is computed; leave it out.")
+        elif FILLS in field.options and profiled and not draft.command.restoring:
+            draft.fault(f"/fields/{name}", "computed", "The server fills this field; leave it out.")
         elif mode is not Mode.WRITE:
             draft.fault(f"/fields/{name}", "read_only", "Your profile may not change this field.")
         elif value is None:
-            if field.required:
+            if field.required and PRICE_FOR not in field.options:
                 draft.fault(f"/fields/{name}", "required", "This field cannot be empty.")
             draft.values[field.fid] = None
         else:
@@ -120,6 +122,8 @@ def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
             continue
         if field.default is not None:
             accept_one(draft, field, field.default)
+        elif PRICE_FOR in field.options:
+            continue  # Found later: see prices.
         elif field.required and field.name not in command.fields and not derived:
             draft.fault(f"/fields/{field.name}", "required", "This field cannot be empty.")
     draft.values = {fid: v for fid, v in draft.values.items() if v is not None}

@@ -15,6 +15,7 @@ from appliance.http.routes import (
     me,
     modules,
     people,
+    prices,
     query,
     records,
     session,
@@ -22,7 +23,7 @@ from appliance.http.routes import (
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, changes.book, live.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, changes.book, live.book,
     audit.book, intake.book, jobs.book, health.book,
 )  # fmt: skip
 
