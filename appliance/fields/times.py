@@ -12,7 +12,7 @@ from typing import ClassVar
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
-from appliance.kernel.kind import Field, Json
+from appliance.kernel.kind import FILLS, Field, Json
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _MOMENT = re.compile(
@@ -99,6 +99,7 @@ class Moment(Date):
     """An instant, RFC 3339 with an offset; kept in UTC with milliseconds."""
 
     name: ClassVar[str] = "moment"
+    options: ClassVar[frozenset[str]] = frozenset({FILLS})
 
     expected: ClassVar[str] = (
         "Expected an instant with its offset, like 2026-11-20T10:00:00+02:00, "

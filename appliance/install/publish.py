@@ -28,7 +28,7 @@ from appliance.install.template import (
     UnitEntry,
 )
 from appliance.kernel.context import Ctx, UnitNode
-from appliance.kernel.kind import Json, Kind, Labels
+from appliance.kernel.kind import FILLS, Json, Kind, Labels
 from appliance.meta import SYSTEM_KINDS
 
 T = TypeVar("T")
@@ -176,7 +176,11 @@ def _record_fields(kind: Kind, data: dict[str, Json], keys: dict[str, str]) -> d
     values: dict[str, Json] = {}
     for field in kind.fields:
         value = data.get(field.fid)
-        if value is None or not type_of(field.type).stored or "formula" in field.options:
+        if (
+            value is None
+            or not type_of(field.type).stored
+            or {"formula", FILLS} & field.options.keys()
+        ):
             continue
         if field.type == "reference":
             if str(value) in keys:

@@ -23,7 +23,9 @@ else:
 Labels = dict[str, str]
 # Option of a number: the price for the customer of the document that this field of the line names.
 PRICE_FOR = "price_for"
-# Option of a json field: what the server found out for the field of this name.
+# Option of a reference: what it points to are steps, with rules for moving (write/stages).
+STEPS = "steps"
+# Option of a json field or a moment: what the server found out for the field of this name.
 FILLS = "fills"
 
 
@@ -143,6 +145,15 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             found = (f for f in self.fields if PRICE_FOR in f.options)
             self.__dict__["_priced"] = next(found, None)
         chosen: Field | None = self.__dict__["_priced"]
+        return chosen
+
+    @property
+    def stepped(self) -> Field | None:
+        """The field that says at which step a record stands; see STEPS."""
+        if "_stepped" not in self.__dict__:
+            found = (f for f in self.fields if f.options.get(STEPS) is True)
+            self.__dict__["_stepped"] = next(found, None)
+        chosen: Field | None = self.__dict__["_stepped"]
         return chosen
 
     @property

@@ -8,6 +8,7 @@ tables, or in neither. Three round trips: lock and read; counters; write and com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 from uuid import UUID
@@ -21,7 +22,8 @@ from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
 from appliance.pricing import Answer
-from appliance.write import conflict, prices, schema_effects
+from appliance.pricing.shelf import Read
+from appliance.write import conflict, prices, schema_effects, stages
 from appliance.write.authorize import authorize
 from appliance.write.claims import check_claims, load_restored
 from appliance.write.command import Command, Op
@@ -36,6 +38,7 @@ from appliance.write.outcome import Conflict, Outcome, Result
 from appliance.write.persist import persist
 from appliance.write.settle import settle
 from appliance.write.shown import show_outcome
+from appliance.write.stages import Steps
 from appliance.write.validate import validate
 
 _KNOWN = Statement("SELECT fingerprint, outcome FROM command WHERE tenant_id = $1 AND id = $2")
@@ -122,7 +125,7 @@ async def check(db: Database, ctx: Ctx, commands: Sequence[Command]) -> tuple[Ou
     async def read(calls: Sequence[Call]) -> list[Rows]:
         return await db.read(ctx.tenant, *calls)
 
-    _decide(ctx, drafts, loaded, await prices.find_for(read, ctx, drafts, loaded))
+    _decide(ctx, drafts, loaded, await _look_up(read, ctx, drafts, loaded))
     return tuple(show_outcome(ctx, d) for d in drafts)
 
 
@@ -164,7 +167,7 @@ async def _apply(
     async def read(calls: Sequence[Call]) -> list[Rows]:
         return await tx.run(*calls)
 
-    _decide(ctx, drafts, loaded, await prices.find_for(read, ctx, drafts, loaded))
+    _decide(ctx, drafts, loaded, await _look_up(read, ctx, drafts, loaded))
     await conflict.explain(tx, ctx, [d for d in drafts if d.is_open and d.stale])
     good = [d for d in drafts if d.is_open]
     refused = any(map(_is_refusal, drafts))
@@ -183,7 +186,20 @@ async def _apply(
     return result
 
 
-def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: dict[int, Answer]) -> None:
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """What the rules of the trade need to know: prices by place in the batch, steps."""
+
+    prices: dict[int, Answer]
+    steps: Steps
+
+
+async def _look_up(read: Read, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> _LookedUp:
+    steps = await stages.load_steps(read, ctx, drafts)
+    return _LookedUp(await prices.find_for(read, ctx, drafts, loaded), steps)
+
+
+def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: _LookedUp) -> None:
     """Stages 2 to 4 on what was loaded."""
     check_system(ctx, drafts)
     born = {d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults}
@@ -191,7 +207,8 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: dict[int, 
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
         if draft.is_open:
-            prices.fill(ctx, draft, found)
+            prices.fill(ctx, draft, found.prices)
+            stages.check_move(ctx, draft, found.steps)
         if draft.is_open:
             fit(ctx, draft)
         if draft.is_open:
