@@ -8,7 +8,7 @@ from appliance.base import limits
 from appliance.base.ids import parse_uuid, uuid_of
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
-from appliance.kernel.kind import STEPS, Field, Json, Policy
+from appliance.kernel.kind import BELONGS, STEPS, Field, Json, Policy
 
 _EXPECTED = "Expected the id of a record, a UUID in its canonical form."
 
@@ -29,15 +29,18 @@ class Reference(FieldType):
     operators: ClassVar[frozenset[str]] = frozenset(
         {"is_null", "eq", "ne", "in", "not_in", "under"}
     )
-    options: ClassVar[frozenset[str]] = frozenset({"target", STEPS})
+    options: ClassVar[frozenset[str]] = frozenset({"target", STEPS, BELONGS})
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
         target = field.options.get("target")
         if not isinstance(target, str) or not target:
             return [DefinitionFault("/options/target", "required", "Say which kind it refers to.")]
-        if not isinstance(field.options.get(STEPS, False), bool):
-            return [DefinitionFault(f"/options/{STEPS}", "wrong_type", "Expected true or false.")]
+        for flag in (STEPS, BELONGS):
+            if not isinstance(field.options.get(flag, False), bool):
+                return [
+                    DefinitionFault(f"/options/{flag}", "wrong_type", "Expected true or false.")
+                ]
         return check_common(self, field)
 
     def accept(self, field: Field, value: Json) -> Json:

@@ -25,6 +25,9 @@ Labels = dict[str, str]
 PRICE_FOR = "price_for"
 # Option of a reference: what it points to are steps, with rules for moving (write/stages).
 STEPS = "steps"
+# Option of a reference: a new record belongs to the unit of what it refers to (a line to that of
+# its document), whoever makes it.
+BELONGS = "belongs"
 # Option of a json field or a moment: what the server found out for the field of this name.
 FILLS = "fills"
 
@@ -154,6 +157,15 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             found = (f for f in self.fields if f.options.get(STEPS) is True)
             self.__dict__["_stepped"] = next(found, None)
         chosen: Field | None = self.__dict__["_stepped"]
+        return chosen
+
+    @property
+    def belonging(self) -> Field | None:
+        """The field whose target's unit a new record takes; see BELONGS."""
+        if "_belonging" not in self.__dict__:
+            found = (f for f in self.fields if f.options.get(BELONGS) is True)
+            self.__dict__["_belonging"] = next(found, None)
+        chosen: Field | None = self.__dict__["_belonging"]
         return chosen
 
     @property

@@ -36,7 +36,7 @@ from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
 from appliance.write.outcome import Conflict, Outcome, Result
 from appliance.write.persist import persist
-from appliance.write.settle import settle
+from appliance.write.settle import place_with_parent, settle
 from appliance.write.shown import show_outcome
 from appliance.write.stages import Steps
 from appliance.write.validate import validate
@@ -203,10 +203,12 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: _LookedUp)
     """Stages 2 to 4 on what was loaded."""
     check_system(ctx, drafts)
     born = {d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults}
+    batch = {d.id: d for d in drafts}
     for draft in drafts:
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
         if draft.is_open:
+            place_with_parent(ctx, draft, loaded, batch)
             prices.fill(ctx, draft, found.prices)
             stages.check_move(ctx, draft, found.steps)
         if draft.is_open:

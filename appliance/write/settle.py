@@ -8,15 +8,18 @@ else changed meanwhile settles by its policy, or is a conflict that shows both v
 from __future__ import annotations
 
 from decimal import Decimal
+from uuid import UUID
 
 from msgspec import UNSET
 
 from appliance.fields import type_of
+from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Field, Json, Kind, Policy
 from appliance.kernel.record import OWNER, UNIT, RecordState
 from appliance.kernel.stamps import Stamps
 from appliance.write.command import Op
 from appliance.write.draft import Draft
+from appliance.write.load import Loaded
 from appliance.write.outcome import Unchanged
 
 _COMMUTING = frozenset({Policy.NEWEST, Policy.MAX, Policy.MIN, Policy.OR, Policy.AND, Policy.SET})
@@ -49,6 +52,22 @@ def settle(draft: Draft) -> None:
     )
     if not draft.values and draft.unit == before.unit and draft.owner == before.owner:
         draft.outcome = Unchanged(before.id, str(before.stamps))
+
+
+def place_with_parent(ctx: Ctx, draft: Draft, loaded: Loaded, batch: dict[UUID, Draft]) -> None:
+    """A new line belongs where its document does, unless somebody said a unit."""
+    kind = draft.kind
+    field = kind.belonging if kind is not None and draft.command.op is Op.CREATE else None
+    if kind is None or field is None or draft.command.unit is not UNSET or kind.home != "unit":
+        return
+    parent = draft.values.get(field.fid)
+    if isinstance(parent, str):
+        ident = UUID(parent)
+        target, sibling = loaded.targets.get(ident), batch.get(ident)
+        found = sibling.unit if sibling is not None else target.unit if target else None
+        draft.unit = found or draft.unit
+    if draft.unit is None and ctx.door is not Door.SYNC:
+        draft.fault("/unit", "required", "Say which unit the record belongs to.")
 
 
 def is_stale(seen: Stamps, now: Stamps, register: str) -> bool:

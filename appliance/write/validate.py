@@ -132,7 +132,7 @@ def _complete(ctx: Ctx, draft: Draft, kind: Kind) -> None:
         draft.unit = None
     else:
         draft.unit = ctx.unit if command.unit is UNSET else command.unit
-        if draft.unit is None and not derived:
+        if draft.unit is None and not derived and kind.belonging is None:
             draft.fault("/unit", "required", "Say which unit the record belongs to.")
 
 

@@ -134,6 +134,30 @@ async def test_in_one_call_with_its_document_and_chosen_anew(shop):
     assert back["fields"]["price_trace"] == {"chosen": "manual"}
 
 
+async def test_a_deal_and_its_lines_in_one_change(shop):
+    product, _, wholesale = await goods(shop)
+    dealer = await shop.new("customer", name="Dealer", price_type=wholesale)
+    deal = str(uuid7())
+    steps = [
+        {"kind": "deal", "id": deal, "fields": {"title": "Hall", "customer": dealer}},
+        {"kind": "deal_line", "fields": {"deal": deal, "product": product, "quantity": "2"}},
+        {"kind": "deal_line", "fields": {"deal": deal, "text": "Delivery", "unit_price": "50"}},
+    ]
+    made = await shop.client.post(f"{API}/changes", json=steps)
+    assert made.status_code == 201, made.text
+    line = await shop.client.get(f"{API}/records/deal_line/{made.json()['outcomes'][1]['id']}")
+    assert line.json()["fields"]["price_trace"]["price_type"] == "wholesale"
+    bad = [*steps[1:], {"kind": "deal_line", "op": "upsert", "fields": {}}]
+    refused = await shop.client.post(f"{API}/changes", json=bad)
+    assert_problem(refused, 422)
+    assert refused.json()["errors"][0]["pointer"] == "/2/op"
+    nobody = [{**steps[1], "fields": {**steps[1]["fields"], "deal": str(uuid7())}}]
+    refused = await shop.client.post(
+        f"{API}/changes", json=[{**steps[0], "id": str(uuid7())}, *nobody]
+    )
+    assert refused.json()["errors"][0]["pointer"] == "/1/fields/deal", "all or nothing"
+
+
 async def test_no_price_is_said_and_never_zero(shop):
     product = await shop.new("product", name="New thing")
     customer = await shop.new("customer", name="Firm")
