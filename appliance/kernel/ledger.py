@@ -31,7 +31,9 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the entries of a kind add up. Field names: `at` a date or moment, `key`, `values`.
 
     `floor`: no balance sinks below zero, `unless` a yes/no field of a key's record allows it
-    (`warehouse.allow_negative`).
+    (`warehouse.allow_negative`). `within` names a balance ledger whose key is part of this one's:
+    the sum over it is at most that balance (what is reserved, of what is in stock). `until` names
+    a moment from which on an amount is released by itself.
     """
 
     sort: LedgerSort
@@ -40,6 +42,8 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: tuple[str, ...]
     floor: bool = False
     unless: str = ""
+    within: str = ""
+    until: str = ""
 
 
 def entry_key(parts: list[str | None]) -> UUID:

@@ -18,10 +18,10 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.number import format_number, period_of, series_pattern
 from appliance.write import schema_effects
 from appliance.write.authorize import check_settled
-from appliance.write.balances import Floors
 from appliance.write.command import Op
 from appliance.write.draft import Draft
 from appliance.write.emit import emit_calls
+from appliance.write.floors import Floors
 from appliance.write.load import Loaded
 from appliance.write.log import (
     LOCK_STREAMS,
