@@ -54,7 +54,16 @@ def entry_key(parts: list[str | None]) -> UUID:
 
 def reversal_id(entry: UUID) -> UUID:
     """The id of the one entry that may reverse this one: a UUIDv7 of the same millisecond."""
-    spread = blake2b(entry.bytes, digest_size=10, person=b"reversal").digest()
+    return _following(entry, b"", b"reversal")
+
+
+def release_id(entry: UUID, amount: int) -> UUID:
+    """The id of the entry that releases what is left of a promise when its time is over."""
+    return _following(entry, str(amount).encode(), b"release")
+
+
+def _following(entry: UUID, text: bytes, person: bytes) -> UUID:
+    spread = blake2b(entry.bytes + text, digest_size=10, person=person).digest()
     number = int.from_bytes(entry.bytes[:6] + spread)
     number = number & ~(0xF << 76) | 0x7 << 76
     return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)

@@ -11,14 +11,17 @@ from uuid import UUID
 from appliance.base import logs
 from appliance.base.errors import ApplianceError
 from appliance.db.wire import Statement
-from appliance.work.node import WorkNode
+from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
+from appliance.write.release import release_due
 
 COMMAND_DAYS = 30
 SESSION_DAYS = 30
 JOB_DAYS = 30
 CODE_DAYS = 7
 DELETE_ROWS_MAX = 5_000
+# What the node does of its own is nobody's.
+NOBODY = UUID(int=0)
 
 _UNSEALED = Statement("SELECT tenant_id::text FROM tenants_with_unsealed()")
 _OLD_COMMANDS = Statement(
@@ -104,8 +107,21 @@ async def queue_missing(node: WorkNode) -> int:
     return queued
 
 
+async def release_promises(node: WorkNode) -> int:
+    """Release reservations and the like whose time is over."""
+    released = 0
+    for route in node.db.routes.all():
+        try:
+            ctx = await system_context(node, route.tenant, NOBODY)
+            released += await release_due(node.db, ctx)
+        except ApplianceError as error:
+            logs.event("release.tenant_skipped", tenant=route.tenant, code=error.code)
+    return released
+
+
 SCHEDULES = (
     Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
+    Schedule(name="release_promises", every_s=60.0, run=release_promises),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),
 )
