@@ -20,10 +20,11 @@ from appliance.http.routes import (
     records,
     session,
     staff,
+    stock,
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, changes.book, live.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, changes.book, live.book,
     audit.book, intake.book, jobs.book, health.book,
 )  # fmt: skip
 
