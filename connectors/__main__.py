@@ -22,9 +22,10 @@ def main() -> int:
 
 def _line(path: Path) -> str:
     try:
-        found = CONNECTOR.inspect(path, {})
+        source = CONNECTOR.open(path)
+        found = source.inspect({})
         rows, faults = 0, Counter[str]()
-        for frame in CONNECTOR.read(path, found.proposal):
+        for frame in source.read(found.proposal):
             if isinstance(frame, Rows):
                 rows += len(frame.rows)
                 faults.update(f.code for r in frame.rows for f in r.faults)

@@ -5,8 +5,7 @@ A run that is prepared again starts from nothing: staging has no effect but its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -15,8 +14,7 @@ from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.kind import Json
-from connectors.sdk import parent
-from connectors.sdk.contract import Done, Mapping, Progress, Rows, StagedRow
+from connectors.sdk.contract import Done, Progress, Rows, StagedRow
 
 _CLEAR = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = $2")
 _INSERT = Statement(
@@ -52,17 +50,17 @@ Judge = Callable[[Sequence[StagedRow]], Awaitable[list[Judged]]]
 
 
 async def stage(
-    db: Database, tenant: UUID, run: UUID, connector: str, path: Path, mapping: Mapping, *,
+    db: Database, tenant: UUID, run: UUID, frames: AsyncIterator[Rows | Progress | Done], *,
     judge: Judge, report: Report,
 ) -> Done:  # fmt: skip
-    """Read the file and keep its rows with what `judge` says of them, block by block.
+    """Keep the rows of a reading with what `judge` says of them, block by block.
 
     Raises connectors.sdk.contract.Refused.
     """
     async with db.transaction(tenant) as tx:
         await tx.run((_CLEAR, (tenant, run)))
     number, done = 0, None
-    async for frame in parent.read(connector, path, mapping):
+    async for frame in frames:
         if isinstance(frame, Rows):
             judged = await judge(frame.rows)
             async with db.transaction(tenant) as tx:

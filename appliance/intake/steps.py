@@ -46,15 +46,16 @@ async def prepare(
     try:
         ctx = await _act(db, run, tenant, origin)
         path = locate(folder, tenant, run.sha256)
-        run = await _map(db, tenant, run, path)
-        assert run.mapping is not None, "a run that is read has a mapping"
-        if not run.mapping.tables:
-            await _fail(db, tenant, ident, "No table with a name or code and a price was found.")
-            return
-        judge = await make_judge(db, ctx, run, run.created_at)
-        done = await stage(
-            db, tenant, ident, run.connector, path, run.mapping, judge=judge, report=report
-        )
+        async with parent.open_input(run.connector, path) as reading:
+            run = await _map(db, tenant, run, reading)
+            assert run.mapping is not None, "a run that is read has a mapping"
+            if not run.mapping.tables:
+                text = "No table with a name or code and a price was found."
+                await _fail(db, tenant, ident, text)
+                return
+            judge = await make_judge(db, ctx, run, run.created_at)
+            frames = reading.read(run.mapping)
+            done = await stage(db, tenant, ident, frames, judge=judge, report=report)
         counts = await finish_plan(db, ctx, run)
     except Refused as refused:
         fault = refused.fault
@@ -101,9 +102,9 @@ async def take_back(db: Database, tenant: UUID, ident: UUID, origin: int, report
     await runs.move(db, tenant, ident, ["reverting"], "reverted", detail)
 
 
-async def _map(db: Database, tenant: UUID, run: IntakeRun, path: Path) -> IntakeRun:
+async def _map(db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading) -> IntakeRun:
     """Look at the file; the run's own mapping counts, else the one proposed."""
-    found = await parent.inspect(run.connector, path, await _learned(db, tenant, run.connector))
+    found = await reading.inspect(await _learned(db, tenant, run.connector))
     mapping: Mapping = run.mapping or found.proposal
     inspection: Inspection = found.inspection
     async with db.transaction(tenant) as tx:

@@ -19,6 +19,8 @@ ROWS_MAX, COLUMNS_MAX = 1_048_576, 512
 _ODD = re.compile(
     rb"""\bt=["']e["']|\bhidden=["'](?:1|true)|\boutlineLevel=|<(?:\w+:)?f[ />]|<!DOCTYPE|<!ENTITY"""
 )
+# A text without any of these has none of the above; looking for them costs next to nothing.
+_HINTS = (b't="e"', b"t='e'", b"hidden=", b"outlineLevel=", b"<f", b":f", b"<!")
 _MERGED = re.compile(rb"""mergeCell\s+[^>]*?\bref=["']([A-Z0-9:]{3,30})["']""")
 _CUT = 200
 _ADDRESS = re.compile(r"([A-Z]{1,3})([0-9]{1,7})\Z")
@@ -70,9 +72,9 @@ def _look(archive: zipfile.ZipFile, part: str) -> Notes | None:
     notes, rest = Notes(), b""
     for chunk in read_part(archive, part):
         text = rest + chunk
-        if _ODD.search(text):
+        if any(hint in text for hint in _HINTS) and _ODD.search(text):
             return None
-        for ref in _MERGED.findall(text):
+        for ref in _MERGED.findall(text) if b"mergeCell" in text else ():
             first, _, last = ref.decode().partition(":")
             a, b = _ADDRESS.match(first), _ADDRESS.match(last)
             if a and b:

@@ -1,8 +1,9 @@
 """The throw-away child: parses untrusted bytes under limits and speaks frames on stdout.
 
-`python -m connectors.sdk.child inspect|read SYSTEM FILE` with the mapping (or what was learned) as
-JSON on stdin. A frame is its length in four bytes and a MessagePack of sdk.contract.Frame. A
-5 KB workbook can abort an interpreter: then this one dies, and nobody else.
+`child SYSTEM FILE` opens the file once and answers requests from stdin (look at it, read it under
+a mapping) until that is closed. A frame is its length in four bytes and a MessagePack of
+sdk.contract.Request there, of sdk.contract.Frame here. A 5 KB workbook can abort an interpreter:
+then this one dies, and nobody else.
 """
 
 from __future__ import annotations
@@ -24,30 +25,34 @@ from connectors.sdk.contract import (
     Failed,
     Fault,
     Frame,
+    Inspect,
     Mapping,
     Progress,
     Refused,
+    Request,
     Rows,
+    Source,
 )
 
 MEMORY_MAX = 2 << 30
 CPU_S_MAX = 900
 _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Request).decode
 
 
 def main() -> int:
-    """Run one reading."""
+    """Serve one input."""
     _confine()
-    action, system, path = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    given = sys.stdin.buffer.read()
+    system, path = sys.argv[1], Path(sys.argv[2])
     connector: Connector = import_module(f"connectors.systems.{system}").CONNECTOR
     try:
-        if action == "inspect":
-            learned = msgspec.json.decode(given or b"{}", type=dict[str, str])
-            _send(connector.inspect(path, learned))
-        else:
-            _read(connector, path, msgspec.json.decode(given, type=Mapping))
+        source = connector.open(path)
+        while (request := _receive()) is not None:
+            if isinstance(request, Inspect):
+                _send(source.inspect(request.learned))
+            else:
+                _read(source, path, request.mapping)
     except Refused as refused:
         _send(Failed(refused.fault))
     except MemoryError:
@@ -55,10 +60,15 @@ def main() -> int:
     return 0
 
 
-def _read(connector: Connector, path: Path, mapping: Mapping) -> None:
+def _receive() -> Request | None:
+    size = sys.stdin.buffer.read(_LENGTH.size)
+    return _decode(sys.stdin.buffer.read(_LENGTH.unpack(size)[0])) if size else None
+
+
+def _read(source: Source, path: Path, mapping: Mapping) -> None:
     rows = faulty = 0
     counts: Counter[str] = Counter()
-    for frame in connector.read(path, mapping):
+    for frame in source.read(mapping):
         if isinstance(frame, Rows):
             rows += len(frame.rows)
             bad = [r for r in frame.rows if r.faults]

@@ -151,18 +151,39 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     counts: dict[str, int] = {}
 
 
+class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
+    """Asks what the input holds. `learned`: header text to target, of mappings once confirmed."""
+
+    learned: dict[str, str]
+
+
+class Read(msgspec.Struct, frozen=True, tag="read"):
+    """Asks for the rows under a mapping."""
+
+    mapping: Mapping
+
+
+Request = Inspect | Read
 Frame = Rows | Progress | Found | Failed | Done
 
 
-class Connector(Protocol):
-    """One folder under connectors/systems."""
+class Source(Protocol):
+    """One opened input: it is parsed once, looked at and read from there."""
 
-    def inspect(self, path: Path, learned: dict[str, str]) -> Found:
+    def inspect(self, learned: dict[str, str]) -> Found:
         """What the input holds and how it might be read. `learned`: header text to target.
         Raises Refused.
         """
         ...
 
-    def read(self, path: Path, mapping: Mapping) -> Iterator[Rows | Progress]:
-        """The staged rows of an input under a mapping. Raises Refused."""
+    def read(self, mapping: Mapping) -> Iterator[Rows | Progress]:
+        """The staged rows of the input under a mapping. Raises Refused."""
+        ...
+
+
+class Connector(Protocol):
+    """One folder under connectors/systems."""
+
+    def open(self, path: Path) -> Source:
+        """An input, opened. Raises Refused."""
         ...

@@ -1,7 +1,7 @@
 """Whoever wants a reading starts a child for it and gets frames; a dead child is a named refusal.
 
 Frames are pulled: a slow taker stops the child at its pipe, so memory is flat on both sides.
-Leaving the generator early kills the child.
+Leaving the input kills the child.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from connectors.sdk.contract import (
     Fault,
     Found,
     Frame,
+    Inspect,
     Mapping,
     Progress,
+    Read,
     Refused,
+    Request,
     Rows,
 )
 
@@ -33,50 +36,63 @@ _LENGTH = struct.Struct(">I")
 _decode = msgspec.msgpack.Decoder(Frame).decode
 
 
-async def inspect(system: str, path: Path, learned: dict[str, str]) -> Found:
-    """What a file holds and how it might be read. Raises Refused."""
-    async for frame in _run("inspect", system, path, msgspec.json.encode(learned)):
+class Reading:
+    """A child with one open input. Raises Refused wherever the child does, or when it dies."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+
+    async def inspect(self, learned: dict[str, str]) -> Found:
+        """What the input holds and how it might be read; see contract.Inspect."""
+        await self._ask(Inspect(learned))
+        frame = await self._next()
         if isinstance(frame, Found):
             return frame
-    raise _died("no answer")
+        raise _died("no answer")
 
-
-async def read(system: str, path: Path, mapping: Mapping) -> AsyncIterator[Rows | Progress | Done]:
-    """The frames of a reading, its end last. Raises Refused."""
-    async with contextlib.aclosing(
-        _run("read", system, path, msgspec.json.encode(mapping))
-    ) as frames:
-        async for frame in frames:
-            if not isinstance(frame, Found | Failed):
+    async def read(self, mapping: Mapping) -> AsyncIterator[Rows | Progress | Done]:
+        """The frames of a reading, its end last."""
+        await self._ask(Read(mapping))
+        while True:
+            frame = await self._next()
+            if isinstance(frame, Rows | Progress | Done):
                 yield frame
+            if isinstance(frame, Done):
+                return
+
+    async def _ask(self, request: Request) -> None:
+        assert self._child.stdin is not None, "pipes were asked for"
+        data = msgspec.msgpack.encode(request)
+        # A child that has refused its input no longer listens; what it said is still to be read.
+        with contextlib.suppress(ConnectionError):
+            self._child.stdin.write(_LENGTH.pack(len(data)) + data)
+            await self._child.stdin.drain()
+
+    async def _next(self) -> Frame:
+        assert self._child.stdout is not None, "pipes were asked for"
+        try:
+            size = _LENGTH.unpack(await self._child.stdout.readexactly(4))[0]
+            if size > FRAME_MAX:
+                raise _died("a frame beyond all bounds")
+            frame: Frame = _decode(await self._child.stdout.readexactly(size))
+        except asyncio.IncompleteReadError:
+            raise _died(f"exit code {await self._child.wait()}") from None
+        if isinstance(frame, Failed):
+            raise Refused(frame.fault)
+        return frame
 
 
-async def _run(action: str, system: str, path: Path, given: bytes) -> AsyncGenerator[Frame, None]:
+@contextlib.asynccontextmanager
+async def open_input(system: str, path: Path) -> AsyncGenerator[Reading, None]:
+    """A child for one input, gone when this is left."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-c", _START, str(_ROOT), action, system, str(path.absolute()),
+        sys.executable, "-I", "-c", _START, str(_ROOT), system, str(path.absolute()),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8"}, cwd="/",
         start_new_session=True,
     )  # fmt: skip
-    assert child.stdin is not None and child.stdout is not None, "pipes were asked for"
     try:
-        child.stdin.write(given)
-        with contextlib.suppress(ConnectionError):
-            await child.stdin.drain()
-        child.stdin.close()
-        while True:
-            try:
-                size = _LENGTH.unpack(await child.stdout.readexactly(4))[0]
-                if size > FRAME_MAX:
-                    raise _died("a frame beyond all bounds")
-                frame = _decode(await child.stdout.readexactly(size))
-            except asyncio.IncompleteReadError as end:
-                if end.partial or await child.wait():
-                    raise _died(f"exit code {await child.wait()}") from None
-                return
-            if isinstance(frame, Failed):
-                raise Refused(frame.fault)
-            yield frame
+        yield Reading(child)
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -23,13 +23,14 @@ SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 
 
 def items(path, mapping=None):
-    mapping = mapping or CONNECTOR.inspect(path, {}).proposal
-    return [r for f in CONNECTOR.read(path, mapping) if isinstance(f, Rows) for r in f.rows]
+    source = CONNECTOR.open(path)
+    mapping = mapping or source.inspect({}).proposal
+    return [r for f in source.read(mapping) if isinstance(f, Rows) for r in f.rows]
 
 
 def test_a_supplier_list_with_merges_groups_and_formats(tmp_path):
     path = supplier_list(tmp_path / "list.xlsx")
-    (table,) = CONNECTOR.inspect(path, {}).inspection.tables
+    (table,) = CONNECTOR.open(path).inspect({}).inspection.tables
     assert (table.header_rows, table.first_row) == ((3, 4), 5)
     targets = {c.letters: (c.target, c.options.get("price_type")) for c in table.columns}
     assert targets == {
@@ -66,7 +67,7 @@ def test_text_in_any_encoding_and_delimiter(tmp_path, encoding, delimiter):
 def test_a_learned_header_outranks_the_words(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("Zeichen,Ding,Preis\nA1,Schraube lang,1.50\nB2,Mutter kurz,2.25\n", "utf-8")
-    (table,) = CONNECTOR.inspect(path, {"zeichen": "barcode"}).inspection.tables
+    (table,) = CONNECTOR.open(path).inspect({"zeichen": "barcode"}).inspection.tables
     assert table.columns[0].target == "barcode"
 
 
@@ -196,15 +197,17 @@ def test_bombs_are_refused_before_they_are_opened(tmp_path):
     assert caught.value.fault.code == "workbook-too-large"
 
 
-async def _frames(path, mapping):
-    return [f async for f in parent.read("price_list", path, mapping)]
+async def _frames(path, mapping=None):
+    """The frames of a child under the mapping, or under the one it proposes."""
+    async with parent.open_input("price_list", path) as reading:
+        found = None if mapping else await reading.inspect({})
+        return [found, *[f async for f in reading.read(mapping or found.proposal)]]
 
 
 def test_the_child_speaks_the_same_rows(tmp_path):
     path = supplier_list(tmp_path / "list.xlsx")
-    mapping = asyncio.run(parent.inspect("price_list", path, {})).proposal
-    assert mapping == CONNECTOR.inspect(path, {}).proposal
-    frames = asyncio.run(_frames(path, mapping))
+    frames = asyncio.run(_frames(path))
+    assert frames[0].proposal == CONNECTOR.open(path).inspect({}).proposal
     assert [r for f in frames if isinstance(f, Rows) for r in f.rows] == items(path)
     done = frames[-1]
     assert isinstance(done, Done) and (done.rows, done.faulty) == (3, 1)
@@ -213,7 +216,10 @@ def test_the_child_speaks_the_same_rows(tmp_path):
 def test_a_child_that_dies_is_a_named_refusal(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("name,price\n" + "x" * 2_000_000 + ",1\n", "utf-8")
-    for mapping in (Mapping(), CONNECTOR.inspect(supplier_list(tmp_path / "a.xlsx"), {}).proposal):
+    for mapping in (
+        Mapping(),
+        CONNECTOR.open(supplier_list(tmp_path / "a.xlsx")).inspect({}).proposal,
+    ):
         try:
             asyncio.run(_frames(path, mapping))
         except Refused as refused:

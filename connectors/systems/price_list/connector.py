@@ -28,9 +28,21 @@ BLOCK = 1_000
 class PriceList:
     """Price lists of any layout."""
 
-    def inspect(self, path: Path, learned: dict[str, str]) -> Found:
+    def open(self, path: Path) -> PriceListFile:
         """See sdk.contract.Connector."""
-        book = open_book(path)
+        return PriceListFile(path)
+
+
+class PriceListFile:
+    """One file. A mapping may name another encoding than was found: then it is opened anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._book = open_book(path)
+
+    def inspect(self, learned: dict[str, str]) -> Found:
+        """See sdk.contract.Source."""
+        book = self._book
         tables = [
             propose(layout, learned, is_text=book.format == "csv")
             for s in book.sheets
@@ -47,9 +59,11 @@ class PriceList:
         found = Inspection(book.format, book.encoding, tuple(tables), tuple(warnings))
         return Found(found, mapping_of(tables))
 
-    def read(self, path: Path, mapping: Mapping) -> Iterator[Rows | Progress]:
-        """See sdk.contract.Connector."""
-        book = open_book(path, mapping.encoding)
+    def read(self, mapping: Mapping) -> Iterator[Rows | Progress]:
+        """See sdk.contract.Source."""
+        if mapping.encoding and mapping.encoding != self._book.encoding:
+            self._book = open_book(self._path, mapping.encoding)
+        book = self._book
         total = sum(s.count for s in book.sheets)
         seen = 0
         block: list[StagedRow] = []

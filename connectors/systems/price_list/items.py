@@ -62,12 +62,16 @@ class Reader:
 
     def _is_header(self, cells: list[Cell]) -> bool:
         """A header that is repeated on each printed page."""
-        same = sum(
-            1 for n, header in self._headers.items()
-            if n < len(cells) and cells[n] is not None and text_of(cells[n]) in header
-            and isinstance(cells[n], str)
-        )  # fmt: skip
-        return same > 1 and same >= len(self._headers) - 1
+        missing = same = 0
+        for n, header in self._headers.items():
+            cell = cells[n] if n < len(cells) else None
+            if isinstance(cell, str) and cell in header:
+                same += 1
+            elif missing:
+                return False
+            else:
+                missing = 1
+        return same > 1
 
     def _note_group(self, row: Row, named: list[str]) -> None:
         texts = named or [text_of(c) for c in row.cells if isinstance(c, str)]
@@ -190,7 +194,7 @@ def _text(values: dict[str, Value], target: str, cell: Cell) -> Fault | None:
     if isinstance(cell, Bad):
         return Fault(cell.code, "a text", cell.text)
     text = " ".join(text_of(cell).split())
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):
         return Fault("control-character", "a text without control characters", text[:40])
     if target in ("sku", "barcode"):
         if isinstance(cell, date):

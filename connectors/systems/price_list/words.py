@@ -97,11 +97,14 @@ def is_phrase(text: str, which: str) -> bool:
 def starts_phrase(text: str, which: str) -> bool:
     """Whether a text begins with one of the phrases of a sort."""
     low = text.lower().strip(" .:!*")
+    return low.startswith(_beginnings(which)) or low in _phrases(which)
+
+
+@lru_cache(maxsize=20)
+def _beginnings(which: str) -> tuple[str, ...]:
     # "Total knee replacement" is a thing that is sold; «Итого по складу» is not.
-    return any(
-        low == p or low.startswith(p + ":") or (not p.isascii() and low.startswith(p + " "))
-        for p in _phrases(which)
-    )
+    phrases = _phrases(which)
+    return tuple(p + ":" for p in phrases) + tuple(p + " " for p in phrases if not p.isascii())
 
 
 @lru_cache(maxsize=20)
