@@ -34,6 +34,10 @@ _REFUSED = Statement(
     "FROM unnest($3::bigint[], $4::text[]) AS u(n, f) "
     "WHERE r.tenant_id = $1 AND r.run = $2 AND r.no = u.n"
 )
+_MADE = Statement(
+    "UPDATE intake_row r SET target = u.t FROM unnest($3::bigint[], $4::uuid[]) AS u(n, t) "
+    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.no = u.n"
+)
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 _decode_changes = msgspec.json.Decoder(tuple[Change, ...]).decode
 
@@ -65,6 +69,7 @@ async def apply_plan(
             break
         commands, owners = _commands(run, rows, types, catalogue)
         result = await _write(db, ctx, run, f"apply:{rows[0].no}", commands)
+        await _note_made(db, ctx, run, rows)
         refused += await _note_refused(db, ctx, run, result, owners)
         last, done = rows[-1].no, done + len(rows)
         await report(done, total)
@@ -144,8 +149,8 @@ def _of_row(
 ) -> list[Command]:
     steps = {c.field: c.after for c in row.changes if c.field in PRODUCT_FIELDS.values()}
     found: list[Command] = []
-    product = row.target or derived_id(run.id, row.key or str(row.no))
-    if row.target is None:
+    product = _product_id(run, row)
+    if row.sort == "new":
         own: dict[str, Json] = {
             "supplier": run.source, "source_key": catalogue.own_key(row.key),
             "sku": row.data.get("sku"),
@@ -182,6 +187,21 @@ async def _write(
         async with db.transaction(ctx.tenant) as tx:
             await tx.run(applied_call(ctx.tenant, run.id, result.change_set), commit=True)
     return result
+
+
+async def _note_made(db: Database, ctx: Ctx, run: IntakeRun, rows: list[Row]) -> None:
+    """Rows of new products say which ones they have become."""
+    made = {r.no: _product_id(run, r) for r in rows if r.sort == "new"}
+    if made:
+        columns = (Column("bigint", list(made)), Column("uuid", list(made.values())))
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run((_MADE, (ctx.tenant, run.id, *columns)), commit=True)
+
+
+def _product_id(run: IntakeRun, row: Row) -> UUID:
+    if row.target is not None and row.sort != "new":
+        return row.target
+    return derived_id(run.id, row.key or str(row.no))
 
 
 async def _note_refused(

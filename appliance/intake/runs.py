@@ -139,7 +139,7 @@ async def list_runs(
     return [_read(row) for row in rows]
 
 
-async def find_twin(db: Database, tenant: UUID, new: NewRun) -> UUID | None:
+async def find_twin(db: Database, tenant: UUID, new: NewRun | IntakeRun) -> UUID | None:
     """The run that has applied the very same file from the same source, if there is one."""
     args = (tenant, new.connector, new.source, new.sha256)
     (rows,) = await db.read(tenant, (_TWIN, args))

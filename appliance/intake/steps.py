@@ -17,14 +17,15 @@ from appliance.base.errors import ApplianceError
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake import runs
+from appliance.intake.again import copy_plan, note_head
 from appliance.intake.apply import apply_plan, revert_run
 from appliance.intake.files import locate
-from appliance.intake.plan import finish_plan, limits_hit, make_judge
+from appliance.intake.plan import count_rows, finish_plan, limits_hit, make_judge
 from appliance.intake.runs import IntakeRun
 from appliance.intake.stage import Report, stage
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk import parent
-from connectors.sdk.contract import Inspection, Mapping, Refused
+from connectors.sdk.contract import Done, Inspection, Mapping, Refused
 
 # An import of more rows than this changes what the planner should believe.
 COUNTED_ROWS = 1_000
@@ -46,17 +47,17 @@ async def prepare(
     try:
         ctx = await _act(db, run, tenant, origin)
         path = locate(folder, tenant, run.sha256)
-        async with parent.open_input(run.connector, path) as reading:
-            run = await _map(db, tenant, run, reading)
-            assert run.mapping is not None, "a run that is read has a mapping"
-            if not run.mapping.tables:
+        await note_head(db, tenant, ident)
+        if await copy_plan(db, tenant, run):
+            counts = await count_rows(db, tenant, ident)
+            counts["rows"] = sum(n for sort, n in counts.items() if sort != "gone")
+        else:
+            read = await _read(db, ctx, run, path, report)
+            if read is None:
                 text = "No table with a name or code and a price was found."
                 await _fail(db, tenant, ident, text)
                 return
-            judge = await make_judge(db, ctx, run, run.created_at)
-            frames = reading.read(run.mapping)
-            done = await stage(db, tenant, ident, frames, judge=judge, report=report)
-        counts = await finish_plan(db, ctx, run)
+            counts = {**await finish_plan(db, ctx, run), "rows": read.rows}
     except Refused as refused:
         fault = refused.fault
         where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
@@ -68,7 +69,7 @@ async def prepare(
         return
     async with db.transaction(tenant) as tx:
         await tx.run(
-            runs.set_call(tenant, ident, "counts", {**counts, "rows": done.rows}),
+            runs.set_call(tenant, ident, "counts", counts),
             runs.set_call(tenant, ident, "held_by", limits_hit(counts, run.options)),
         )
     await runs.move(db, tenant, ident, ["preparing"], "planned")
@@ -100,6 +101,17 @@ async def take_back(db: Database, tenant: UUID, ident: UUID, origin: int, report
     held = await revert_run(db, ctx, run, report)
     detail = f"{len(held)} left as they are: {'; '.join(held[:5])}" if held else ""
     await runs.move(db, tenant, ident, ["reverting"], "reverted", detail)
+
+
+async def _read(db: Database, ctx: Ctx, run: IntakeRun, path: Path, report: Report) -> Done | None:
+    """Read the file and judge its rows; None when nothing in it is a table. Raises Refused."""
+    async with parent.open_input(run.connector, path) as reading:
+        run = await _map(db, ctx.tenant, run, reading)
+        if run.mapping is None or not run.mapping.tables:
+            return None
+        judge = await make_judge(db, ctx, run, run.created_at)
+        frames = reading.read(run.mapping)
+        return await stage(db, ctx.tenant, run.id, frames, judge=judge, report=report)
 
 
 async def _map(db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading) -> IntakeRun:

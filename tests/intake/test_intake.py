@@ -256,3 +256,42 @@ async def test_the_report_is_a_workbook_that_opens(desk, tmp_path):
     sheet = openpyxl.load_workbook(tmp_path / "faults.xlsx").active
     assert [c.value for c in sheet[2]][1:4] == [5, "E", "price-not-positive"]
     assert worlds.PASSWORD
+
+
+async def test_the_same_file_again_is_looked_at_when_anybody_touched_the_catalogue(
+    desk, monkeypatch
+):
+    done = await desk.approve(await desk.bring(LIST))
+    assert done.state == "applied"
+    opened = []
+    open_input = steps.parent.open_input
+
+    def watch(*args):
+        opened.append(args)
+        return open_input(*args)
+
+    monkeypatch.setattr(steps.parent, "open_input", watch)
+    again = await desk.bring(LIST)
+    assert not opened, "the log says that nothing was touched"
+    assert (again.counts["unchanged"], again.counts["faulty"], again.counts["rows"]) == (3, 1, 4)
+    assert [r.target for r in await desk.rows(again, "unchanged")] == [
+        r.target for r in await desk.rows(done, "new")
+    ]
+    await desk.firm.apply(create("customer", name="Somebody"))
+    await desk.bring(LIST)
+    assert not opened, "a customer is no ground of a plan"
+    target = (await desk.rows(done, "new"))[0].target
+    await desk.firm.apply(update("product", target, name="Renamed"))
+    touched = await desk.bring(LIST)
+    assert len(opened) == 1 and touched.counts["changed"] == 1
+    await desk.approve(touched)
+    await desk.bring(LIST, options=runs.Options(price_factor_max=9))
+    assert len(opened) == 2, "other options are another question"
+    prices = await desk.firm.sql(
+        "SELECT data->>'price_type' FROM entry WHERE kind = 'price' AND data->>'product' = $1",
+        str(target),
+    )
+    entry = {"product": str(target), "price_type": prices[0][0], "price": "1", "currency": "UAH"}
+    await desk.firm.apply(create("price", **entry))
+    dearer = await desk.bring(LIST)
+    assert len(opened) == 3 and dearer.counts["suspicious"] == 1

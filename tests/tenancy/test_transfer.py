@@ -145,11 +145,11 @@ async def test_a_damaged_archive_writes_nothing_and_says_where(servers, second, 
         (other_version, r"format 9; this program reads format 1"),
         (lambda d: repack(d, b"10.50", b"10.51"), r"Table record: expected 400 rows with SHA-256"),
         (
-            lambda d: repack(d, b'"schema_revision":"0005"', b'"schema_revision":"0001"'),
+            lambda d: repack(d, b'"schema_revision":"0006"', b'"schema_revision":"0001"'),
             r"schema revision 0001, this placement has .* start this version over that folder",
         ),
         (
-            lambda d: repack(d, b'"schema_revision":"0005"', b'"schema_revision":"9999"'),
+            lambda d: repack(d, b'"schema_revision":"0006"', b'"schema_revision":"9999"'),
             r"schema revision 9999, this placement has .* newer Nexus: upgrade this node",
         ),
     ]
