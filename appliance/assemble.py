@@ -29,7 +29,7 @@ from appliance.base.settings import Settings, load
 from appliance.db.database import Database
 from appliance.http.app import create_app
 from appliance.http.node import Node
-from appliance.http.routes.live import STREAMS_MAX
+from appliance.http.streams import STREAMS_MAX
 from appliance.kernel.kind import Json
 from appliance.read import Cursors
 from appliance.runtime.account import die_with

@@ -18,13 +18,10 @@ from uuid import UUID
 import msgspec
 from redis.exceptions import RedisError
 
-from appliance.access.session import Stale
 from appliance.base import limits, logs
 from appliance.base.errors import ApplianceError, Refused, Unauthenticated
-from appliance.base.ids import uuid7
-from appliance.http.ask import Ask, Gate
-from appliance.http.credentials import find_token
-from appliance.http.visit import address_of
+from appliance.http.ask import Ask
+from appliance.http.streams import HEARTBEAT_S, Reader, frame
 from appliance.kernel.kind import Kind
 from appliance.kernel.query import And, Query, Test
 from appliance.kernel.record import RecordState, fold
@@ -32,7 +29,6 @@ from appliance.read import fetch, run
 from appliance.write.authorize import in_scope
 from appliance.write.trail import read_entry, trail_call
 
-HEARTBEAT_S = 15.0
 # One blocking read of Redis; short, so that a stopping node is not held up by it.
 _BLOCK_MS = 1_000
 _BATCH = 100
@@ -49,7 +45,7 @@ class Feed:
         self._node = ask.node
         self._query = query
         self._key = f"events:{ask.ctx.tenant}"
-        self._token = find_token(ask.scope)
+        self._reader = Reader(ask)
         self._place = after if after and _ENTRY_ID.match(after) else None
         self._is_sure = self._was_away = False
 
@@ -64,11 +60,11 @@ class Feed:
                     yield self._frame("reset", {"reason": "place_unknown"})
                 for ident, payload in await self._next():
                     self._place = ident
-                    async for frame in self._tell(payload):
+                    async for told in self._tell(payload):
                         proved = loop.time()
-                        yield frame
+                        yield told
                 if loop.time() - proved >= HEARTBEAT_S:
-                    await self._enter()
+                    await self._reader.prove()
                     proved = loop.time()
                     yield b": still here\n\n"
             except (Unauthenticated, Refused):
@@ -129,7 +125,7 @@ class Feed:
         ids = [UUID(c["id"]) for c in change["changes"] if c["kind"] == kind]
         for start in range(0, len(ids), limits.IN_LIST_MAX):
             part = ids[start : start + limits.IN_LIST_MAX]
-            await self._enter()
+            await self._reader.prove()
             shown = await self._visible(part)
             for ident in part:
                 if ident in shown:
@@ -139,21 +135,6 @@ class Feed:
             missing = [i for i in part if i not in shown]
             for ident in await self._left(missing, UUID(change["change_set"])):
                 yield self._frame("leave", {"kind": kind, "id": ident})
-
-    async def _enter(self) -> None:
-        """The reader as they are now. Raises Unauthenticated when the session has ended."""
-        while True:
-            ctx, guard = await self._node.sessions.enter(
-                self._token, uuid7(), address=address_of(self._ask.scope)
-            )
-            self._ask.enter(ctx, Gate(guard))
-            try:
-                await self._ask.verify()
-            except Stale:
-                self._node.sessions.forget(self._token)
-                continue
-            await self._node.sessions.touch(ctx, self._token, guard)
-            return
 
     async def _visible(self, ids: list[UUID]) -> dict[UUID, bytes]:
         """The records among `ids` that the reader may read and the query selects."""
@@ -197,8 +178,7 @@ class Feed:
         return in_scope(ctx, ctx.profile.scope(kind.key, "read"), state, kind)
 
     def _frame(self, event: str, data: dict[str, Any]) -> bytes:
-        ident = f"id: {self._place}\n".encode() if self._place else b""
-        return ident + f"event: {event}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
+        return frame(event, data, self._place)
 
 
 class _Ident(msgspec.Struct):

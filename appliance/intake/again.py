@@ -67,7 +67,8 @@ async def copy_plan(db: Database, tenant: UUID, run: IntakeRun) -> bool:
 
 def _same(former: IntakeRun, run: IntakeRun) -> bool:
     """Whether the former run was asked the same, and did all of what it had planned."""
-    whole = not former.counts.get("suspicious") and not former.counts.get("refused")
+    planned = sum(former.counts.get(sort, 0) for sort in ("new", "changed"))
+    whole = former.counts.get("applied") == planned and not former.counts.get("suspicious")
     mapped = run.mapping is None or run.mapping == former.mapping
     return whole and mapped and former.options == run.options
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from appliance.base.ids import uuid7
 from appliance.intake import steps
 from tests.http.test_door import assert_problem
 
@@ -45,6 +46,11 @@ async def test_from_file_to_plan_and_who_may(client, firm, sign_in):
     assert (await owner.get(f"{PATH}/runs/{ident}/plan")).json() == {"rows": [], "next": None}
     stopped = await owner.post(f"{PATH}/runs/{ident}/cancel")
     assert stopped.json()["state"] == "cancelled"
+    followed = await owner.get(f"{PATH}/runs/{ident}/progress")
+    assert followed.text.count("event: ") == 2 and "event: end" in followed.text
+    assert '"state":"cancelled"' in followed.text and '"reason":"cancelled"' in followed.text
+    assert_problem(await seller.get(f"{PATH}/runs/{ident}/progress"), 403)
+    assert_problem(await owner.get(f"{PATH}/runs/{uuid7()}/progress"), 404)
     assert_problem(await owner.post(f"{PATH}/runs/{ident}/cancel"), 409)
     assert_problem(await owner.post(f"{PATH}/runs/{ident}/revert"), 409)
 

@@ -25,7 +25,9 @@ from appliance.db.wire import Call
 from appliance.http.answers import raw, reply
 from appliance.http.ask import Ask
 from appliance.http.bodies import check_storable
+from appliance.http.progress import follow
 from appliance.http.route import API, Book
+from appliance.http.streams import EVENTS, open_stream
 from appliance.intake import files, plan, rows, runs
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Inspection, Mapping
@@ -161,6 +163,13 @@ async def list_imports(ask: Ask) -> ASGIResponse:
 async def read_import(ask: Ask) -> ASGIResponse:
     """One import: its state, its counts by class."""
     return reply(_view(await _get(ask)))
+
+
+@book.route("GET", f"{ONE}/progress", capability="import.run", answers={200: str}, media=(EVENTS,))
+async def follow_import(ask: Ask) -> ASGIResponse:
+    """Frames `progress` as it goes, and `end` when it waits for somebody or is over."""
+    ident = (await _get(ask)).id
+    return open_stream(ask, follow(ask, ident))
 
 
 @book.route("GET", f"{ONE}/mapping", capability="import.run", answers={200: Reading})
