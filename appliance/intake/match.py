@@ -1,7 +1,7 @@
 """What of a price list is here already: products by key, and the base prices in force of them.
 
-Set-based and in the tenant's own rows. Matching is by the source's key, then by our SKU, then by
-barcode; never by name (research/connectors 12).
+Set-based and in the tenant's own rows. Matching is by our own number, by the source's key, then by our
+SKU, then by barcode; never by name (research/connectors 12).
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Catalogue:
         # One look-up by index for each key: an OR over them would read the whole kind.
         self._products = [
             Statement(
-                "SELECT id::text, data FROM record WHERE tenant_id = $1 AND kind = 'product' "
+                "SELECT id::text, data, number FROM record WHERE tenant_id = $1 AND kind = 'product' "
                 f"AND deleted_at IS NULL AND {slot} = ANY($2::text[])"
             )
-            for slot in slots.values()
+            for slot in ("number", *slots.values())
         ]
         self._of_source = Statement(
             "SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'product' "
@@ -96,6 +96,7 @@ class Catalogue:
         With their base prices of `types` in force at `asof`.
         """
         wanted = [
+            [str(r["number"]) if r.get("number") else "" for r in rows],
             [fold(self.own_key(k)) for k in keys],
             [fold(str(r["sku"])) if r.get("sku") else "" for r in rows],
             [fold(str(r["barcode"])) if r.get("barcode") else "" for r in rows],
@@ -105,19 +106,25 @@ class Catalogue:
             for statement, values in zip(self._products, wanted, strict=True)
         ]
         data: dict[UUID, dict[str, Json]] = {}
+        numbers: dict[UUID, str] = {}
         for answer in await db.read(self._ctx.tenant, *calls):
-            data.update((UUID((i or b"").decode()), _decode(d or b"{}")) for i, d in answer)
+            for text, raw, number in answer:
+                found_id = UUID((text or b"").decode())
+                data[found_id] = _decode(raw or b"{}")
+                numbers[found_id] = (number or b"").decode()
         prices = await self._prices_of(db, list(data), types, asof)
         by: dict[tuple[str, str], list[Product]] = {}
         for ident, values in data.items():
             found = Product(ident, values, prices.get(ident, {}))
+            by.setdefault(("number", numbers[ident]), []).append(found)
             for name in ("source_key", "sku", "barcode"):
                 if values.get(name):
                     by.setdefault((name, fold(str(values[name]))), []).append(found)
         return [
-            by.get(("source_key", o)) or (by.get(("sku", s)) if s else None)
+            (by.get(("number", n)) if n else None) or by.get(("source_key", o))
+            or (by.get(("sku", s)) if s else None)
             or (by.get(("barcode", c)) if c else None) or []
-            for o, s, c in zip(*wanted, strict=True)
+            for n, o, s, c in zip(*wanted, strict=True)
         ]  # fmt: skip
 
     async def _prices_of(

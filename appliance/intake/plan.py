@@ -147,7 +147,7 @@ def judge(
             continue
         now, held = product.prices.get(known.id, (None, "")) if product and known else (None, "")
         wanted = Decimal(str(value))
-        if now == wanted and held == currency:
+        if now == wanted and (held or (known.currency if known else "")) == currency:
             continue
         if now and held == currency and not _is_near(now, wanted, options.price_factor_max):
             jumps = True
@@ -167,7 +167,8 @@ def _product_steps(row: dict[str, Json], product: Product | None) -> list[Change
         if value in (None, ""):
             continue
         before = product.data.get(field) if product else None
-        same = before == value
+        # A list is read with single blanks between words; that alone is no difference.
+        same = before == value or (isinstance(before, str) and " ".join(before.split()) == value)
         if field == "pack_quantity" and before is not None:
             same = Decimal(str(before)) == Decimal(str(value))
         if not same:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ DELIMITERS = (";", ",", "\t", "|")
 COLUMNS_MAX = 4_096
 FIELD_CHARS_MAX = 1_000_000
 _SAMPLE = 262_144
+_GUARDED = re.compile(r"''*[=+\-@]")
 
 
 def open_text(path: Path, encoding: str = "") -> Book:
@@ -87,8 +89,12 @@ def _without_marks(file: io.TextIOBase) -> Iterator[str]:
 
 
 def _cell(field: str) -> Cell:
-    """A field as text; Excel's guard of codes (="00123") is taken off."""
+    """A field as text; Excel's guard of codes (="00123") and an apostrophe in front of what would
+    begin a formula are taken off.
+    """
     text = field.strip()
     if text.startswith('="') and text.endswith('"'):
         text = text[2:-1]
+    elif _GUARDED.match(text):
+        text = text[1:]
     return text or None

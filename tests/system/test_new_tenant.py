@@ -23,6 +23,7 @@ def test_from_nothing_to_a_paid_invoice(node, new_tenant):
     other = invite(node, owner, "other@example.org", "salesperson", south)
 
     import_list(owner)
+    bring_back(owner)
     tax = owner.rows('tax where rate = "20.00"')[0]
     product = owner.rows("product sort name limit 1")[0]
     product = owner.edit(owner.get(f"/records/product/{product['id']}"), tax=tax["id"])
@@ -58,6 +59,17 @@ def import_list(owner):
         assert expected in classes and not classes.keys() - {expected, "faulty"}, planned
         owner.post(f"/intake/runs/{run['id']}/approve", {"accept_limits": True}, 202)
         wait(owner, run["id"], "applied")
+
+
+def bring_back(owner):
+    """The list as it is now, out and in again: nothing is changed by that."""
+    content = owner.http.get("/price-lists/export", headers={"Accept": "text/csv"}).content
+    file = owner.call("POST", "/intake/files", 201, content=content,
+                      headers={"content-type": "application/octet-stream"})["file"]  # fmt: skip
+    body = {"connector": "price_list", "file": file, "name": "back.csv", "source": "Finance"}
+    run = owner.post("/intake/runs", body, 202)
+    counts = wait(owner, run["id"], "planned")["counts"]
+    assert {c for c, n in counts.items() if n and c in CLASSES} == {"unchanged"}, counts
 
 
 CLASSES = {"new", "changed", "unchanged", "gone", "suspicious", "faulty"}

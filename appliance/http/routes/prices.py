@@ -10,9 +10,11 @@ from uuid import UUID
 import msgspec
 from litestar.response.base import ASGIResponse
 
+from appliance import price_lists
+from appliance.audit import audit_calls
 from appliance.base.errors import FieldFault, Invalid, Refused
 from appliance.db.wire import Call, Rows
-from appliance.http.answers import reply
+from appliance.http.answers import Stream, reply
 from appliance.http.ask import Ask
 from appliance.http.route import API, Book
 from appliance.kernel.kind import Json
@@ -110,3 +112,34 @@ def _decimal(text: str, name: str) -> Decimal:
         raise Invalid(detail, code="request.parameter",
                       faults=(FieldFault(f"/{name}", "wrong_type", detail),))  # fmt: skip
     return found
+
+
+class ListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keys of price types with commas between (all); a branch whose own prices go first; a moment
+    with an offset (now).
+    """
+
+    type: str = ""
+    unit: UUID | None = None
+    at: datetime | None = None
+
+
+@book.route("GET", f"{API}/price-lists/export", capability="export.run", params=ListParams,
+            answers={200: bytes}, media=tuple(m.partition(";")[0] for m in price_lists.MEDIA.values()),
+            headers=("Accept",))  # fmt: skip
+async def export_price_list(ask: Ask) -> ASGIResponse:
+    """Prices in force as a file that can be edited and imported again. `Accept`: XLSX or CSV."""
+    given, ctx = ask.params(ListParams), ask.ctx
+    if given.unit is not None and given.unit not in ctx.unit_tree:
+        raise Refused("There is no such unit for you.", code="unit.unknown")
+    types = tuple(k.strip() for k in given.type.split(",") if k.strip())
+    asked = price_lists.Asked(at=_moment(ask, given.at), types=types, unit=given.unit)
+    form = "csv" if "text/csv" in (ask.header("accept") or "") else "xlsx"
+    found = await price_lists.read_list(ask.node.db, ctx, asked, guard=ask.gate)
+    chunks = price_lists.write(found, form)
+    async with ask.node.db.transaction(ctx.tenant) as tx:
+        details: dict[str, object] = {"kind": "price", "form": form}
+        await tx.run(*audit_calls(ctx.tenant, "records.exported", actor=ctx.actor, subject="price",
+                                  request_id=ctx.request_id, details=details))  # fmt: skip
+    headers = {"Content-Disposition": f'attachment; filename="price-list.{form}"'}
+    return Stream(chunks, price_lists.MEDIA[form], headers)

@@ -24,6 +24,7 @@ from connectors.systems.price_list.words import (
     find_unit,
     is_phrase,
     normal,
+    own_price,
     price_type_of,
     rate_header,
 )
@@ -142,6 +143,8 @@ def _claims(
         known = learned.get(normal(header)) if header else None
         if known:
             found.append((2.0, column, known, "confirmed before"))
+        if own_price(header)[0]:
+            found.append((1.5, column, "price", "its key in the header"))
         for target in (*SINGLE, "price"):
             rate, word = rate_header(header, target)
             rate *= _evidence(target, seen)
@@ -216,7 +219,10 @@ def _column(
     options: dict[str, str] = {}
     if target in ("price", "stock", "weight", "pack_quantity", "minimum_quantity") and seen.mark:
         options["decimal"] = seen.mark
-    if target == "price":
+    own, code = own_price(header)
+    if target == "price" and own:
+        options |= {"currency": code, "price_type": own}
+    elif target == "price":
         currency = find_currency(header) or (max(set(seen.currencies), key=seen.currencies.count)
                                              if seen.currencies else "")  # fmt: skip
         if not currency:

@@ -13,6 +13,7 @@ _WORDS = tomllib.loads(
     resources.files("connectors.systems.price_list").joinpath("words.toml").read_text("utf-8")
 )
 _CAMEL = re.compile(r"(?<=[a-zа-яіїєґ])(?=[A-ZА-ЯІЇЄҐ])")
+_OWN = re.compile(r"\[([^\[\]]{1,40})\], ([A-Z]{3})\Z")
 _JUNK = re.compile(r"[^\w%$€£₴₽₸/]+")
 SINGLE = tuple(t for t in _WORDS["targets"] if t != "price")
 
@@ -77,6 +78,12 @@ def find_unit(text: str) -> str:
         if word in (w.strip(".") for w in words):
             return str(unit)
     return ""
+
+
+def own_price(header: str) -> tuple[str, str]:
+    """Key and currency of a price column that a node has written: «Price: Retail [retail], UAH»."""
+    found = _OWN.search(header)
+    return (found.group(1), found.group(2)) if found else ("", "")
 
 
 @lru_cache(maxsize=2_000)
