@@ -56,8 +56,8 @@ async def read_shelf(
         lambda rows: _take_records(shelf, rows),
         lambda rows: _take_small(shelf, small, rows),
     ]
-    if price is not None and price.ledger is not None and (slot := _product_slot(price)):
-        calls.append((_in_force(slot), (ctx.tenant, price.key, wanted, at)))
+    if price is not None and price.ledger is not None and _product_slot(price):
+        calls.append((force_statement(price), (ctx.tenant, price.key, wanted, at)))
         takers.append(lambda rows: _take_offers(shelf, price, rows))
     if conversion is not None and (slot := _product_slot(conversion)):
         calls.append((_of_product(slot), (ctx.tenant, conversion.key, wanted)))
@@ -86,6 +86,11 @@ def decimal(value: Json) -> Decimal:
 def _product_slot(kind: Kind) -> str | None:
     found = kind.by_name.get("product")
     return found.slot if found is not None else None
+
+
+def force_statement(price: Kind) -> Statement:
+    """Entries in force of products: parameters tenant, kind, product ids, moment."""
+    return _in_force(str(_product_slot(price)))
 
 
 @lru_cache(maxsize=8)

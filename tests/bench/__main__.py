@@ -6,7 +6,7 @@ from importlib import import_module
 
 TOPICS = {
     "process": "in_process", "http": "over_http", "scale": "scale", "tenants": "many_tenants",
-    "idle": "idle", "imports": "imports",
+    "idle": "idle", "imports": "imports", "ledgers": "ledgers",
 }  # fmt: skip
 
 if __name__ == "__main__":
