@@ -12,7 +12,13 @@ import redis.asyncio as aioredis
 from appliance.base.ids import uuid7
 from appliance.work.health import workers_alive
 from appliance.work.jobs import enqueue, get_job
-from appliance.work.maintain import SCHEDULES, forget_old, queue_missing, seal_audit
+from appliance.work.maintain import (
+    SCHEDULES,
+    forget_old,
+    queue_missing,
+    release_promises,
+    seal_audit,
+)
 from appliance.work.schedule import Schedule, Scheduler
 from tests.work.test_relay import effects
 
@@ -185,6 +191,9 @@ def test_chores_seal_forget_and_find_what_is_missing(place):
             "($1, 'deal', 'b', 't2', false), ($1, 'task', 'c', 't1', true)", p.tenant,
         )  # fmt: skip
         assert [await queue_missing(node), await queue_missing(node)] == [1, 0]
-        assert {s.name for s in SCHEDULES} == {"seal_audit", "forget_old", "queue_missing"}
+        assert await release_promises(node) == 0
+        assert {s.name for s in SCHEDULES} == {
+            "seal_audit", "forget_old", "queue_missing", "release_promises",
+        }  # fmt: skip
 
     place(test)
