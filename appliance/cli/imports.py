@@ -24,7 +24,7 @@ from appliance.base.errors import Invalid, Refused
 from appliance.cli.node import Opened, opened, read_settings
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.intake import files, plan, runs, steps
+from appliance.intake import files, mappings, plan, runs, steps
 from appliance.intake.stage import Report
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk.contract import Mapping
@@ -42,7 +42,7 @@ def import_(
     by: str,
     connector: str = "price_list",
     source: str | None = None,
-    mapping: Path | None = None,
+    mapping: str | None = None,
     dry_run: bool = False,
     approve: bool = False,
     accept_limits: bool = False,
@@ -57,25 +57,38 @@ def import_(
     by: the address of the person in whose name and under whose rights it is done.
     connector: price_list.
     source: who it is from; the name of the file if not said.
-    mapping: a file with a mapping (JSON), instead of the one that is proposed.
+    mapping: the name of a mapping that was kept, or a file with one (JSON); else one is proposed.
     dry_run: plan only, and forget the plan.
     approve: apply the plan.
     accept_limits: apply it although limits hold it.
     """
     if connector != "price_list":
         raise Invalid("There is one connector so far: price_list.")
-    given = msgspec.json.decode(mapping.read_bytes(), type=Mapping) if mapping else None
     source = source or file.stem
 
     async def go() -> int:
         async with opened(read_settings(data)) as node:
             ctx = await actor_of(node.db, tenant, normal_email(by), node.origin)
+            given = await _mapping(node.db, ctx, connector, mapping)
             made = await _start(node, ctx, file, (connector, source), given)
             return await _carry_on(
                 node, ctx, made, dry_run=dry_run, approve=approve, accept_limits=accept_limits
             )
 
     return asyncio.run(go())
+
+
+async def _mapping(db: Database, ctx: Ctx, connector: str, named: str | None) -> Mapping | None:
+    """A mapping from a file, or one that was kept, by its name. Raises Refused, Invalid."""
+    if named is None:
+        return None
+    path = Path(named)
+    if path.suffix != ".json" or not path.is_file():
+        return (await mappings.get_named(db, ctx.tenant, connector, named)).mapping
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Mapping)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{named} holds no mapping: {error}.") from None
 
 
 async def actor_of(db: Database, slug: str, email: str, origin: int) -> Ctx:

@@ -20,6 +20,7 @@ from appliance.intake import runs
 from appliance.intake.again import copy_plan, note_head
 from appliance.intake.apply import apply_plan, revert_run
 from appliance.intake.files import locate
+from appliance.intake.mappings import check_fits, find_saved, remember
 from appliance.intake.plan import count_rows, finish_plan, limits_hit, make_judge
 from appliance.intake.runs import IntakeRun
 from appliance.intake.stage import Report, stage
@@ -83,6 +84,7 @@ async def carry_out(
     if run.state != "applying":
         return
     ctx = await _act(db, run, tenant, origin)
+    await remember(db, ctx, run)
     done = await apply_plan(db, ctx, run, suspicious=suspicious, report=report)
     if done["applied"] > COUNTED_ROWS:
         async with db.transaction(tenant, timeout_ms=limits.EXPORT_TIMEOUT_MS) as tx:
@@ -115,10 +117,13 @@ async def _read(db: Database, ctx: Ctx, run: IntakeRun, path: Path, report: Repo
 
 
 async def _map(db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading) -> IntakeRun:
-    """Look at the file; the run's own mapping counts, else the one proposed."""
+    """Look at the file; the run's own mapping counts, else one confirmed before, else a proposal."""
     found = await reading.inspect(await _learned(db, tenant, run.connector))
-    mapping: Mapping = run.mapping or found.proposal
     inspection: Inspection = found.inspection
+    saved = await find_saved(db, tenant, run.connector, found.proposal.fingerprint)
+    mapping: Mapping = run.mapping or (saved.mapping if saved else found.proposal)
+    if run.mapping is not None:
+        check_fits(run.mapping, inspection)
     async with db.transaction(tenant) as tx:
         await tx.run(
             runs.set_call(tenant, run.id, "inspection", inspection),

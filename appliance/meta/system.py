@@ -186,6 +186,18 @@ SEED = _kind(
     _field("origin", "json"),
 )  # fmt: skip
 
+# How files of one layout are read, as somebody confirmed it; `fingerprint` is the layout's.
+MAPPING = _kind(
+    "sys.mapping", Home.SHARED, "name", "Mappings of imports",
+    _field("name", "text", "t1", required=True),
+    _field("connector", "text", "t2", required=True),
+    _field("fingerprint", "text", "t3", required=True),
+    _field("mapping", "json", required=True),
+    _field("source", "text"),
+    _field("used", "integer", "n1"),
+    _field("last_used", "moment", "d1"),
+)  # fmt: skip
+
 # The template a tenant stands on. `bundle` is what it brought, packed: the base of later merges.
 TEMPLATE = _kind(
     "sys.template", Home.SCHEMA, "name", "Installed templates",
@@ -219,6 +231,7 @@ SYSTEM_KINDS: dict[str, Kind] = {
         MODULE,
         TEMPLATE,
         SEED,
+        MAPPING,
         SETTING,
     )
 }

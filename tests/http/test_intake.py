@@ -33,6 +33,7 @@ async def test_from_file_to_plan_and_who_may(client, firm, sign_in):
     assert_problem(await owner.post(f"{PATH}/runs", json={**body, "file": "f" * 64}), 404)
     assert_problem(await owner.post(f"{PATH}/runs", json={**body, "connector": "magic"}), 422)
     assert_problem(await owner.post(f"{PATH}/runs", json={**body, "name": "  "}), 422)
+    assert_problem(await owner.post(f"{PATH}/runs", json={**body, "mapping": "Ours"}), 404)
     started = await owner.post(f"{PATH}/runs", json=body)
     assert started.status_code == 202, started.text
     ident = started.json()["id"]

@@ -2,20 +2,21 @@
 
 import csv
 import io
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from appliance.access.acting import act_as
 from appliance.base.errors import Clash, Refused
-from appliance.intake import files, rows, runs, steps
+from appliance.intake import files, mappings, rows, runs, steps
 from appliance.kernel.context import Door
 from appliance.kernel.query import decode_query
 from appliance.read import Cursors, run
 from tests.access import world as worlds
 from tests.access.conftest import world  # noqa: F401 - the fixture
 from tests.install.test_template import install
-from tests.tenants import create, update
+from tests.tenants import create, delete, update
 
 pytestmark = pytest.mark.anyio
 CURSORS = Cursors(b"c" * 32)
@@ -94,8 +95,6 @@ async def desk(db, dsns, tmp_path):
     (profile,) = await firm.sql(
         "SELECT id::text FROM record WHERE kind = 'sys.profile' AND data->>'key' = 'owner'"
     )
-    from uuid import UUID
-
     ctx = await act_as(
         db, firm.id, firm.people["owner"], UUID(profile[0]), frozenset({firm.units["head"]}),
         origin=1, door=Door.INTAKE,
@@ -295,3 +294,44 @@ async def test_the_same_file_again_is_looked_at_when_anybody_touched_the_catalog
     await desk.firm.apply(create("price", **entry))
     dearer = await desk.bring(LIST)
     assert len(opened) == 3 and dearer.counts["suspicious"] == 1
+
+
+async def test_a_confirmed_mapping_is_kept_and_used_for_the_layout(desk):
+    made = await desk.bring(LIST)
+    (table_,) = made.mapping.tables
+    narrow = msgspec.structs.replace(
+        made.mapping,
+        tables=(msgspec.structs.replace(
+            table_, columns=tuple(c for c in table_.columns if c.target != "brand")),),
+    )  # fmt: skip
+    first = await desk.bring(LIST, source="Перший", mapping=narrow)
+    assert await kept(desk) == [], "nobody has confirmed anything yet"
+    await desk.approve(first)
+    ((name, used, ident),) = await kept(desk)
+    assert (name, used) == ("Перший", 1)
+    other = table(["B1", "Шуруп 4х40", "Метиз", "1,50", "1,10"])
+    second = await desk.bring(other, source="Другий")
+    assert second.mapping == narrow, "the layout is known, whoever it is from"
+    await desk.approve(second)
+    assert [(n, u) for n, u, _ in await kept(desk)] == [("Перший", 2)]
+    await desk.firm.apply(update("sys.mapping", ident, name="Наш постачальник"))
+    named = await mappings.get_named(desk.db, desk.firm.id, "price_list", "наш постачальник")
+    assert named.mapping == narrow
+    with pytest.raises(Refused):
+        await mappings.get_named(desk.db, desk.firm.id, "price_list", "Перший")
+    moved = table(["x", "Шуруп", "9"], header=["Код", "Назва", "Ціна"])
+    unfit = await desk.bring(moved, mapping=named.mapping)
+    assert unfit.state == "failed"
+    assert "column A was 'Артикул', it is 'Код' here" in unfit.detail
+    assert "column D was 'Цена розница, грн', there is none here" in unfit.detail
+    await desk.firm.apply(delete("sys.mapping", ident))
+    again = await desk.bring(table(["B2", "Шуруп 4х50", "Метиз", "1,70", "1,20"]), source="Другий")
+    assert again.mapping != narrow, "without it the file is looked at anew"
+
+
+async def kept(desk):
+    rows = await desk.firm.sql(
+        "SELECT data->>'name', data->>'used', id::text FROM record WHERE kind = 'sys.mapping' "
+        "AND deleted_at IS NULL"
+    )
+    return [(name, int(used), UUID(ident)) for name, used, ident in rows]

@@ -28,7 +28,7 @@ from appliance.http.bodies import check_storable
 from appliance.http.progress import follow
 from appliance.http.route import API, Book
 from appliance.http.streams import EVENTS, open_stream
-from appliance.intake import files, plan, rows, runs
+from appliance.intake import files, mappings, plan, rows, runs
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Inspection, Mapping
 
@@ -46,7 +46,7 @@ class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     name: str
     source: str
-    mapping: Mapping | None = None
+    mapping: Mapping | str | None = None
     options: runs.Options = runs.Options()
 
 
@@ -82,6 +82,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     inspection: Inspection | None
     mapping: Mapping | None
+    mapping_from: str | None = None
 
 
 class RowPage(msgspec.Struct, frozen=True):
@@ -135,9 +136,12 @@ async def start_import(ask: Ask) -> ASGIResponse:
         check_storable(getattr(given, name), f"/{name}")
     _check(given)
     path = files.locate(ask.node.settings.data_dir, ctx.tenant, given.file)
+    mapping = given.mapping
+    if isinstance(mapping, str):
+        mapping = (await mappings.get_named(db, ctx.tenant, given.connector, mapping)).mapping
     new = runs.NewRun(
         connector=given.connector, source=given.source.strip(), file_name=given.name.strip(),
-        sha256=given.file, size=path.stat().st_size, mapping=given.mapping, options=given.options,
+        sha256=given.file, size=path.stat().st_size, mapping=mapping, options=given.options,
     )  # fmt: skip
     twin = await runs.find_twin(db, ctx.tenant, new)
     ident = runs.new_id()
@@ -176,7 +180,10 @@ async def follow_import(ask: Ask) -> ASGIResponse:
 async def read_mapping(ask: Ask) -> ASGIResponse:
     """What the file holds, column by column, and how it is read."""
     run = await _get(ask)
-    return reply(Reading(run.inspection, run.mapping))
+    print_ = run.mapping.fingerprint if run.mapping else ""
+    saved = await mappings.find_saved(ask.node.db, ask.ctx.tenant, run.connector, print_)
+    known = saved.name if saved is not None and saved.mapping == run.mapping else None
+    return reply(Reading(run.inspection, run.mapping, known))
 
 
 @book.route("PUT", f"{ONE}/mapping", capability="import.run", body=Mapping, answers={202: RunView})
