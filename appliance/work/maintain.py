@@ -13,7 +13,7 @@ from appliance.base.errors import ApplianceError
 from appliance.db.wire import Statement
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
-from appliance.write.release import release_due
+from appliance.write.release import Watch, release_due
 
 COMMAND_DAYS = 30
 SESSION_DAYS = 30
@@ -22,6 +22,7 @@ CODE_DAYS = 7
 DELETE_ROWS_MAX = 5_000
 # What the node does of its own is nobody's.
 NOBODY = UUID(int=0)
+_PROMISES = Watch()
 
 _UNSEALED = Statement("SELECT tenant_id::text FROM tenants_with_unsealed()")
 _OLD_COMMANDS = Statement(
@@ -112,8 +113,9 @@ async def release_promises(node: WorkNode) -> int:
     released = 0
     for route in node.db.routes.all():
         try:
-            ctx = await system_context(node, route.tenant, NOBODY)
-            released += await release_due(node.db, ctx)
+            if await _PROMISES.has_open(node.db, route.tenant):
+                ctx = await system_context(node, route.tenant, NOBODY)
+                released += await release_due(node.db, ctx)
         except ApplianceError as error:
             logs.event("release.tenant_skipped", tenant=route.tenant, code=error.code)
     return released

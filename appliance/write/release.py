@@ -17,22 +17,28 @@ import msgspec
 
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
-from appliance.db.wire import Statement
+from appliance.db.wire import Call, Statement
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Json, Kind
+from appliance.kernel.kind import Json, Kind, Schema
 from appliance.kernel.ledger import REVERSES, LedgerSort, release_id
 from appliance.kernel.money import format_scaled
+from appliance.meta import load_schema
 from appliance.write.balances import amount_of, balance_fields
 from appliance.write.command import Command, Op
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.outcome import Applied
 from appliance.write.pipeline import apply
 
+_ANY_OPEN = (
+    "SELECT 1 FROM turnover t WHERE t.tenant_id = $1 AND t.kind = $2 "
+    "GROUP BY t.key HAVING sum(t.{value}) > 0 LIMIT 1"
+)
 _OPEN = (
     "(SELECT t.key FROM turnover t WHERE t.tenant_id = $1 AND t.kind = $2 "
     "GROUP BY t.key HAVING sum(t.{value}) > 0)"
 )
+_REVISION = Statement("SELECT schema_rev::text FROM tenant_state WHERE tenant_id = $1")
 _ENTRIES = (
     "SELECT {columns}, key::text FROM entry WHERE tenant_id = $1 AND kind = $2 "
     "AND key IN {open} ORDER BY key, at, id"
@@ -50,6 +56,36 @@ class Promise:
     until: datetime | None
     left: int
     data: dict[str, Json]
+
+
+class Watch:
+    """Which tenants have a promise that is open, at the cost of one round trip for each.
+
+    What its ledgers are is remembered by the revision of its schema; a schema is large, and most
+    tenants have nothing open at most times.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, tuple[bytes, tuple[Call, ...]]] = {}
+
+    async def has_open(self, db: Database, tenant: UUID) -> bool:
+        """Whether there is anything to look at."""
+        revision, calls = self._known.get(tenant, (b"", ()))
+        rev, *found = await db.read(tenant, (_REVISION, (tenant,)), *calls)
+        now = (rev.first() or (b"",))[0] or b""
+        if now != revision:
+            calls = _open_calls(tenant, await load_schema(db, tenant))
+            self._known[tenant] = (now, calls)
+            found = await db.read(tenant, *calls) if calls else []
+        return any(len(rows) for rows in found)
+
+
+def _open_calls(tenant: UUID, schema: Schema) -> tuple[Call, ...]:
+    kinds = [k for k in schema.kinds.values() if _promises(k)]
+    return tuple(
+        (Statement(_ANY_OPEN.format(value=balance_fields(k)[1][0].slot)), (tenant, k.key))
+        for k in kinds
+    )
 
 
 async def release_due(db: Database, ctx: Ctx) -> int:

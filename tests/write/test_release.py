@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.kernel.context import Door
-from appliance.write.release import Promise, left_of, release_due
+from appliance.write.release import Promise, Watch, left_of, release_due
 from tests.tenants import create
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,10 @@ async def test_what_is_left_of_expired_ones_goes_once(promises):
         (outcome,) = (await promises.apply(create("promise", **fields))).outcomes
         return str(outcome.id)
 
+    watch = Watch()
+    assert not await watch.has_open(promises.db, promises.id)
     await promise("whole", "5", past)
+    assert await watch.has_open(promises.db, promises.id)
     await promise("part", "5", past)
     await promise("part", "4", ahead)
     await promise("part", "-3")
@@ -70,6 +73,13 @@ async def test_what_is_left_of_expired_ones_goes_once(promises):
     assert await release(promises) == 0, "a second time there is nothing to do"
     await promise("whole", "2", past)
     assert await release(promises) == 1
+    for thing, quantity in (("part", "-4"), ("endless", "-5")):
+        await promise(thing, quantity)
+    assert not await watch.has_open(promises.db, promises.id)
+    second = {**LEDGER, "floor": False}
+    await promises.add_kind("pledge", FIELDS, ledger=second)
+    await promises.apply(create("pledge", thing="new", quantity="1", until=past.isoformat()))
+    assert await watch.has_open(promises.db, promises.id), "a ledger that came later is seen"
 
 
 ENTRIES = st.lists(
