@@ -144,29 +144,29 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def priced(self) -> Field | None:
         """The field whose price the server chooses; see PRICE_FOR."""
-        if "_priced" not in self.__dict__:
-            found = (f for f in self.fields if PRICE_FOR in f.options)
-            self.__dict__["_priced"] = next(found, None)
-        chosen: Field | None = self.__dict__["_priced"]
-        return chosen
+        return self.marks.get(PRICE_FOR)
 
     @property
     def stepped(self) -> Field | None:
         """The field that says at which step a record stands; see STEPS."""
-        if "_stepped" not in self.__dict__:
-            found = (f for f in self.fields if f.options.get(STEPS) is True)
-            self.__dict__["_stepped"] = next(found, None)
-        chosen: Field | None = self.__dict__["_stepped"]
-        return chosen
+        return self.marks.get(STEPS)
 
     @property
     def belonging(self) -> Field | None:
         """The field whose target's unit a new record takes; see BELONGS."""
-        if "_belonging" not in self.__dict__:
-            found = (f for f in self.fields if f.options.get(BELONGS) is True)
-            self.__dict__["_belonging"] = next(found, None)
-        chosen: Field | None = self.__dict__["_belonging"]
-        return chosen
+        return self.marks.get(BELONGS)
+
+    @property
+    def marks(self) -> Mapping[str, Field]:
+        """The first field of each option that rules of the trade go by; of most kinds none."""
+        found: dict[str, Field] | None = self.__dict__.get("_by_mark")
+        if found is None:
+            found = self.__dict__["_by_mark"] = {}
+            for field in reversed(self.fields):
+                for mark in (PRICE_FOR, STEPS, BELONGS):
+                    if field.options.get(mark):
+                        found[mark] = field
+        return found
 
     @property
     def by_fid(self) -> Mapping[str, Field]:

@@ -195,6 +195,9 @@ class _LookedUp:
 
 
 async def _look_up(read: Read, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> _LookedUp:
+    traded = [d for d in drafts if d.kind is not None and d.kind.marks]
+    if not traded:
+        return _LookedUp({}, Steps())
     steps = await stages.load_steps(read, ctx, drafts)
     return _LookedUp(await prices.find_for(read, ctx, drafts, loaded), steps)
 
@@ -207,7 +210,7 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: _LookedUp)
     for draft in drafts:
         if draft.is_open:
             authorize(ctx, draft, loaded, born)
-        if draft.is_open:
+        if draft.is_open and draft.kind and draft.kind.marks:
             place_with_parent(ctx, draft, loaded, batch)
             prices.fill(ctx, draft, found.prices)
             stages.check_move(ctx, draft, found.steps)

@@ -19,13 +19,7 @@ ROWS = 100_000
 
 
 async def main():
-    collect_seldom()
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db, dsns):

@@ -14,8 +14,10 @@ from pathlib import Path
 import psycopg
 
 from appliance.assemble import write_endpoints
+from appliance.base.memory import collect_seldom
 from appliance.runtime.clamd import ScannerState
 from appliance.runtime.services import Endpoints
+from tests import cluster, tenants
 
 ROOT = Path(__file__).resolve().parents[2]
 TICK = os.sysconf("SC_CLK_TCK")
@@ -33,6 +35,17 @@ def report(name, ours, floor, target, unit="µs"):
 def figure(name, value, unit, target):
     """One line without a floor."""
     print(f"{name:44} {value:9.1f} {unit}  target {target}", flush=True)
+
+
+async def on_cluster(measure):
+    """`measure(db, dsns)` on a cluster of its own, with the collector as in the program."""
+    collect_seldom()
+    dsns, stop = cluster.start()
+    try:
+        async with tenants.opened(dsns) as db:
+            await measure(db, dsns)
+    finally:
+        stop()
 
 
 def cpu_of(pids):

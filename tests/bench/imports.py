@@ -47,17 +47,16 @@ def make(path, step=0):
 
 
 async def main():
-    collect_seldom()
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            with tempfile.TemporaryDirectory() as folder:
-                await measure(db, dsns, Path(folder))
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
-async def measure(db, dsns, folder):
+async def measure(db, dsns):
+    with tempfile.TemporaryDirectory() as folder:
+        await measure_in(db, dsns, Path(folder))
+
+
+async def importer(db, dsns):
+    """A firm, and its owner at the door of imports."""
     firm = await install(db, dsns, "multi_branch_sales")
     ((profile,),) = await firm.sql(
         "SELECT id::text FROM record WHERE kind = 'sys.profile' AND data->>'key' = 'owner'"
@@ -66,6 +65,11 @@ async def measure(db, dsns, folder):
         db, firm.id, firm.people["owner"], UUID(profile), frozenset({firm.units["head"]}), origin=1,
         door=Door.INTAKE,
     )  # fmt: skip
+    return firm, ctx
+
+
+async def measure_in(db, dsns, folder):
+    firm, ctx = await importer(db, dsns)
     path = folder / "list.xlsx"
     make(path)
     began = time.perf_counter()

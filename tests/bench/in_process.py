@@ -18,6 +18,7 @@ from appliance.base.ids import uuid7
 from appliance.base.memory import collect_seldom
 from appliance.kernel.query import decode_query
 from appliance.read import Cursors, plan_query, run
+from tests.bench import harness
 from tests import cluster, tenants
 
 ROWS = 100_000
@@ -67,13 +68,7 @@ def report(name, ours, floor, target):
 
 
 async def main():
-    collect_seldom()
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db, dsns):

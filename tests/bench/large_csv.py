@@ -12,31 +12,23 @@ from appliance.base.memory import collect_seldom
 from appliance.kernel.context import Door
 from tests import cluster, tenants
 from tests.bench import harness
-from tests.bench.imports import HEADER, bring
+from tests.bench.imports import HEADER, bring, importer
 from tests.install.test_template import install
 
 SMALL, LARGE = 100_000, 1_000_000
 
 
 async def main():
-    collect_seldom()
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            with tempfile.TemporaryDirectory() as folder:
-                await measure(db, Path(folder), await install(db, dsns, "multi_branch_sales"))
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
-async def measure(db, folder, firm):
-    ((profile,),) = await firm.sql(
-        "SELECT id::text FROM record WHERE kind = 'sys.profile' AND data->>'key' = 'owner'"
-    )
-    ctx = await act_as(
-        db, firm.id, firm.people["owner"], UUID(profile), frozenset({firm.units["head"]}), origin=1,
-        door=Door.INTAKE,
-    )  # fmt: skip
+async def measure(db, dsns):
+    _, ctx = await importer(db, dsns)
+    with tempfile.TemporaryDirectory() as folder:
+        await plan_both(db, ctx, Path(folder))
+
+
+async def plan_both(db, ctx, folder):
     speed = {}
     for rows in (SMALL, LARGE):
         path = folder / f"{rows}.csv"

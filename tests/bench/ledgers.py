@@ -39,12 +39,7 @@ TURN = """INSERT INTO turnover (tenant_id, kind, key, month, unit_id, n1, r1, r2
 
 
 async def main():
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db, dsns):

@@ -18,12 +18,7 @@ TENANTS, ROWS = 1_000, 20_000
 
 
 async def main():
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db: Database, dsns):

@@ -69,12 +69,7 @@ SAMPLE = """SELECT to_jsonb(s) || jsonb_build_object('data', s.data::text, 'word
 
 
 async def main():
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db, dsns):

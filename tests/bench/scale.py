@@ -20,12 +20,7 @@ CLONE = """INSERT INTO record SELECT tenant_id, uuidv7() AS id, kind, stream, un
 
 
 async def main():
-    dsns, stop = cluster.start()
-    try:
-        async with tenants.opened(dsns) as db:
-            await measure(db, dsns)
-    finally:
-        stop()
+    await harness.on_cluster(measure)
 
 
 async def measure(db, dsns):
