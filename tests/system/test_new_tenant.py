@@ -33,6 +33,7 @@ def test_from_nothing_to_a_paid_invoice(node, new_tenant):
     warehouse = owner.make("warehouse", name="North store", branch=north["id"])
     shipped(owner, seller, keeper, deal, product, warehouse)
     paid(seller, owner, deal, product)
+    asked_across(seller, other)
     assert deal["id"] not in {d["id"] for d in other.rows("deal")}, "another branch sees nothing"
     assert other.rows("invoice") == [] and seller.rows("invoice") != []
     assert time.monotonic() - began < LIMIT_S
@@ -45,6 +46,19 @@ def invite(node, owner, email, profile, unit):
     code = owner.post("/invitations", body, 201)["code"]
     Person(node.url).post("/invitations/accept", {"code": code, "password": PASSWORD}, 204)
     return sign_in(node, "firstday", email, PASSWORD)
+
+
+def asked_across(seller, other):
+    """Another branch hears that it is there and whom to ask, and nothing else."""
+    lead = seller.make("lead", title="Hall", phone="+380 44 123 45 67", name="Somebody")
+    same = {"fields": {"phone": "+380441234567", "title": "hall", "email": "not an address"}}
+    (own,) = seller.post("/records/lead:duplicates", same)["found"]
+    assert own["record"]["id"] == lead["id"] and sorted(own["fields"]) == ["phone", "title"]
+    (there,) = other.post("/records/lead:duplicates", same)["found"]
+    assert there == {"fields": own["fields"], "unit": "North branch", "owner": "Seller",
+                     "record": None}  # fmt: skip
+    itself = {**same, "id": lead["id"]}
+    assert seller.post("/records/lead:duplicates", itself)["found"] == []
 
 
 def import_list(owner):

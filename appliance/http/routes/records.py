@@ -29,7 +29,7 @@ from appliance.http.outcomes import (
 )
 from appliance.http.route import API, Book
 from appliance.kernel.kind import Json
-from appliance.read import One, fetch, fetch_one
+from appliance.read import Duplicate, One, fetch, fetch_one, find_duplicates
 from appliance.write import Command, HistoryPage, Op, Result, Unchanged, apply, check, history
 
 book = Book("records")
@@ -69,6 +69,19 @@ class Checked(msgspec.Struct, frozen=True):
     """What would become of each draft."""
 
     outcomes: list[Entry]
+
+
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Values that somebody is about to save; `id` of the record itself, when it exists."""
+
+    fields: dict[str, Json]
+    id: UUID | None = None
+
+
+class Duplicates(msgspec.Struct, frozen=True):
+    """What may be the same: which values it shares, whose it is, and the record if yours to read."""
+
+    found: list[Duplicate]
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -133,6 +146,17 @@ async def check_records(ask: Ask) -> ASGIResponse:
     outcomes = await check(ask.node.db, ask.ctx, commands)
     entries = [entry_of(o, n, in_list if listed else alone) for n, o in enumerate(outcomes)]
     return reply(Checked(entries))
+
+
+@book.route("POST", f"{PATH}:duplicates", capability="records.use", body=Candidate,
+            answers={200: Duplicates})  # fmt: skip
+async def look_for_duplicates(ask: Ask) -> ASGIResponse:
+    """Whether a thing is here already, in whichever branch; of a record out of your reach only
+    its unit and owner are said.
+    """
+    kind, given = ask.kind().key, ask.read(Candidate)
+    found = await find_duplicates(ask.node.db, ask.ctx, kind, given.fields, besides=given.id)
+    return reply(Duplicates(found))
 
 
 @book.route("GET", ONE, capability="records.use", gated=True, answers={200: Record})
