@@ -51,7 +51,7 @@ nexus_setup() {
   fi
   nexus_install requirements.lock run -r requirements.lock || return 1
   local sources
-  sources=$(find appliance pyproject.toml -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  sources=$(find appliance connectors quarantine pyproject.toml -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ "$(cat "$APP_VENV/.nexus-sources" 2>/dev/null)" != "$sources" ]; then
     "$APP_VENV/bin/pip" install --quiet --no-deps --force-reinstall . || return 1
     rm -rf build ./*.egg-info

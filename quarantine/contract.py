@@ -1,0 +1,124 @@
+"""What the node and the content plane say to each other: jobs, verdicts, tickets, and nothing else.
+
+The core imports this module and no other of this package. Every message is signed by its sender
+(`quarantine.signing`), because the two planes trust no network between them.
+
+The rule on top of everything: `clean` is proved, never assumed. A report is clean only when every
+mandatory engine ran to its end over the very bytes that are stored and found nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+POLICY_REVISION = 1
+"""Raised whenever the checks or their limits change: an older verdict is then asked for again."""
+
+
+class Verdict(enum.StrEnum):
+    """The worst of all findings. Order of `SEVERITY`: rejected, error, suspicious, clean."""
+
+    CLEAN = "clean"
+    SUSPICIOUS = "suspicious"
+    ERROR = "error"
+    REJECTED = "rejected"
+
+
+SEVERITY = {Verdict.CLEAN: 0, Verdict.SUSPICIOUS: 1, Verdict.ERROR: 2, Verdict.REJECTED: 3}
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a place for files takes, and how far a container is unpacked. Sizes are bytes.
+
+    `extensions` empty means every type that the plane knows. The budgets count real unpacked
+    bytes, never what a header claims.
+    """
+
+    extensions: tuple[str, ...] = ()
+    bytes_max: int = 104_857_600
+    entries_max: int = 2_000
+    depth_max: int = 3
+    entry_bytes_max: int = 67_108_864
+    unpacked_bytes_max: int = 268_435_456
+    ratio_max: int = 200
+    ratio_after_bytes: int = 10_485_760
+    seconds_max: float = 20.0
+    pixels_max: int = 50_000_000
+
+
+class Finding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that one engine saw.
+
+    `code` is `word.word`, stable, for programs; `detail` is a sentence for people and holds no
+    content of the file; `place` is the path inside containers (`a.zip/b.docx/word/vba.bin`).
+    """
+
+    engine: str
+    code: str
+    verdict: Verdict
+    detail: str
+    place: str = ""
+
+
+class EngineRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That an engine ran to its end over the whole file; what it was, with which signatures."""
+
+    engine: str
+    version: str
+    signatures: str = ""
+    seconds: float = 0.0
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the checks say of one blob. `type` is our own detection, never the sender's word."""
+
+    verdict: Verdict
+    sha256: str
+    size: int
+    type: str
+    findings: tuple[Finding, ...] = ()
+    engines: tuple[EngineRun, ...] = ()
+    policy_revision: int = POLICY_REVISION
+
+
+class ScanJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The node's word that a blob may come in (or is to be looked at again) under this policy.
+
+    `name` is the display name, `priority` 0 is a person waiting and 9 a rescan.
+    """
+
+    blob: UUID
+    tenant: UUID
+    name: str
+    policy: Policy
+    issued_at: datetime
+    priority: int = 0
+
+
+class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The plane's word on one blob; `serial` grows by one for each and is the reader's cursor."""
+
+    serial: int
+    blob: UUID
+    tenant: UUID
+    report: Report
+    judged_at: datetime
+
+
+class Ticket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One download: of this file, by this person in this session, once, before `expires_at`."""
+
+    id: UUID
+    blob: UUID
+    tenant: UUID
+    file: UUID
+    person: UUID
+    session: str
+    name: str
+    type: str
+    expires_at: datetime
+    inline: bool = False

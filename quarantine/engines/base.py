@@ -1,0 +1,50 @@
+"""What an engine is: a name, a version, what it looks at, and findings.
+
+Engines run in a throw-away child without network and with bounded memory and time: an engine may
+crash, hang or be taken over, and the file is then held, not released. An engine that finds nothing
+and returns has thereby said: I looked at all of it. One that could not must raise `Unscannable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from quarantine.contract import Finding, Policy
+
+
+class Unscannable(Exception):
+    """The engine could not look at all of it; the text says why and names no content."""
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """One file to look at: the upload itself, or a part of it that was unpacked beside it.
+
+    `path` is the plaintext in the child's own folder, `name` the name that the sender or the
+    container gives, `place` the path inside containers (empty for the upload), `depth` how many
+    containers deep, `type` the MIME type that our detection gives.
+    """
+
+    path: Path
+    name: str
+    place: str
+    depth: int
+    type: str
+
+
+class Engine(Protocol):
+    """One check. `version` changes whenever its answers may change."""
+
+    name: str
+    version: str
+
+    def wants(self, leaf: Leaf) -> bool:
+        """Whether this sort of file concerns the engine."""
+        ...
+
+    def examine(self, leaf: Leaf, policy: Policy) -> Iterable[Finding]:
+        """What is wrong with it; nothing when all of it was seen and is fine. Raises Unscannable."""
+        ...
