@@ -9,7 +9,7 @@ from typing import ClassVar
 from appliance.base import limits
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import are_labels, check_common
-from appliance.kernel.kind import Field, Json, Policy, label_of
+from appliance.kernel.kind import CONVERTED, Field, Json, Policy, label_of
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_]{0,39}\Z")
 _KNOWN = frozenset({"key", "labels", "archived", "color"})
@@ -27,11 +27,15 @@ class Choice(FieldType):
     operators: ClassVar[frozenset[str]] = frozenset({"is_null", "eq", "ne", "in", "not_in"})
     sortable: ClassVar[bool] = True
     searchable: ClassVar[bool] = True
-    options: ClassVar[frozenset[str]] = frozenset({"choices"})
+    options: ClassVar[frozenset[str]] = frozenset({"choices", CONVERTED})
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        return check_common(self, field, check_choices(field))
+        faults = check_choices(field)
+        if CONVERTED in field.options and field.options[CONVERTED] not in [*choices(field)]:
+            detail = "Expected the key of one of the choices."
+            faults.append(DefinitionFault(f"/options/{CONVERTED}", "choice_unknown", detail))
+        return check_common(self, field, faults)
 
     def accept(self, field: Field, value: Json) -> Json:
         return self._one(field, value, live=True)

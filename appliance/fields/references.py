@@ -8,7 +8,7 @@ from appliance.base import limits
 from appliance.base.ids import parse_uuid, uuid_of
 from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
 from appliance.fields.definition import check_common
-from appliance.kernel.kind import BELONGS, STEPS, Field, Json, Policy
+from appliance.kernel.kind import BELONGS, MAKES, STEPS, Field, Json, Policy
 
 _EXPECTED = "Expected the id of a record, a UUID in its canonical form."
 
@@ -29,7 +29,7 @@ class Reference(FieldType):
     operators: ClassVar[frozenset[str]] = frozenset(
         {"is_null", "eq", "ne", "in", "not_in", "under"}
     )
-    options: ClassVar[frozenset[str]] = frozenset({"target", STEPS, BELONGS})
+    options: ClassVar[frozenset[str]] = frozenset({"target", STEPS, BELONGS, MAKES})
     aggregates: ClassVar[frozenset[str]] = frozenset({"count", "count_distinct"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
@@ -41,6 +41,10 @@ class Reference(FieldType):
                 return [
                     DefinitionFault(f"/options/{flag}", "wrong_type", "Expected true or false.")
                 ]
+        makes = field.options.get(MAKES, {})
+        if not isinstance(makes, dict) or not all(isinstance(v, str) for v in makes.values()):
+            detail = "Expected the sources of the target's fields: {field: name}."
+            return [DefinitionFault(f"/options/{MAKES}", "wrong_type", detail)]
         return check_common(self, field)
 
     def accept(self, field: Field, value: Json) -> Json:

@@ -30,6 +30,10 @@ STEPS = "steps"
 BELONGS = "belongs"
 # Option of a json field or a moment: what the server found out for the field of this name.
 FILLS = "fills"
+# Option of a reference: a conversion makes its target; {field of the target: "source|source"}.
+MAKES = "makes"
+# Option of a choice: what it says of a record that was converted.
+CONVERTED = "converted"
 
 
 class Sensitivity(StrEnum):

@@ -1,7 +1,9 @@
 """The one write path: `apply` and what reads the log it writes."""
 
 from appliance.write.command import Command, Op
+from appliance.write.convert import Wish, plan_conversion
 from appliance.write.history import HistoryEntry, HistoryPage, history
+from appliance.write.merge import Merging, Taken, look_at_merge, merge
 from appliance.write.outcome import (
     Applied,
     Conflict,
@@ -30,15 +32,21 @@ __all__ = [
     "HistoryEntry",
     "HistoryPage",
     "LogReport",
+    "Merging",
     "Op",
     "Outcome",
     "Rejected",
     "Result",
+    "Taken",
     "Unchanged",
+    "Wish",
     "apply",
     "check",
     "history",
+    "look_at_merge",
+    "merge",
     "owned",
+    "plan_conversion",
     "reassign",
     "rebuild",
     "reproject_kind",

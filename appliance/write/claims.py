@@ -41,15 +41,29 @@ def _restored(draft: Draft) -> list[Claim]:
     return claims_in(draft.kind, draft.before.data)
 
 
+def _freed(draft: Draft) -> set[Claim]:
+    """The values that a record lets go in this batch."""
+    if draft.kind is None or draft.before is None or draft.command.op is Op.RESTORE:
+        return set()
+    held = set(claims_in(draft.kind, draft.before.data))
+    if draft.command.op is Op.DELETE:
+        return held
+    return {c for c in held if c[1] in draft.values} - set(claims_of(draft))
+
+
 def check_claims(drafts: Sequence[Draft], loaded: Loaded) -> None:
     """Refuse a value that another live record, here or earlier in the batch, holds."""
     taken: dict[Claim, UUID] = {}
+    freed = {d.id: _freed(d) for d in drafts if d.is_open}
     for draft in drafts:
         if not draft.is_open or draft.kind is None:
             continue
         claims = _restored(draft) if draft.command.op is Op.RESTORE else claims_of(draft)
         for claim in claims:
-            others = [h for h in loaded.holders.get(claim, ()) if h != draft.id]
+            others = [
+                h for h in loaded.holders.get(claim, ())
+                if h != draft.id and claim not in freed.get(h, ())
+            ]  # fmt: skip
             if others or taken.setdefault(claim, draft.id) != draft.id:
                 name = draft.kind.by_fid[claim[1]].name
                 draft.fault(

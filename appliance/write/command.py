@@ -23,7 +23,8 @@ class Op(StrEnum):
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` by API name; a null clears. `expect` is the version the author saw: it is the
     base of the edit. `unit` and `owner` left UNSET stay as they are (or take the defaults).
-    `restoring`: an undo, which brings back also what the server had filled in.
+    `restoring`: an undo, which brings back also what the server had filled in. `into`: of a
+    deletion, the record this one was merged into.
     """
 
     op: Op
@@ -34,3 +35,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     owner: UUID | None | UnsetType = UNSET
     expect: str | None = None
     restoring: bool = False
+    into: UUID | None = None

@@ -41,7 +41,10 @@ class FieldStep(msgspec.Struct, frozen=True, rename={"before": "from", "after": 
 
 
 class HistoryEntry(msgspec.Struct, frozen=True):
-    """Who changed what when, through which door; `change_set` is what undo takes."""
+    """Who changed what when, through which door; `change_set` is what undo takes.
+
+    `into`: of a deletion, the record that this one was merged into.
+    """
 
     at: datetime
     who: UUID
@@ -50,6 +53,7 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     op: str
     change_set: UUID
     fields: tuple[FieldStep, ...]
+    into: UUID | None = None
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
@@ -120,6 +124,7 @@ def _steps(ctx: Ctx, kind: Kind, entries: list[object]) -> list[HistoryEntry]:
                     op=op,
                     change_set=entry.change_set,  # type: ignore[attr-defined]
                     fields=fields,
+                    into=entry.body.ext.get("into"),  # type: ignore[attr-defined]
                 )
             )
         state = after

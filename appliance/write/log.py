@@ -151,7 +151,11 @@ def _steps(
             ]
         case op:
             assert before is not None, "a delete or restore has a record"
-            body = Body(base=_base(before.stamps, [EXISTS]), seen=before.stamps.all_dots())
+            into = draft.command.into
+            body = Body(
+                base=_base(before.stamps, [EXISTS]), seen=before.stamps.all_dots(),
+                ext={"into": str(into)} if into else {},
+            )  # fmt: skip
             return [(before.stream, EntryOp.DEL if op is Op.DELETE else EntryOp.UNDEL, body)]
 
 

@@ -205,7 +205,8 @@ async def _look_up(read: Read, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded
 def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: _LookedUp) -> None:
     """Stages 2 to 4 on what was loaded."""
     check_system(ctx, drafts)
-    born = {d.id: d.kind for d in drafts if d.command.op is Op.CREATE and d.kind and not d.faults}
+    come = (Op.CREATE, Op.RESTORE)
+    born = {d.id: d.kind for d in drafts if d.command.op in come and d.kind and not d.faults}
     batch = {d.id: d for d in drafts}
     for draft in drafts:
         if draft.is_open:

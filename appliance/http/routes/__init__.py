@@ -13,6 +13,7 @@ from appliance.http.routes import (
     kinds,
     live,
     me,
+    merging,
     modules,
     people,
     prices,
@@ -24,7 +25,8 @@ from appliance.http.routes import (
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, changes.book, live.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
+    changes.book, live.book,
     audit.book, intake.book, jobs.book, health.book,
 )  # fmt: skip
 
