@@ -1,0 +1,1 @@
+"""Reading of office files for the office engine: what could act in them, by sort of file."""
