@@ -23,9 +23,10 @@ from litestar import Litestar
 from appliance import __version__, audit
 from appliance.access.session import Sessions
 from appliance.base import logs
-from appliance.base.errors import Misconfigured
+from appliance.base.errors import ApplianceError, Misconfigured
 from appliance.base.memory import collect_seldom
 from appliance.base.settings import Settings, load
+from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.http.app import create_app
 from appliance.http.node import Node
@@ -33,6 +34,7 @@ from appliance.http.streams import STREAMS_MAX
 from appliance.kernel.kind import Json
 from appliance.read import Cursors
 from appliance.runtime.account import die_with
+from appliance.runtime.content import KEY_FILE
 from appliance.runtime.services import Endpoints
 from appliance.work import jobs
 from appliance.work.health import Pulse, workers_alive
@@ -122,6 +124,18 @@ async def find_self(db: Database) -> Self:
     return Self(*row) if row else Self("node", 1, "")
 
 
+def content_plane(settings: Settings) -> ContentPlane | None:
+    """The client of the content plane; None on a node that was never started with one."""
+    files = settings.files
+    key = Path(files.key_file) if files.key_file else settings.data_dir / KEY_FILE
+    if not key.is_file():
+        return None
+    here = f"http://127.0.0.1:{settings.files_port}"
+    return ContentPlane(
+        files.plane_url or here, files.url or files.plane_url or here, key.read_bytes()
+    )
+
+
 def http_node(settings: Settings, endpoints: Endpoints) -> Node:
     """The parts of an API process; `create_app` starts them."""
     db = open_database(settings, endpoints)
@@ -133,14 +147,21 @@ def http_node(settings: Settings, endpoints: Endpoints) -> Node:
         socket_connect_timeout=2,
     )
 
+    content = content_plane(settings)
+
     async def scanner() -> str:
-        return endpoints.scanner.state
+        if content is None:
+            return endpoints.scanner.state
+        try:
+            return (await content.status()).scanner
+        except ApplianceError:
+            return "unknown"
 
     return Node(
         settings=settings, role=settings.role, db=db, redis=client,
         sessions=_sessions(db, settings, Self("node", 1, "")),
         cursors=Cursors(load_key(settings.data_dir / "cursor.key")),
-        jobs=TenantJobs(db, client), version=__version__, scanner_state=scanner,
+        jobs=TenantJobs(db, client), version=__version__, scanner_state=scanner, content=content,
     )  # fmt: skip
 
 
@@ -154,6 +175,8 @@ def http_app(node: Node) -> Litestar:
         logs.event("http.server_started", role=node.role.value, version=node.version)
 
     async def stop() -> None:
+        if node.content is not None:
+            await node.content.close()
         await node.redis.aclose()
         await node.db.stop()
         logs.event("http.server_stopped")
@@ -169,7 +192,7 @@ async def worker_node(settings: Settings, endpoints: Endpoints) -> WorkNode:
     collect_seldom()
     return WorkNode(
         db=db, redis_url=endpoints.redis_url, name=me.name, origin=me.origin, seal=audit.seal,
-        role=settings.role, data_dir=settings.data_dir,
+        role=settings.role, data_dir=settings.data_dir, content=content_plane(settings),
     )  # fmt: skip
 
 

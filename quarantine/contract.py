@@ -99,26 +99,120 @@ class ScanJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: int = 0
 
 
-class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The plane's word on one blob; `serial` grows by one for each and is the reader's cursor."""
+class Judged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="judged"):
+    """The plane's word on one blob."""
 
-    serial: int
     blob: UUID
     tenant: UUID
     report: Report
     judged_at: datetime
 
 
-class Ticket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One download: of this file, by this person in this session, once, before `expires_at`."""
+class Fetched(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="fetched"):
+    """That somebody was sent a file, `bytes_sent` of it; `whole` when all of it was."""
 
-    id: UUID
+    file: UUID
+    tenant: UUID
+    person: UUID
+    ticket: str
+    bytes_sent: int
+    whole: bool
+    at: datetime
+
+
+class Notice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the plane tells the node; `serial` grows, and what was taken is acknowledged by it."""
+
+    serial: int
+    what: Judged | Fetched
+
+
+class Action(enum.StrEnum):
+    """What the node may ask of the plane."""
+
+    RECEIVE = "receive"
+    SCAN = "scan"
+    LOOK = "look"
+    READ = "read"
+    PURGE = "purge"
+    ERASE = "erase"
+    NOTICES = "notices"
+    STATUS = "status"
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One request of the node, signed; good for a minute. `job` is there to receive and to scan."""
+
+    action: Action
+    issued_at: datetime
+    blob: UUID | None = None
+    tenant: UUID | None = None
+    job: ScanJob | None = None
+    taken: int = 0
+
+
+class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes that are on disk for good."""
+
+    blob: UUID
+    sha256: str
+    size: int
+
+
+class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a blob stands: no verdict while it waits, and `why` it does."""
+
+    blob: UUID
+    why: str = ""
+    verdict: Verdict | None = None
+    judged_at: datetime | None = None
+    is_current: bool = False
+    attempts: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the plane stands. `scanner` is `up`, `down` or `baseline`, `sentence` is for people."""
+
+    scanner: str
+    sentence: str
+    signatures: str
+    held: int
+    oldest_held_s: float
+    stored: int
+    stored_bytes: int
+    notices: int
+    tallies: dict[str, float] = {}
+
+
+class Ticket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One download: of this file, by this person in this session, once, before `expires_at`.
+
+    `session` is the SHA-256 of the session's token, `session_id` what the node knows it by.
+    `reviewed`: a person released a file
+    that is not clean; it is never shown inline.
+    """
+
+    id: str
     blob: UUID
     tenant: UUID
     file: UUID
     person: UUID
     session: str
+    session_id: UUID
     name: str
     type: str
+    size: int
     expires_at: datetime
     inline: bool = False
+    reviewed: bool = False
+
+
+TICKET_KEY = "files:ticket:{}"
+"""Where a ticket lies in Redis until it is used: signed, for `TICKET_S` seconds."""
+TRANSFER_KEY = "files:transfer:{}"
+"""Where a running download lies; without it not a byte more is sent."""
+LIVE_KEY = "files:live"
+"""All of both by id, so that the node can look after them: id -> signed ticket."""
+TICKET_S = 30
+ORDER_HEADER = "x-nexus-order"
+ORDER_S = 60.0

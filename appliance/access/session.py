@@ -130,6 +130,22 @@ class SessionGuard:
         self.seen_s = int(row[4] or 0)
 
 
+_LIVE = Statement(
+    "SELECT 1 FROM session s JOIN tenant_state t ON t.tenant_id = s.tenant_id "
+    "LEFT JOIN credential c ON c.tenant_id = s.tenant_id AND c.person_id = s.person_id "
+    "LEFT JOIN staff_grant g ON g.tenant_id = s.tenant_id AND g.id = s.staff_grant_id "
+    "WHERE s.tenant_id = $1 AND s.id = $2 AND t.state = 'active' AND s.ended_at IS NULL "
+    "AND s.expires_at > now() AND CASE s.sort WHEN 'staff' THEN g.revoked_at IS NULL "
+    "AND g.expires_at > now() ELSE c.state = 'active' AND c.session_epoch = s.epoch END"
+)
+
+
+async def is_live(db: Database, tenant: UUID, session: UUID) -> bool:
+    """Whether a session may still do anything, asked by what the node knows it by."""
+    (rows,) = await db.read(tenant, (_LIVE, (tenant, session)))
+    return rows.first() is not None
+
+
 def ended() -> Unauthenticated:
     """One answer for no session, an unknown one, and one that has ended."""
     return Unauthenticated(

@@ -45,6 +45,26 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: int = 1
 
 
+class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Attachments. `url` is where people reach the content plane (default: its own port here),
+    `plane_url` where the node does; with `plane_url` the plane runs elsewhere, and `key_file` holds
+    the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the data folder.
+    """
+
+    port: int = 0
+    url: str = ""
+    plane_url: str = ""
+    key_file: str = ""
+    bytes_max: int = 104_857_600
+    tenant_bytes_max: int = 53_687_091_200
+    person_bytes_max: int = 10_737_418_240
+    baseline_is_enough: bool = True
+    freshclam: bool = False
+    bucket: str = ""
+    bucket_endpoint: str = ""
+    bucket_region: str = "us-east-1"
+
+
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Password and session policy. Minutes and hours are as named."""
 
@@ -65,6 +85,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redis: RedisSettings = msgspec.field(default_factory=RedisSettings)
     http: Http = msgspec.field(default_factory=Http)
     login: Login = msgspec.field(default_factory=Login)
+    files: Files = msgspec.field(default_factory=Files)
+
+    @property
+    def files_port(self) -> int:
+        """Where an embedded content plane listens: beside the API unless said otherwise."""
+        return self.files.port or self.port + 1
 
     @property
     def data_dir(self) -> Path:
@@ -72,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.data).expanduser().absolute()
 
 
-_GROUPS = ("database", "redis", "http", "login")
+_GROUPS = ("database", "redis", "http", "login", "files")
 _PROCESS_KEYS = frozenset({"NEXUS_ENDPOINTS_FILE"})
 
 

@@ -49,7 +49,7 @@ def services_of(settings: Settings) -> Services:
     given = Given(
         found.url, found.owner_url, found.control_url, found.control_owner_url, settings.redis.url
     )
-    return Services(settings.data_dir, given)
+    return Services(settings.data_dir, given, freshclam=settings.files.freshclam)
 
 
 def servers_of(settings: Settings, endpoints: Endpoints, services: Services | None) -> Servers:

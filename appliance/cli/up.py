@@ -21,6 +21,7 @@ from appliance.cli.first import import_demo_list
 from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
 from appliance.install import NewTenant, create_tenant
 from appliance.runtime.account import Account, give, may_execute, own_account, write_private
+from appliance.runtime.content import ContentOptions
 from appliance.runtime.services import Endpoints, Services
 from appliance.runtime.supervisor import Unit, wait_for_stop
 from appliance.work.main import run_worker
@@ -30,6 +31,12 @@ READY_TIMEOUT_S = 60.0
 WORKER_SILENCE_S = 30
 PASSWORD_FILE = "initial-owner-password"  # noqa: S105 - the name of a file
 LOOK = "price select product.name, price, currency in_force limit 5"
+PROGRAM_ENVIRONMENT = {
+    "PYTHONPATH": str(Path(appliance.__file__).resolve().parents[1]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+}
 DEMO = ("demo", "Demo company", "owner@demo.example")
 
 
@@ -63,6 +70,7 @@ async def _up(settings: Settings, *, demo: bool) -> None:
         account = _program_account(services)
         env = _environment(settings, endpoints, account)
         owner = await _first_tenant(settings, endpoints, services, demo=demo)
+        await _start_content(settings, endpoints, services)
         await services.supervisor.start(_api(settings, account, env))
         await services.supervisor.start(_worker(account, env))
         _greet(settings, endpoints, owner, time.monotonic() - began)
@@ -73,6 +81,22 @@ async def _up(settings: Settings, *, demo: bool) -> None:
     finally:
         await services.stop()
     print("Stopped.", flush=True)
+
+
+async def _start_content(settings: Settings, endpoints: Endpoints, services: Services) -> None:
+    """The content plane, unless it runs elsewhere: it is told of no database."""
+    files = settings.files
+    if files.plane_url:
+        return
+    services.content.prepare()
+    options = ContentOptions(
+        host=settings.http.host, port=settings.files_port, redis_url=endpoints.redis_url,
+        clamd=endpoints.scanner.socket, baseline_is_enough=files.baseline_is_enough,
+        bucket=files.bucket, bucket_endpoint=files.bucket_endpoint,
+        bucket_region=files.bucket_region,
+    )  # fmt: skip
+    for unit in services.content.units(options, PROGRAM_ENVIRONMENT):
+        await services.supervisor.start(unit)
 
 
 def _program_account(services: Services) -> Account:
@@ -103,10 +127,7 @@ def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> 
         "NEXUS_PORT": str(settings.port),
         "NEXUS_ROLE": settings.role.value,
         "NEXUS_ENDPOINTS_FILE": str(path),
-        "PYTHONPATH": str(Path(appliance.__file__).resolve().parents[1]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PATH": "/usr/bin:/bin",
-        "LC_ALL": "C.UTF-8",
+        **PROGRAM_ENVIRONMENT,
     }
 
 

@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from appliance.access.session import Sessions
 from appliance.base.roles import Role
 from appliance.base.settings import Settings
+from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.http.metrics import Metrics
 from appliance.kernel.kind import Json
@@ -55,4 +56,5 @@ class Node:
     origin: int = 1
     metrics: Metrics = field(default_factory=Metrics)
     scanner_state: Callable[[], Awaitable[str]] | None = None
+    content: ContentPlane | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)

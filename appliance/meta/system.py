@@ -209,6 +209,39 @@ TEMPLATE = _kind(
     _field("steps", "json"),
 )  # fmt: skip
 
+# One attachment; the bytes lie in the content plane under the same id. Only the node writes it.
+FILE = _kind(
+    "sys.file", Home.UNIT, "name", "Files",
+    _field("name", "text", "t1", required=True, searchable=True,
+           sensitivity=Sensitivity.PERSONAL),
+    _field("state", "choice", "t2", required=True,
+           options=_choices("receiving", "held", "suspicious", "released", "restricted",
+                            "rejected", "recalled", "expired", "purged")),
+    _field("reason", "text"),
+    _field("type", "text", "t3"),
+    _field("size", "integer", "n1"),
+    _field("sha256", "text", "t4"),
+    _field("for_kind", "text", "t5"),
+    _field("for_record", "text", "t6"),
+    _field("for_field", "text"),
+    _field("verdict", "json"),
+    _field("judged_at", "moment", "d1"),
+    _field("review", "json"),
+)  # fmt: skip
+
+# Something that somebody has to look into; `evidence` holds ids, codes and times.
+INCIDENT = _kind(
+    "sys.incident", Home.UNIT, "title", "Incidents",
+    _field("title", "text", "t1", required=True),
+    _field("sort", "text", "t2", required=True),
+    _field("severity", "choice", "t3", options=_choices("low", "medium", "high"), default="medium"),
+    _field("state", "choice", "t4", options=_choices("open", "closed"), default="open"),
+    _field("subject", "text", "t5"),
+    _field("opened_at", "moment", "d1"),
+    _field("evidence", "json"),
+    _field("conclusion", "long_text"),
+)  # fmt: skip
+
 SETTING = _kind(
     "sys.setting", Home.SHARED, "key", "Settings",
     _field("key", "text", "t1", required=True, unique=True),
@@ -232,6 +265,8 @@ SYSTEM_KINDS: dict[str, Kind] = {
         TEMPLATE,
         SEED,
         MAPPING,
+        FILE,
+        INCIDENT,
         SETTING,
     )
 }

@@ -104,7 +104,8 @@ def given_scanner(socket: str) -> ScannerState:
 class Clamd:
     """One scanner of our own, over a set of signatures, on a unix socket.
 
-    `signatures` are folders of ClamAV's own data; the first that has some counts.
+    `signatures` are folders of ClamAV's own data; the first that has some counts. `client` is
+    the account that may speak to it.
     """
 
     def __init__(
@@ -114,13 +115,14 @@ class Clamd:
         account: Account,
         *,
         signatures: Sequence[Path] = (SIGNATURES,),
+        client: Account | None = None,
     ) -> None:
         self.program = program
         self.account = helper_account(account, ACCOUNT)
         self.folder = data.absolute() / "clamd"
         self.socket = socket_folder(data, self.account, "scan") / "clamd.sock"
         self.sets = SignatureSets(self.folder, signatures, LIMITS, self._check)
-        self._group = account.gid
+        self._group = (client or account).gid
         self._temporary = _temporary_folder(data, self.socket.parent)
         self._unit = Unit(
             "clamd", self.argv(), self.account, self.wait_ready, _ENVIRONMENT,

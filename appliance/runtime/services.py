@@ -14,8 +14,15 @@ import msgspec
 from psycopg.conninfo import make_conninfo
 
 from appliance.base.errors import Misconfigured
-from appliance.runtime.account import Account, open_data_folder, service_account
+from appliance.runtime.account import (
+    Account,
+    helper_account,
+    open_data_folder,
+    service_account,
+)
 from appliance.runtime.clamd import SIGNATURES, Clamd, ScannerState, given_scanner, scanner_state
+from appliance.runtime.content import ACCOUNT as CONTENT_ACCOUNT
+from appliance.runtime.content import Content
 from appliance.runtime.engines import (
     locate_clamd,
     locate_freshclam,
@@ -78,6 +85,9 @@ class Services:
         self._signatures = signatures
         self._freshclam = freshclam
         self._scanner = scanner_state(None)
+        self.content = Content(
+            self.data, self.account, helper_account(self.account, CONTENT_ACCOUNT)
+        )
         self._keeper: asyncio.Task[None] | None = None
         self.supervisor = Supervisor(self.data, self.account)
         self.postgres: Postgres | None = None
@@ -149,7 +159,9 @@ class Services:
             ours.prepare()
             folders.insert(0, ours.database)
             await self.supervisor.start(ours.unit())
-        server = Clamd(program, self.data, self.account, signatures=folders)
+        server = Clamd(
+            program, self.data, self.account, signatures=folders, client=self.content.account
+        )
         server.prepare()
         self.clamd = server
         self._scanner = scanner_state(program, server.socket, signatures=folders)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from functools import partial
 
 import redis.asyncio as aioredis
 from dramatiq import Worker
 
 from appliance.base import logs
+from appliance.files.tickets import Watch
+from appliance.files.verdicts import Takes
 from appliance.work import actors
 from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, NodeLoop, Task, make_broker
 from appliance.work.health import beat
 from appliance.work.maintain import SCHEDULES
-from appliance.work.node import WorkNode
+from appliance.work.node import WorkNode, system_context
 from appliance.work.registry import mounted_jobs
 from appliance.work.relay import Relay
 from appliance.work.schedule import Scheduler
@@ -55,12 +58,20 @@ async def run_worker(
         async with asyncio.TaskGroup() as group:
             group.create_task(relay.follow(stop), name="relay")
             group.create_task(scheduler.follow(stop), name="schedule")
+            if node.content is not None:
+                contexts = partial(system_context, node)
+                takes = Takes(node.db, node.content, contexts)
+                group.create_task(takes.follow(stop), name="verdicts")
+                watch = Watch(node.db, node.content, events)
+                group.create_task(watch.follow(stop), name="downloads")
             group.create_task(beat(node, relay, scheduler, events, stop), name="pulse")
     finally:
         stop.set()
         await _stop(worker, node_loop.running)
         broker.close()
         await events.aclose()
+        if node.content is not None:
+            await node.content.close()
         logs.event("worker.stopped", worker=node.name)
 
 

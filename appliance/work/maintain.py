@@ -9,8 +9,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from appliance.base import logs
-from appliance.base.errors import ApplianceError
+from appliance.base.errors import ApplianceError, Unavailable
 from appliance.db.wire import Statement
+from appliance.files.keeping import purge_due
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
 from appliance.write.release import Watch, release_due
@@ -121,9 +122,26 @@ async def release_promises(node: WorkNode) -> int:
     return released
 
 
+async def purge_files(node: WorkNode) -> int:
+    """Let go of the bytes of files whose time is over."""
+    purged = 0
+    if node.content is None:
+        return purged
+    for route in node.db.routes.all():
+        ctx = await system_context(node, route.tenant, NOBODY)
+        try:
+            purged += await purge_due(node.db, ctx, node.content)
+        except Unavailable:
+            raise
+        except ApplianceError as error:
+            logs.event("files.tenant_skipped", tenant=route.tenant, code=error.code)
+    return purged
+
+
 SCHEDULES = (
     Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
     Schedule(name="release_promises", every_s=60.0, run=release_promises),
+    Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),
 )

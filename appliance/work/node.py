@@ -13,6 +13,7 @@ from uuid import UUID
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.base.roles import Role
+from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.profile import Profile
@@ -33,6 +34,7 @@ class WorkNode:
     seal: Seal
     role: Role = Role.SOLO
     data_dir: Path = Path("nexus-data")
+    content: ContentPlane | None = None
 
 
 async def system_context(node: WorkNode, tenant: UUID, actor: UUID) -> Ctx:

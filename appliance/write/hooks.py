@@ -197,9 +197,16 @@ def _check_grant(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
         draft.fault("/fields/fields", "wrong_type", "Expected an object of field and mode.")
 
 
+def _check_file(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
+    """What a file is comes from the content plane: no hand, no undo and no import changes it."""
+    if ctx.door is not Door.SYSTEM and draft.command.op is not Op.DELETE:
+        draft.fault("/kind", "action_denied", "Files change by /api/v1/files only.", status=403)
+
+
 _CHECKS: dict[str, Callable[[Ctx, Draft, Sequence[Draft]], None]] = {
     "sys.kind": _check_kind,
     "sys.field": _check_field,
     "sys.unit": _check_unit,
     "sys.grant": _check_grant,
+    "sys.file": _check_file,
 }

@@ -6,6 +6,7 @@ from appliance.http.route import Route
 from appliance.http.routes import (
     audit,
     changes,
+    files,
     health,
     intake,
     jobs,
@@ -27,7 +28,7 @@ from appliance.http.routes import (
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
     changes.book, live.book,
-    audit.book, intake.book, jobs.book, health.book,
+    audit.book, intake.book, jobs.book, files.book, health.book,
 )  # fmt: skip
 
 

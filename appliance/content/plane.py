@@ -1,0 +1,133 @@
+"""The one client of the content plane. What is wrong with it is named `content plane`.
+
+Promises: bytes that it acknowledged are stored; every answer is of our own plane, because every
+order is signed and nobody else answers one; no bytes of a file are held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from appliance.base.clock import now
+from appliance.base.errors import Refused, StorageFull, TooLarge, Unavailable
+from quarantine.contract import (
+    ORDER_HEADER,
+    Action,
+    Look,
+    Notice,
+    Order,
+    ScanJob,
+    Status,
+    Stored,
+)
+from quarantine.signing import Signer
+
+T = TypeVar("T")
+NAME = "content plane"
+_CONNECT_S, _ANSWER_S, _WAIT_S = 2.0, 20.0, 40.0
+
+
+class ContentPlane:
+    """Speaks to one plane at `url`; `public_url` is what people are sent to."""
+
+    def __init__(self, url: str, public_url: str, key: bytes) -> None:
+        self.public_url = public_url.rstrip("/")
+        self.signer = Signer(key)
+        timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
+
+    async def put(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
+        """Hand over the bytes of a blob; stored when it returns.
+
+        Raises TooLarge, StorageFull, Unavailable, and whatever `pieces` raises.
+        """
+        order = Order(Action.RECEIVE, now(), job.blob, job.tenant, job)
+        return await self._ask("PUT", "/blobs", order, Stored, content=pieces)
+
+    async def scan(self, job: ScanJob) -> None:
+        """Have a blob looked at again. Raises Refused, Unavailable."""
+        await self._ask(
+            "POST", "/scans", Order(Action.SCAN, now(), job.blob, job.tenant, job), dict
+        )
+
+    async def look(self, tenant: UUID, blob: UUID) -> Look:
+        """How a blob stands. Raises Refused, Unavailable."""
+        return await self._ask("GET", "/blobs", Order(Action.LOOK, now(), blob, tenant), Look)
+
+    async def purge(self, tenant: UUID, blob: UUID) -> None:
+        """Forget a blob for good. Raises Unavailable."""
+        await self._ask("DELETE", "/blobs", Order(Action.PURGE, now(), blob, tenant), dict)
+
+    async def erase(self, tenant: UUID) -> None:
+        """Forget everything of a tenant for good. Raises Unavailable."""
+        await self._ask("DELETE", "/tenants", Order(Action.ERASE, now(), None, tenant), dict)
+
+    async def notices(self, taken: int) -> list[Notice]:
+        """What is new after `taken`, which is acknowledged; waits a while. Raises Unavailable."""
+        order = Order(Action.NOTICES, now(), taken=taken)
+        return await self._ask("GET", "/notices", order, list[Notice], timeout=_WAIT_S)
+
+    async def status(self) -> Status:
+        """How the plane stands. Raises Unavailable."""
+        return await self._ask("GET", "/status", Order(Action.STATUS, now()), Status)
+
+    async def read(self, tenant: UUID, blob: UUID) -> AsyncIterator[bytes]:
+        """The bytes of a clean blob, for the node itself. Raises Refused, Unavailable."""
+        order = Order(Action.READ, now(), blob, tenant)
+        headers = {ORDER_HEADER: self.signer.seal(order)}
+        try:
+            async with self._http.stream("GET", "/bytes", headers=headers) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise _refusal(answer)
+                async for piece in answer.aiter_bytes():
+                    yield piece
+        except httpx.HTTPError as error:
+            raise _down() from error
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._http.aclose()
+
+    async def _ask(
+        self, method: str, path: str, order: Order, answer_type: type[T], **more: Any
+    ) -> T:
+        headers = {ORDER_HEADER: self.signer.seal(order)}
+        try:
+            answer = await self._http.request(method, path, headers=headers, **more)
+        except httpx.HTTPError as error:
+            raise _down() from error
+        if answer.is_error:
+            raise _refusal(answer)
+        try:
+            return msgspec.json.decode(answer.content, type=answer_type)
+        except msgspec.MsgspecError as bad:
+            raise _down() from bad
+
+
+def _down() -> Unavailable:
+    return Unavailable(
+        "The content plane, which takes and checks files, does not answer; nothing was taken. "
+        "Repeat in a moment.",
+        dependency=NAME,
+    )
+
+
+def _refusal(answer: httpx.Response) -> Exception:
+    """What the plane says in its own words, under our own errors."""
+    try:
+        detail = str(msgspec.json.decode(answer.content)["detail"])
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        detail = "The content plane could not do this."
+    if answer.status_code == 413:
+        return TooLarge(detail)
+    if answer.status_code == 507:
+        return StorageFull(detail, dependency=NAME)
+    if answer.status_code in (404, 409):
+        return Refused(detail, code="file.unknown")
+    return Unavailable(detail, dependency=NAME)

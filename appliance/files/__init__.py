@@ -1,0 +1,1 @@
+"""Attachments: the node's side of them. Bytes, scans and downloads are the content plane's."""

@@ -1,0 +1,62 @@
+"""What is kept no longer: uploads that never ended, rejected bytes, deleted files.
+
+The bytes go, with their key first; name, hash and verdict stay as the record of what was.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from appliance.base.clock import now
+from appliance.base.errors import Clash
+from appliance.content import ContentPlane
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.files.rows import move, read_row
+from appliance.files.states import FileState
+from appliance.kernel.context import Ctx
+from appliance.write.load import COLUMNS, read_state
+
+UPLOAD_HOURS = 24
+REJECTED_DAYS = 7
+DELETED_DAYS = 30
+_MOST = 500
+_DUE = Statement(
+    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND ("
+    "(t2 = 'receiving' AND created_at < $2) OR "
+    "(t2 IN ('rejected', 'expired') AND updated_at < $3) OR "
+    "(t2 = 'recalled' AND updated_at < $4)) AND deleted_at IS NULL ORDER BY id LIMIT $5"
+)
+# A week in which the chore comes by many times; to purge again what is purged changes nothing.
+_GONE = Statement(
+    "SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND deleted_at < $2 "
+    "AND deleted_at > $2 - interval '7 days' ORDER BY id"
+)
+
+
+async def purge_due(
+    db: Database, ctx: Ctx, plane: ContentPlane, *, at: datetime | None = None
+) -> int:
+    """One round in one tenant; how many. Raises Unavailable; doing it again changes nothing."""
+    moment = at or now()
+    kept = moment - timedelta(days=DELETED_DAYS)
+    due = (moment - timedelta(hours=UPLOAD_HOURS), moment - timedelta(days=REJECTED_DAYS), kept)
+    rows, gone = await db.read(
+        ctx.tenant, (_DUE, (ctx.tenant, *due, _MOST)), (_GONE, (ctx.tenant, kept))
+    )
+    for ident in gone.column():
+        await plane.purge(ctx.tenant, UUID((ident or b"").decode()))
+    count = 0
+    for file in (read_row(read_state(row)) for row in rows):
+        to = FileState.EXPIRED if file.state is FileState.RECEIVING else FileState.PURGED
+        if to is FileState.PURGED:
+            await plane.purge(ctx.tenant, file.id)
+        try:
+            await move(
+                db, ctx, file, to, f"file.{to}", {"reason": file.reason or "It was not kept."}
+            )
+        except Clash:
+            continue
+        count += 1
+    return count

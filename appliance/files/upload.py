@@ -1,0 +1,117 @@
+"""The one way in for bytes: of the API, of imports, of mail and of replication alike.
+
+Promises: a file that was acknowledged is stored and will be judged, whatever is killed meanwhile;
+an upload that broke leaves a file that is `expired`; nobody sends a hash instead of bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterable
+from uuid import UUID
+
+import msgspec
+from quarantine.names import BadName, check_name
+
+from appliance.base.clock import now
+from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Limited
+from appliance.base.ids import uuid7
+from appliance.base.settings import Files as Limits
+from appliance.content import ContentPlane
+from appliance.db.database import Database
+from appliance.files.places import Place, Taking, check_place
+from appliance.files.rows import File, bytes_used, create, find_file, move
+from appliance.files.states import FileState
+from appliance.kernel.context import Ctx
+from quarantine.contract import Policy, ScanJob, Stored
+
+WAITS = "It waits for its scan."
+
+
+async def begin(
+    db: Database, ctx: Ctx, limits: Limits, *, name: str, place: Place
+) -> tuple[File, ScanJob]:
+    """A file that is about to come, and the job under which its bytes go to the plane.
+
+    Raises Invalid for a name or a type that is not taken there, Limited over a quota, Refused.
+    """
+    clean = _check_name(name)
+    taking = await check_place(db, ctx, place, limits.bytes_max)
+    _check_extension(clean, taking)
+    of_tenant, of_person = await bytes_used(db, ctx.tenant, ctx.actor)
+    if of_tenant >= limits.tenant_bytes_max or of_person >= limits.person_bytes_max:
+        whose = "The company's" if of_tenant >= limits.tenant_bytes_max else "Your"
+        raise Limited(
+            f"{whose} space for files is used up; delete some, or have it raised.",
+            code="file.quota", retry_after_s=3_600,
+        )  # fmt: skip
+    ident = uuid7()
+    fields = {"name": clean, "for_kind": place.kind or None, "for_field": place.field or None,
+              "for_record": str(place.record) if place.record else None}  # fmt: skip
+    given = {k: v for k, v in fields.items() if v is not None}
+    file = await create(db, ctx, ident, dict(given), taking.unit)
+    return file, ScanJob(ident, ctx.tenant, clean, _policy(taking), now())
+
+
+async def receive(
+    db: Database,
+    ctx: Ctx,
+    plane: ContentPlane,
+    file: File,
+    job: ScanJob,
+    pieces: AsyncIterable[bytes],
+) -> File:
+    """Hand the bytes over; the file is held from then on. Raises TooLarge, Unavailable and others;
+    the file is then `expired`.
+    """
+    try:
+        stored = await plane.put(job, pieces)
+    except BaseException:
+        with contextlib.suppress(ApplianceError):
+            await move(
+                db,
+                ctx,
+                file,
+                FileState.EXPIRED,
+                "file.expired",
+                {"reason": "The upload did not end."},
+            )
+        raise
+    return await hold(db, ctx, file, stored)
+
+
+async def hold(db: Database, ctx: Ctx, file: File, stored: Stored) -> File:
+    """Note that the bytes are there. The verdict may have come first: then that stands."""
+    values = {"sha256": stored.sha256, "size": stored.size, "reason": WAITS}
+    with contextlib.suppress(Clash):
+        await move(db, ctx, file, FileState.HELD, "file.received", dict(values))
+    found = await find_file(db, ctx.tenant, file.id)
+    assert found is not None, "files are not removed"
+    return found
+
+
+def job_of(file: File, tenant: UUID, *, priority: int, policy: Policy | None = None) -> ScanJob:
+    """A job that looks at a file again; the plane keeps the policy it came in with."""
+    return ScanJob(file.id, tenant, file.name, policy or Policy(), now(), priority)
+
+
+def _policy(taking: Taking) -> Policy:
+    policy = Policy(extensions=taking.extensions, bytes_max=taking.bytes_max)
+    # One part of an archive is never larger than what may come in as a whole.
+    return msgspec.structs.replace(
+        policy, unpacked_bytes_max=max(policy.unpacked_bytes_max, 2 * taking.bytes_max)
+    )
+
+
+def _check_name(name: str) -> str:
+    try:
+        return check_name(name)
+    except BadName as bad:
+        raise Invalid(str(bad), faults=(FieldFault("/name", "name_malformed", str(bad)),)) from None
+
+
+def _check_extension(name: str, taking: Taking) -> None:
+    ending = name.rpartition(".")[2].lower() if "." in name else ""
+    if taking.extensions and ending not in taking.extensions:
+        detail = f"Expected one of: {', '.join(taking.extensions)}."
+        raise Invalid(detail, faults=(FieldFault("/name", "type_not_allowed", detail),))

@@ -1,0 +1,184 @@
+"""What the plane found out, taken over: arrows by verdicts, recalls with their incident, reads.
+
+Notices are acknowledged when they are written down, so one that comes twice changes nothing and
+none is lost, whichever side was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import msgspec
+
+from appliance.audit import audit_calls
+from appliance.base import logs
+from appliance.base.errors import ApplianceError, Clash, Unavailable
+from appliance.content import ContentPlane
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.files.rows import File, as_system, find_file, move
+from appliance.files.states import FileState, after_verdict
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
+from appliance.write import Command, Op, apply
+from quarantine.contract import Fetched, Judged, Verdict
+
+NOBODY = UUID(int=0)
+_RETRY_S = 2.0
+_TRIES = 5
+_ACTIONS = {
+    FileState.RELEASED: "file.released",
+    FileState.SUSPICIOUS: "file.suspicious",
+    FileState.REJECTED: "file.rejected",
+    FileState.RECALLED: "file.recalled",
+}
+_READERS = Statement(
+    "SELECT actor::text, max(at)::text, count(*) FILTER (WHERE action = 'file.downloaded') FROM audit "
+    "WHERE tenant_id = $1 AND subject = $2 AND action IN ('file.ticket_issued', 'file.downloaded') "
+    "AND actor IS NOT NULL GROUP BY actor ORDER BY actor"
+)
+
+# The node's own context in a tenant, for somebody: what the worker is given.
+Contexts = Callable[[UUID, UUID], Awaitable[Ctx]]
+
+
+class Takes:
+    """Takes notices one by one, in order."""
+
+    def __init__(self, db: Database, plane: ContentPlane, contexts: Contexts) -> None:
+        self._db = db
+        self._plane = plane
+        self._contexts = contexts
+        self._taken = 0
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Take what comes until `stop`; a plane or a database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                await self.take_once()
+            except ApplianceError as error:
+                logs.event("files.waiting", level="warning", code=error.code)
+                await _pause(stop, _RETRY_S)
+
+    async def take_once(self) -> int:
+        """One round; how many notices. Raises Unavailable."""
+        found = await self._plane.notices(self._taken)
+        for notice in found:
+            try:
+                await self._take(notice.what)
+            except Unavailable:
+                raise
+            except ApplianceError as error:
+                # A tenant that is gone or moving: its files went with it.
+                logs.event("files.notice_dropped", level="warning", code=error.code)
+            self._taken = notice.serial
+        return len(found)
+
+    async def _take(self, what: Judged | Fetched) -> None:
+        if isinstance(what, Fetched):
+            await self._note_read(what)
+            return
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._judge(what)
+            except Clash:
+                # Somebody's arrow came between: look again.
+                if not left:
+                    raise
+                continue
+            return
+
+    async def _judge(self, judged: Judged) -> None:
+        file = await find_file(self._db, judged.tenant, judged.blob)
+        if file is None:
+            return
+        to = after_verdict(file.state, judged.report.verdict)
+        if to is None:
+            return
+        ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
+        await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+        if to is FileState.RECALLED:
+            await self._open_incident(ctx, file, judged)
+        elif to is FileState.RELEASED and file.for_field and file.deleted_at is None:
+            await _hang(self._db, ctx, file)
+
+    async def _note_read(self, read: Fetched) -> None:
+        event = audit_calls(
+            read.tenant, "file.downloaded", actor=read.person, subject=read.file,
+            details={"bytes": read.bytes_sent, "whole": read.whole, "ticket": read.ticket[:12]},
+        )  # fmt: skip
+        async with self._db.transaction(read.tenant) as tx:
+            await tx.run(*event, commit=True)
+
+    async def _open_incident(self, ctx: Ctx, file: File, judged: Judged) -> None:
+        """Who has it: everybody who was given a ticket, and who was sent bytes."""
+        (rows,) = await self._db.read(ctx.tenant, (_READERS, (ctx.tenant, str(file.id))))
+        readers: list[Json] = [
+            {"person": _text(who), "last": _text(at), "downloads": int(count or 0)}
+            for who, at, count in rows
+        ]
+        evidence: dict[str, Json] = {
+            "file": str(file.id), "sha256": judged.report.sha256,
+            "findings": _findings(judged), "readers": readers,
+        }  # fmt: skip
+        fields: dict[str, Json] = {
+            "title": f"A file that was released is recalled; {len(readers)} had access to it.",
+            "sort": "file.recalled", "severity": "high", "state": "open",
+            "subject": str(file.id), "evidence": evidence,
+            "opened_at": judged.judged_at.isoformat(),
+        }  # fmt: skip
+        command = Command(
+            op=Op.CREATE, kind="sys.incident", fields=fields, unit=file.unit, owner=None
+        )
+        system = msgspec.structs.replace(as_system(ctx), actor=NOBODY)
+        result = await apply(self._db, system, [command])
+        if not result.committed:
+            logs.event("files.incident_refused", level="error", tenant=ctx.tenant)
+
+
+def _values(judged: Judged) -> dict[str, Json]:
+    report = judged.report
+    worst = [f for f in report.findings if f.verdict is report.verdict]
+    verdict: dict[str, Json] = {
+        "verdict": report.verdict.value,
+        "findings": _findings(judged),
+        "engines": [f"{r.engine} {r.version} {r.signatures}".strip() for r in report.engines],
+        "policy": report.policy_revision,
+    }
+    return {
+        "verdict": verdict, "type": report.type, "sha256": report.sha256, "size": report.size,
+        "judged_at": judged.judged_at.isoformat(),
+        "reason": worst[0].detail[:500] if worst and report.verdict is not Verdict.CLEAN else None,
+    }  # fmt: skip
+
+
+def _findings(judged: Judged) -> list[Json]:
+    return [
+        {"engine": f.engine, "code": f.code, "verdict": f.verdict.value, "detail": f.detail[:300],
+         "place": f.place[:300]}
+        for f in judged.report.findings[:50]
+    ]  # fmt: skip
+
+
+async def _hang(db: Database, ctx: Ctx, file: File) -> None:
+    """Make it the value of the field it was brought for; a record that is gone has none."""
+    command = Command(
+        op=Op.UPDATE, kind=file.for_kind, id=file.for_record, fields={file.for_field: str(file.id)}
+    )
+    result = await apply(db, as_system(ctx), [command])
+    if not result.committed:
+        logs.event("files.field_left", level="warning", tenant=ctx.tenant)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode()

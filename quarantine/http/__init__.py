@@ -1,0 +1,1 @@
+"""The plane's two doors: orders of the node, and downloads of people."""

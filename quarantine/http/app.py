@@ -1,0 +1,66 @@
+"""The serving process: one ASGI application for both doors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis.asyncio as aioredis
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from quarantine.http import downloads, node_side
+from quarantine.http.plane import Plane
+from quarantine.settings import Settings
+from quarantine.signing import Signer
+from quarantine.vault import Vault
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The application; it opens its vault with the server and closes it last."""
+    plane = Plane(
+        settings, Vault(settings), Signer.load(Path(settings.key_file)),
+        aioredis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
+    )  # fmt: skip
+
+    async def start() -> None:
+        await plane.vault.start(recover=True)
+
+    async def stop() -> None:
+        plane.closing.set()
+        await plane.redis.aclose()
+        plane.vault.close()
+
+    return Litestar(
+        route_handlers=[*node_side.HANDLERS, *downloads.HANDLERS],
+        state=State({"plane": plane}),
+        on_startup=[start],
+        on_shutdown=[stop],
+        exception_handlers={HTTPException: _refuse, Exception: _fault},
+        openapi_config=None,
+        request_max_body_size=None,
+        logging_config=None,
+    )
+
+
+def _refuse(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    return _problem(error.status_code, str(error.detail))
+
+
+def _fault(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    return _problem(500, "The content plane could not answer this.")
+
+
+def _problem(status: int, detail: str) -> Response[bytes]:
+    body = {
+        "type": "about:blank",
+        "title": detail.split(".", maxsplit=1)[0][:80],
+        "status": status,
+        "detail": detail,
+    }
+    return Response(
+        msgspec.json.encode(body), status_code=status, media_type="application/problem+json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )  # fmt: skip

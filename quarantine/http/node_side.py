@@ -1,0 +1,188 @@
+"""What the node asks of the plane: take bytes, look, scan, read, forget, tell. Signed, or unknown.
+
+A request without a fresh order of our own node gets a bare 404, so that the door says nothing of
+itself to anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, delete, get, head, post, put
+from litestar.exceptions import HTTPException
+from litestar.response import Stream
+
+from quarantine import ledger
+from quarantine.contract import ORDER_HEADER, ORDER_S, Action, Look, Order, ScanJob, Status
+from quarantine.http.plane import Plane
+from quarantine.signing import Forged
+from quarantine.store.faults import KeyFault, Missing, NoSpace, PlaceDown, StoreFault, TooLarge
+
+WAIT_S = 20.0
+_LOOK_S = 0.05
+Asked = Request[Any, Any, Any]
+_encode = msgspec.json.encode
+
+
+def plane_of(request: Asked) -> Plane:
+    """The plane that this application serves."""
+    found: Plane = request.app.state.plane
+    return found
+
+
+def _order(request: Asked, *actions: Action) -> Order:
+    """The signed order of a request. Raises 404 for anybody but the node."""
+    text = request.headers.get(ORDER_HEADER, "")
+    try:
+        order = plane_of(request).signer.open(text, Order)
+    except Forged:
+        raise HTTPException(status_code=404, detail="Not found") from None
+    if order.action not in actions or abs(time.time() - order.issued_at.timestamp()) > ORDER_S:
+        raise HTTPException(status_code=404, detail="Not found")
+    return order
+
+
+def _job(order: Order) -> ScanJob:
+    if order.job is None:
+        raise HTTPException(status_code=422, detail="The order holds no job.")
+    return order.job
+
+
+def _refuse(fault: StoreFault) -> HTTPException:
+    statuses = {TooLarge: 413, NoSpace: 507, PlaceDown: 503, Missing: 404, KeyFault: 409}
+    return HTTPException(status_code=statuses.get(type(fault), 500), detail=str(fault))
+
+
+def _json(value: object, status: int = 200) -> Response[bytes]:
+    return Response(_encode(value), status_code=status, media_type="application/json")
+
+
+@put("/blobs")
+async def receive(request: Asked) -> Response[bytes]:
+    """Take the bytes of one blob, whole or not at all."""
+    job = _job(_order(request, Action.RECEIVE))
+    plane = plane_of(request)
+    try:
+        stored = await plane.vault.receive(job, request.stream())
+    except StoreFault as fault:
+        raise _refuse(fault) from None
+    plane.wake()
+    return _json(stored, 201)
+
+
+@post("/scans")
+async def scan(request: Asked) -> Response[bytes]:
+    """Look at a blob again; its verdict stands until then."""
+    job, plane = _job(_order(request, Action.SCAN)), plane_of(request)
+    known = await plane.vault.ledger.run(lambda db: ledger.ask_again(db, job.blob, job.priority))
+    if not known:
+        raise HTTPException(status_code=404, detail="There is no such blob.")
+    return _json({}, 202)
+
+
+@get("/blobs")
+async def look(request: Asked) -> Response[bytes]:
+    """How a blob stands."""
+    ident, plane = _blob(_order(request, Action.LOOK)), plane_of(request)
+    blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
+    if blob is None:
+        raise HTTPException(status_code=404, detail="There is no such blob.")
+    state = await plane.scanner_state()
+    judged = datetime.fromtimestamp(blob.judged, UTC) if blob.judged is not None else None
+    why = blob.why or (
+        ""
+        if blob.verdict
+        else state.sentence
+        if state.scanner == "down"
+        else "It waits for its scan."
+    )
+    return _json(
+        Look(blob.id, why, blob.verdict, judged, blob.signatures == state.signatures, blob.attempts)
+    )
+
+
+@get("/bytes")
+async def read(request: Asked) -> Stream:
+    """The bytes of a blob for the node itself (an import): only of one that is clean."""
+    order, plane = _order(request, Action.READ), plane_of(request)
+    ident = _blob(order)
+    blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
+    if blob is None or blob.verdict != "clean":
+        raise HTTPException(status_code=404, detail="There is no such clean blob.")
+    try:
+        reader = await plane.vault.open(blob)
+    except StoreFault as fault:
+        raise _refuse(fault) from None
+
+    async def pieces() -> AsyncIterator[bytes]:
+        async for piece in reader.pieces():
+            yield bytes(piece)
+
+    return Stream(pieces(), media_type="application/octet-stream")
+
+
+@delete("/blobs", status_code=200)
+async def purge(request: Asked) -> Response[bytes]:
+    """Forget a blob, its key first."""
+    ident = _blob(_order(request, Action.PURGE))
+    await plane_of(request).vault.purge(ident)
+    return _json({})
+
+
+@delete("/tenants", status_code=200)
+async def erase(request: Asked) -> Response[bytes]:
+    """Forget everything of a tenant."""
+    tenant = _order(request, Action.ERASE).tenant
+    if tenant is None:
+        raise HTTPException(status_code=422, detail="The order names no tenant.")
+    await plane_of(request).vault.erase(tenant)
+    return _json({})
+
+
+@get("/notices")
+async def notices(request: Asked) -> Response[bytes]:
+    """What the node has not taken yet; waits a while for the first one."""
+    taken, plane = _order(request, Action.NOTICES).taken, plane_of(request)
+    end = time.monotonic() + WAIT_S
+    while not (plane.closing.is_set() or time.monotonic() > end):
+        if await plane.vault.ledger.peek("SELECT 1 FROM notice WHERE serial > ?", taken):
+            break
+        await asyncio.sleep(_LOOK_S)
+    found = await plane.vault.ledger.run(lambda db: ledger.take_notices(db, taken))
+    return _json(found)
+
+
+@get("/status")
+async def status(request: Asked) -> Response[bytes]:
+    """How the plane stands, for the node's health and metrics."""
+    _order(request, Action.STATUS)
+    plane = plane_of(request)
+    found = await plane.vault.ledger.run(ledger.figures)
+    state = await plane.scanner_state()
+    tallies = {k.removeprefix("tally."): v for k, v in found.items() if k.startswith("tally.")}
+    return _json(
+        Status(
+            state.scanner, state.sentence, state.signatures, int(found["held"]), found["oldest"],
+            int(found["stored"]), int(found["bytes"]), int(found["notices"]), tallies,
+        )
+    )  # fmt: skip
+
+
+@head("/")
+async def alive() -> None:
+    """The server answers."""
+
+
+def _blob(order: Order) -> UUID:
+    if order.blob is None:
+        raise HTTPException(status_code=422, detail="The order names no blob.")
+    return order.blob
+
+
+HANDLERS = (receive, scan, look, read, purge, erase, notices, status, alive)

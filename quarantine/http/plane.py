@@ -1,0 +1,32 @@
+"""The parts of one serving process of the plane."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import redis.asyncio as aioredis
+
+from quarantine import health
+from quarantine.health import ScannerState
+from quarantine.settings import Settings
+from quarantine.signing import Signer
+from quarantine.vault import Vault
+
+
+@dataclass
+class Plane:
+    """`closing` is set when the process is told to stop."""
+
+    settings: Settings
+    vault: Vault
+    signer: Signer
+    redis: aioredis.Redis
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def scanner_state(self) -> ScannerState:
+        """What the working process last found out about the scanner."""
+        return await self.vault.ledger.run(health.read_state)
+
+    def wake(self) -> None:
+        """New work is in the ledger; the worker looks for it every few milliseconds by itself."""

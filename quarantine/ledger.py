@@ -1,0 +1,322 @@
+"""What the plane knows of its blobs: one SQLite file, shared by its two processes.
+
+Promises: every step is one transaction, durable when it returns; a scan is held by a lease, so a
+killed worker's file is scanned by the next one; what the node has to be told stays in `notice`
+until the node says that it has it. It is the plane's own store: no server, no credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
+
+T = TypeVar("T")
+LEASE_S = 60.0
+RETRIES = 5
+RETRY_FIRST_S, RETRY_MAX_S = 60.0, 3_600.0
+DOWN_RETRY_S = 2.0
+RESCAN = 5
+_BUSY_S = 20.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tenant (id TEXT PRIMARY KEY, wrapped BLOB, erased INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS content (
+  tenant TEXT, mark TEXT, sealed_as TEXT PRIMARY KEY, wrapped BLOB, size INTEGER, refs INTEGER,
+  placed INTEGER DEFAULT 0);
+CREATE INDEX IF NOT EXISTS content_mark ON content (tenant, mark);
+CREATE TABLE IF NOT EXISTS blob (
+  id TEXT PRIMARY KEY, tenant TEXT, name TEXT, policy BLOB, sealed_as TEXT, sha256 TEXT,
+  size INTEGER, received REAL, todo INTEGER, priority INTEGER, rank REAL, due REAL, lease REAL,
+  holder TEXT, attempts INTEGER DEFAULT 0, why TEXT DEFAULT '', verdict TEXT, judged REAL,
+  signatures TEXT DEFAULT '', reads INTEGER DEFAULT 0);
+CREATE INDEX IF NOT EXISTS blob_todo ON blob (priority, rank) WHERE todo = 1;
+CREATE TABLE IF NOT EXISTS notice (serial INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB);
+CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, body BLOB);
+CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, value REAL);
+"""
+_COLUMNS = (
+    "id, tenant, name, policy, sealed_as, sha256, size, received, attempts, why, verdict, judged, "
+    "signatures, reads"
+)
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """One row: bytes that the plane holds for the node. Times are Unix seconds."""
+
+    id: UUID
+    tenant: UUID
+    name: str
+    policy: Policy
+    sealed_as: UUID
+    sha256: str
+    size: int
+    received: float
+    attempts: int
+    why: str
+    verdict: Verdict | None
+    judged: float | None
+    signatures: str
+    reads: int
+
+
+class Content(msgspec.Struct, frozen=True):
+    """Sealed bytes, once for each tenant; `sealed_as` is the blob id that they were sealed under."""
+
+    tenant: UUID
+    mark: str
+    sealed_as: UUID
+    wrapped: bytes
+    size: int
+    refs: int
+    placed: bool
+
+
+class Ledger:
+    """All statements run in a thread, one at a time for each process."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+        self._lock = asyncio.Lock()
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` in a transaction of its own."""
+        async with self._lock:
+            return await asyncio.shield(asyncio.to_thread(self._within, work))
+
+    async def peek(self, sql: str, *values: object) -> bool:
+        """Whether a query finds anything; takes no lock, so that a look is cheap."""
+        async with self._lock:
+            return self._db.execute(sql, values).fetchone() is not None
+
+    def _within(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            found = work(self._db)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        return found
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._db.close()
+
+
+def find_blob(db: sqlite3.Connection, ident: UUID) -> Blob | None:
+    """One blob, None when it is unknown or purged."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM blob WHERE id = ?", (ident.hex,)).fetchone()
+    return _blob(row) if row else None
+
+
+def add_blob(db: sqlite3.Connection, job: ScanJob, content: Content, sha256: str) -> None:
+    """A blob that is whole and waits for its scan. Known contents gain a reference."""
+    held = db.execute(
+        "UPDATE content SET refs = refs + 1 WHERE sealed_as = ?", (content.sealed_as.hex,)
+    )
+    if not held.rowcount:
+        db.execute(
+            "INSERT INTO content VALUES (?, ?, ?, ?, ?, 1, 0)",
+            (
+                content.tenant.hex,
+                content.mark,
+                content.sealed_as.hex,
+                content.wrapped,
+                content.size,
+            ),
+        )
+    now = time.time()
+    db.execute(
+        "INSERT INTO blob (id, tenant, name, policy, sealed_as, sha256, size, received, todo, "
+        "priority, rank, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+        (job.blob.hex, job.tenant.hex, job.name, msgspec.json.encode(job.policy),
+         content.sealed_as.hex, sha256, content.size, now, job.priority, now, now),
+    )  # fmt: skip
+
+
+def find_content(db: sqlite3.Connection, tenant: UUID, mark: str) -> Content | None:
+    """The placed content of equal bytes in this tenant."""
+    row = db.execute(
+        "SELECT * FROM content WHERE tenant = ? AND mark = ? AND placed = 1", (tenant.hex, mark)
+    ).fetchone()
+    return _content(row) if row else None
+
+
+def get_content(db: sqlite3.Connection, sealed_as: UUID) -> Content | None:
+    """The content that was sealed under a blob's id."""
+    row = db.execute("SELECT * FROM content WHERE sealed_as = ?", (sealed_as.hex,)).fetchone()
+    return _content(row) if row else None
+
+
+def unplaced(db: sqlite3.Connection) -> list[Content]:
+    """Contents that were whole when a process died and are not known to be at their place."""
+    return [_content(r) for r in db.execute("SELECT * FROM content WHERE placed = 0")]
+
+
+def drop_blob(db: sqlite3.Connection, ident: UUID) -> Content | None:
+    """Forget a blob; the content when this was its last reference (its key is gone with it)."""
+    row = db.execute("SELECT sealed_as FROM blob WHERE id = ?", (ident.hex,)).fetchone()
+    if row is None:
+        return None
+    db.execute("DELETE FROM blob WHERE id = ?", (ident.hex,))
+    db.execute("UPDATE content SET refs = refs - 1 WHERE sealed_as = ?", row)
+    left = db.execute("SELECT * FROM content WHERE sealed_as = ? AND refs <= 0", row).fetchone()
+    db.execute("DELETE FROM content WHERE sealed_as = ? AND refs <= 0", row)
+    return _content(left) if left else None
+
+
+def take_job(db: sqlite3.Connection, holder: str) -> Blob | None:
+    """The next blob to scan, under a lease; people's files before rescans."""
+    now = time.time()
+    row = db.execute(
+        "UPDATE blob SET lease = ?, holder = ? WHERE id = (SELECT id FROM blob WHERE todo = 1 "
+        "AND due <= ? AND (lease IS NULL OR lease < ?) ORDER BY priority, rank LIMIT 1) "
+        f"RETURNING {_COLUMNS}",
+        (now + LEASE_S, holder, now, now),
+    ).fetchone()
+    return _blob(row) if row else None
+
+
+def keep_lease(db: sqlite3.Connection, ident: UUID, holder: str) -> bool:
+    """Prolong; False when another worker has it by now."""
+    done = db.execute(
+        "UPDATE blob SET lease = ? WHERE id = ? AND holder = ?",
+        (time.time() + LEASE_S, ident.hex, holder),
+    )
+    return bool(done.rowcount)
+
+
+def put_back(db: sqlite3.Connection, ident: UUID, holder: str, why: str, *, failed: bool) -> int:
+    """The scan did not come to an end: again later; how often it failed. Waiting for a scanner is
+    no failure of the file.
+    """
+    row = db.execute(
+        "SELECT attempts FROM blob WHERE id = ? AND holder = ?", (ident.hex, holder)
+    ).fetchone()
+    if row is None:
+        return 0
+    attempts = int(row[0]) + failed
+    wait = min(RETRY_FIRST_S * 4 ** (attempts - 1), RETRY_MAX_S) if failed else DOWN_RETRY_S
+    db.execute(
+        "UPDATE blob SET lease = NULL, holder = NULL, attempts = ?, due = ?, why = ? WHERE id = ?",
+        (attempts, time.time() + wait, why[:500], ident.hex),
+    )
+    return attempts
+
+
+def judge(db: sqlite3.Connection, blob: Blob, holder: str, judged: Judged, signatures: str) -> bool:
+    """Write the verdict down and tell the node; False when the lease was lost meanwhile."""
+    report = judged.report
+    done = db.execute(
+        "UPDATE blob SET todo = 0, lease = NULL, holder = NULL, attempts = 0, why = '', "
+        "verdict = ?, judged = ?, signatures = ? WHERE id = ? AND holder = ?",
+        (report.verdict.value, judged.judged_at.timestamp(), signatures, blob.id.hex, holder),
+    )
+    if not done.rowcount:
+        return False
+    tell(db, judged)
+    _count(db, f"verdicts.{report.verdict}", 1)
+    for finding in report.findings:
+        _count(db, f"findings.{finding.engine}", 1)
+    for run in report.engines:
+        _count(db, f"seconds.{run.engine}", run.seconds)
+        _count(db, f"runs.{run.engine}", 1)
+    return True
+
+
+def ask_again(db: sqlite3.Connection, ident: UUID, priority: int) -> bool:
+    """Scan a blob once more, its present verdict standing until then."""
+    done = db.execute(
+        "UPDATE blob SET todo = 1, priority = ?, rank = ?, due = 0 WHERE id = ?",
+        (priority, time.time(), ident.hex),
+    )
+    return bool(done.rowcount)
+
+
+def rescan_older(db: sqlite3.Connection, signatures: str) -> int:
+    """Ask again for every verdict of other signatures: the newest and most read first."""
+    done = db.execute(
+        "UPDATE blob SET todo = 1, priority = ?, rank = -(received + reads * 86400.0), due = 0 "
+        "WHERE todo = 0 AND verdict IN ('clean', 'suspicious') AND signatures <> ?",
+        (RESCAN, signatures),
+    )
+    return done.rowcount
+
+
+def tell(db: sqlite3.Connection, what: Judged | Fetched) -> None:
+    """Something for the node to take."""
+    db.execute("INSERT INTO notice (body) VALUES (?)", (msgspec.json.encode(what),))
+    if isinstance(what, Fetched):
+        db.execute("UPDATE blob SET reads = reads + 1 WHERE id = ?", (what.file.hex,))
+
+
+def take_notices(db: sqlite3.Connection, taken: int, most: int = 100) -> list[Notice]:
+    """Forget what the node has taken; the next ones."""
+    db.execute("DELETE FROM notice WHERE serial <= ?", (taken,))
+    rows = db.execute("SELECT serial, body FROM notice ORDER BY serial LIMIT ?", (most,)).fetchall()
+    decode = msgspec.json.Decoder(Judged | Fetched).decode
+    return [Notice(serial, decode(body)) for serial, body in rows]
+
+
+def figures(db: sqlite3.Connection) -> dict[str, float]:
+    """Counts for the status: held, the age of the oldest, stored, bytes, notices, and all tallies."""
+    held, oldest = db.execute(
+        "SELECT count(*), min(received) FROM blob WHERE verdict IS NULL"
+    ).fetchone()
+    stored, size = db.execute("SELECT count(*), COALESCE(sum(size), 0) FROM content").fetchone()
+    (notices,) = db.execute("SELECT count(*) FROM notice").fetchone()
+    known = {
+        "held": held, "oldest": time.time() - oldest if oldest else 0.0, "stored": stored,
+        "bytes": size, "notices": notices,
+    }  # fmt: skip
+    return {**known, **{f"tally.{n}": v for n, v in db.execute("SELECT name, value FROM tally")}}
+
+
+def _count(db: sqlite3.Connection, name: str, by: float) -> None:
+    db.execute(
+        "INSERT INTO tally VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        (name, by),
+    )
+
+
+def _blob(row: tuple[object, ...]) -> Blob:
+    ident, tenant, name, policy, sealed_as, *rest = row
+    sha256, size, received, attempts, why, verdict, judged, signatures, reads = rest
+    return Blob(
+        UUID(str(ident)), UUID(str(tenant)), str(name),
+        msgspec.json.decode(policy, type=Policy),  # type: ignore[arg-type]
+        UUID(str(sealed_as)), str(sha256), int(str(size)), float(str(received)),
+        int(str(attempts)), str(why), Verdict(verdict) if verdict else None,
+        float(str(judged)) if judged is not None else None, str(signatures), int(str(reads)),
+    )  # fmt: skip
+
+
+def _content(row: tuple[object, ...]) -> Content:
+    tenant, mark, sealed_as, wrapped, size, refs, placed = row
+    assert isinstance(wrapped, bytes), "the column holds bytes"
+    return Content(
+        UUID(str(tenant)), str(mark), UUID(str(sealed_as)), wrapped, int(str(size)),
+        int(str(refs)), bool(placed),
+    )  # fmt: skip
+
+
+def unscannable(blob: Blob, why: str) -> Report:
+    """The report on a blob that no engine came to an end with: a person has to look."""
+    finding = Finding("pipeline", "pipeline.unscannable", Verdict.SUSPICIOUS, why[:300])
+    return Report(
+        Verdict.SUSPICIOUS, blob.sha256, blob.size, "application/octet-stream", (finding,)
+    )

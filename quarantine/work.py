@@ -1,0 +1,154 @@
+"""The working process: takes blobs from the ledger, has them examined, writes verdicts down.
+
+Promises: a blob is scanned by one worker at a time and by the next one when this one dies; without
+a scanner that passes its canary nothing is judged, and everything is by itself once it is back; new
+signatures have everything judged anew, what is new and much read first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from quarantine import health, ledger
+from quarantine.canary import EVERY_S, check_scanner
+from quarantine.contract import Judged, Report, Verdict
+from quarantine.engines.clam import ClamScanner, ScannerDown
+from quarantine.health import ScannerState
+from quarantine.ledger import LEASE_S, RETRIES, Blob
+from quarantine.settings import Settings
+from quarantine.store.faults import StoreFault
+from quarantine.vault import Vault
+
+LOOK_S = 0.05
+IDENTIFY_S = 5.0
+_TODO = "SELECT 1 FROM blob WHERE todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
+
+# A file in the scratch folder, the blob it is: what the engines say. Raises ScannerDown.
+Examine = Callable[[Path, Blob], Awaitable[Report]]
+
+
+class Worker:
+    """Scans `parallel` blobs at a time until told to stop."""
+
+    def __init__(
+        self, settings: Settings, vault: Vault, scanner: ClamScanner, examine: Examine
+    ) -> None:
+        self._settings = settings
+        self._vault = vault
+        self._scanner = scanner
+        self._examine = examine
+        self._holder = f"{os.getpid()}.{time.time()}"
+        self._state = health.UNKNOWN
+        self._scratch = settings.scratch_folder
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `stopping` is set; what is being scanned is given back."""
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._scratch.iterdir():
+            if left.is_file():
+                left.unlink()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_watch())
+            for number in range(self._settings.parallel):
+                group.create_task(self._scan_on(f"{self._holder}.{number}"))
+
+    async def _keep_watch(self) -> None:
+        """Canary each minute, and at once when the scanner's answer or its signatures change."""
+        checked = 0.0
+        while not self.stopping.is_set():
+            try:
+                loaded = (await self._scanner.identify()).signatures
+            except ScannerDown:
+                loaded = ""
+            is_news = loaded != self._state.signatures or (
+                self._state.scanner == "down" and bool(loaded)
+            )
+            if is_news or time.time() - checked >= EVERY_S:
+                await self._check()
+                checked = time.time()
+            await self._pause(IDENTIFY_S if self._state.scanner != "down" else 1.0)
+
+    async def _check(self) -> None:
+        found = await check_scanner(self._scanner)
+        signatures = found.signatures if found.is_up else ""
+        state = ScannerState(str(found.state), found.sentence, signatures, time.time())
+        await self._vault.ledger.run(lambda db: health.write_state(db, state))
+        if signatures and signatures != self._state.signatures:
+            await self._vault.ledger.run(lambda db: ledger.rescan_older(db, signatures))
+        self._state = state
+
+    async def _scan_on(self, holder: str) -> None:
+        while not self.stopping.is_set():
+            now = time.time()
+            is_up = self._state.scanner != "down"
+            if not is_up or not await self._vault.ledger.peek(_TODO, now, now):
+                await self._pause(LOOK_S)
+                continue
+            blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
+            if blob is not None:
+                await self._scan(blob, holder)
+
+    async def _scan(self, blob: Blob, holder: str) -> None:
+        keeper = asyncio.create_task(self._keep(blob.id, holder))
+        try:
+            async with self._plaintext(blob) as path:
+                report = await self._examine(path, blob)
+        except ScannerDown as down:
+            await self._put_back(blob, holder, str(down), failed=False)
+        except (StoreFault, OSError) as fault:
+            await self._put_back(blob, holder, str(fault) or type(fault).__name__, failed=True)
+        else:
+            if report.verdict is Verdict.ERROR:
+                why = next((f.detail for f in report.findings if f.verdict is Verdict.ERROR), "")
+                await self._put_back(blob, holder, why, failed=True)
+            else:
+                await self._judge(blob, holder, report)
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def _put_back(self, blob: Blob, holder: str, why: str, *, failed: bool) -> None:
+        if failed and blob.attempts + 1 >= RETRIES:
+            await self._judge(blob, holder, ledger.unscannable(blob, why))
+            return
+        await self._vault.ledger.run(
+            lambda db: ledger.put_back(db, blob.id, holder, why, failed=failed)
+        )
+
+    async def _judge(self, blob: Blob, holder: str, report: Report) -> None:
+        judged = Judged(blob.id, blob.tenant, report, datetime.now(UTC))
+        signatures = self._state.signatures
+        await self._vault.ledger.run(lambda db: ledger.judge(db, blob, holder, judged, signatures))
+
+    async def _keep(self, ident: UUID, holder: str) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / 3)
+            await self._vault.ledger.run(lambda db: ledger.keep_lease(db, ident, holder))
+
+    @contextlib.asynccontextmanager
+    async def _plaintext(self, blob: Blob) -> AsyncIterator[Path]:
+        """The bytes in the scratch folder for as long as they are looked at."""
+        reader = await self._vault.open(blob)
+        path = self._scratch / f"{blob.id.hex}.{time.monotonic_ns()}"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                async for piece in reader.pieces():
+                    await asyncio.to_thread(file.write, piece)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
