@@ -48,7 +48,7 @@ def _serve(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    from quarantine.examine import open_worker
+    from quarantine.work import open_worker
 
     async with open_worker(settings) as worker:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -293,19 +293,19 @@ def _count(db: sqlite3.Connection, name: str, by: float) -> None:
     )
 
 
-def _blob(row: tuple[object, ...]) -> Blob:
+def _blob(row: tuple[Any, ...]) -> Blob:
     ident, tenant, name, policy, sealed_as, *rest = row
     sha256, size, received, attempts, why, verdict, judged, signatures, reads = rest
     return Blob(
         UUID(str(ident)), UUID(str(tenant)), str(name),
-        msgspec.json.decode(policy, type=Policy),  # type: ignore[arg-type]
+        msgspec.json.decode(policy, type=Policy),
         UUID(str(sealed_as)), str(sha256), int(str(size)), float(str(received)),
         int(str(attempts)), str(why), Verdict(verdict) if verdict else None,
         float(str(judged)) if judged is not None else None, str(signatures), int(str(reads)),
     )  # fmt: skip
 
 
-def _content(row: tuple[object, ...]) -> Content:
+def _content(row: tuple[Any, ...]) -> Content:
     tenant, mark, sealed_as, wrapped, size, refs, placed = row
     assert isinstance(wrapped, bytes), "the column holds bytes"
     return Content(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -22,6 +22,8 @@ from quarantine.contract import Judged, Report, Verdict
 from quarantine.engines.clam import ClamScanner, ScannerDown
 from quarantine.health import ScannerState
 from quarantine.ledger import LEASE_S, RETRIES, Blob
+from quarantine.pipeline import DOWN, MODULES, Pipeline
+from quarantine.sandbox.parent import Sandbox
 from quarantine.settings import Settings
 from quarantine.store.faults import StoreFault
 from quarantine.vault import Vault
@@ -30,20 +32,16 @@ LOOK_S = 0.05
 IDENTIFY_S = 5.0
 _TODO = "SELECT 1 FROM blob WHERE todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
 
-# A file in the scratch folder, the blob it is: what the engines say. Raises ScannerDown.
-Examine = Callable[[Path, Blob], Awaitable[Report]]
-
-
 class Worker:
     """Scans `parallel` blobs at a time until told to stop."""
 
     def __init__(
-        self, settings: Settings, vault: Vault, scanner: ClamScanner, examine: Examine
+        self, settings: Settings, vault: Vault, scanner: ClamScanner, pipeline: Pipeline
     ) -> None:
         self._settings = settings
         self._vault = vault
         self._scanner = scanner
-        self._examine = examine
+        self._pipeline = pipeline
         self._holder = f"{os.getpid()}.{time.time()}"
         self._state = health.UNKNOWN
         self._scratch = settings.scratch_folder
@@ -100,15 +98,17 @@ class Worker:
         keeper = asyncio.create_task(self._keep(blob.id, holder))
         try:
             async with self._plaintext(blob) as path:
-                report = await self._examine(path, blob)
-        except ScannerDown as down:
-            await self._put_back(blob, holder, str(down), failed=False)
+                report = await self._pipeline.judge(
+                    path, blob.name, blob.policy, sha256=blob.sha256, size=blob.size
+                )
         except (StoreFault, OSError) as fault:
             await self._put_back(blob, holder, str(fault) or type(fault).__name__, failed=True)
         else:
             if report.verdict is Verdict.ERROR:
-                why = next((f.detail for f in report.findings if f.verdict is Verdict.ERROR), "")
-                await self._put_back(blob, holder, why, failed=True)
+                # The worst stand first; a scanner that is down is no fault of the file.
+                wrong = [f for f in report.findings if f.verdict is Verdict.ERROR]
+                failed = any(f.code != DOWN for f in wrong)
+                await self._put_back(blob, holder, wrong[0].detail, failed=failed)
             else:
                 await self._judge(blob, holder, report)
         finally:
@@ -152,3 +152,19 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
+
+
+@contextlib.asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """A worker over its settings; what it holds is given back at the end. Raises StoreFault."""
+    vault = Vault(settings)
+    scratch = settings.scratch_folder
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scanner = ClamScanner(settings.clamd, baseline_is_enough=settings.baseline_is_enough)
+    try:
+        await vault.start(recover=False)
+        async with Sandbox(MODULES, scratch, lanes=settings.parallel) as sandbox:
+            pipeline = Pipeline(sandbox, {"clamd": scanner})
+            yield Worker(settings, vault, scanner, pipeline)
+    finally:
+        vault.close()

@@ -23,6 +23,7 @@ from appliance.files.places import Place, Taking, check_place
 from appliance.files.rows import File, bytes_used, create, find_file, move
 from appliance.files.states import FileState
 from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
 from quarantine.contract import Policy, ScanJob, Stored
 
 WAITS = "It waits for its scan."
@@ -82,9 +83,9 @@ async def receive(
 
 async def hold(db: Database, ctx: Ctx, file: File, stored: Stored) -> File:
     """Note that the bytes are there. The verdict may have come first: then that stands."""
-    values = {"sha256": stored.sha256, "size": stored.size, "reason": WAITS}
+    values: dict[str, Json] = {"sha256": stored.sha256, "size": stored.size, "reason": WAITS}
     with contextlib.suppress(Clash):
-        await move(db, ctx, file, FileState.HELD, "file.received", dict(values))
+        await move(db, ctx, file, FileState.HELD, "file.received", values)
     found = await find_file(db, ctx.tenant, file.id)
     assert found is not None, "files are not removed"
     return found

@@ -25,7 +25,8 @@ class Leaf(msgspec.Struct, frozen=True):
 
     `path` is the plaintext in the child's own folder, `name` the name that the sender or the
     container gives, `place` the path inside containers (empty for the upload), `depth` how many
-    containers deep, `type` the MIME type that our detection gives.
+    containers deep, `type` the MIME type that our detection gives, `inside` that of the container
+    it lies in (empty for the upload). `path` may be a link of /proc: open it, do not resolve it.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Leaf(msgspec.Struct, frozen=True):
     place: str
     depth: int
     type: str
+    inside: str = ""
 
 
 class Engine(Protocol):

@@ -1,0 +1,1 @@
+"""The content plane: its engines, its sandbox, its verdicts."""

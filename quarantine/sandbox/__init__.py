@@ -1,0 +1,1 @@
+"""The throw-away child: untrusted bytes are parsed there, and only its answer comes out."""

@@ -1,0 +1,243 @@
+"""The outer side of the sandbox: lanes of warm servers, one file at a time in each.
+
+A file goes in as an open descriptor and never as a path. What comes out is a bounded answer, or
+`Unscannable`: when the process of the file died, hung, said too much or nothing that can be read.
+After any of that the whole lane is thrown away, with everything that may have been left in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from quarantine.contract import Policy
+from quarantine.engines.base import Unscannable
+from quarantine.sandbox.messages import (
+    ANSWER_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    Answer,
+    Ready,
+    Request,
+    decode_answer,
+    decode_ended,
+    decode_ready,
+    encode,
+)
+from quarantine.sandbox.walls import bubblewrap_works, command, environment
+
+START_S = 60.0
+_PIECE = 64 * 1024
+_DEATHS = {
+    signal.SIGXCPU: "used more processor time than it may",
+    signal.SIGKILL: "was killed",
+    signal.SIGABRT: "gave up inside a library",
+    signal.SIGSEGV: "broke inside a library",
+    signal.SIGXFSZ: "wrote more than it may",
+}
+
+
+class Sandbox:
+    """Child processes for untrusted bytes; `lanes` files at a time.
+
+    `modules` are the engines by module name, each with an `ENGINE`. `bubblewrap` None means: where
+    it works. `paths` are further folders to import from. Use as `async with`, or `close` it.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[str],
+        scratch: Path,
+        *,
+        lanes: int = 2,
+        bubblewrap: bool | None = None,
+        paths: Sequence[Path] = (),
+    ) -> None:
+        self.modules, self.scratch, self.paths = tuple(modules), scratch, tuple(paths)
+        self._bubblewrap = bubblewrap
+        self._free: asyncio.LifoQueue[_Lane] = asyncio.LifoQueue()
+        self._lanes = [_Lane(self) for _ in range(lanes)]
+        for lane in self._lanes:
+            self._free.put_nowait(lane)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def warm(self) -> tuple[Ready, bool]:
+        """Start all lanes: what they have loaded, and whether bubblewrap is around them."""
+        readies = await asyncio.gather(*(lane.start() for lane in self._lanes))
+        return readies[0], await self.is_walled()
+
+    async def is_walled(self) -> bool:
+        """Whether namespaces are around the child, and not only limits and the call filter."""
+        if self._bubblewrap is None:
+            self._bubblewrap = await bubblewrap_works()
+        return self._bubblewrap
+
+    async def inspect(
+        self, path: Path, name: str, policy: Policy, *, seconds: float | None = None
+    ) -> Answer:
+        """What the engines inside say of the file at `path`. Raises Unscannable.
+
+        `seconds` of wall clock are counted from the moment a lane is free; default is the policy's.
+        """
+        async with self._lane() as lane:
+            await lane.start()
+            try:
+                async with asyncio.timeout(seconds or policy.seconds_max):
+                    return await lane.inspect(path, Request(name, policy))
+            except TimeoutError:
+                await lane.stop()
+                raise Unscannable("The checks did not end in time.") from None
+            except BaseException:
+                await lane.stop()
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _lane(self) -> AsyncIterator[_Lane]:
+        lane = await self._free.get()
+        try:
+            yield lane
+        finally:
+            self._free.put_nowait(lane)
+
+    async def close(self) -> None:
+        """End all children."""
+        for lane in self._lanes:
+            await lane.stop()
+
+
+class _Lane:
+    """One server; started when it is needed, thrown away after anything odd."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._scratch: Path | None = None
+        self._ready: Ready | None = None
+
+    async def start(self) -> Ready:
+        """Have a server that is ready. Raises Unscannable when it cannot be had."""
+        if self._ready is not None:
+            return self._ready
+        sandbox = self._sandbox
+        walled = await sandbox.is_walled()
+        self._scratch = Path(tempfile.mkdtemp(prefix="lane-", dir=sandbox.scratch))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._control = ours
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command(sandbox.modules, self._scratch, sandbox.paths, bubblewrap=walled),
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=environment(sandbox.paths),
+                    cwd=self._scratch,
+                    start_new_session=True,
+                )
+            async with asyncio.timeout(START_S):
+                self._ready = decode_ready(await _receive(ours))
+        except (OSError, TimeoutError, msgspec.MsgspecError):
+            await self.stop()
+            raise Unscannable("The sandbox of the checks cannot be started.") from None
+        except BaseException:
+            await self.stop()
+            raise
+        return self._ready
+
+    async def inspect(self, path: Path, request: Request) -> Answer:
+        """One file through this server."""
+        control = self._control
+        assert control is not None
+        answer, into = os.pipe()
+        try:
+            os.set_blocking(answer, False)
+            try:
+                with path.open("rb") as file:
+                    socket.send_fds(control, [encode(request)], [file.fileno(), into])
+            finally:
+                os.close(into)
+            data = await _read_all(answer)
+            ended = decode_ended(await _receive(control))
+        except OSError:
+            raise Unscannable("The process of the checks is gone.") from None
+        except msgspec.MsgspecError:
+            raise Unscannable("The process of the checks is gone.") from None
+        finally:
+            os.close(answer)
+        if ended.status != 0:
+            raise Unscannable(_obituary(ended.status))
+        try:
+            return decode_answer(data)
+        except msgspec.MsgspecError:
+            raise Unscannable("The answer of the checks cannot be read.") from None
+
+    async def stop(self) -> None:
+        """Kill the server and all it started; nothing of it is left."""
+        self._ready = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+def _obituary(status: int) -> str:
+    if status >= 0:
+        return f"The process of the checks ended with status {status}."
+    how = _DEATHS.get(signal.Signals(-status), f"ended by signal {-status}")
+    return f"The process of the checks {how}."
+
+
+async def _receive(control: socket.socket) -> bytes:
+    await _readable(control.fileno())
+    return control.recv(MESSAGE_BYTES_MAX)
+
+
+async def _read_all(descriptor: int) -> bytes:
+    """To the end of the pipe. Raises Unscannable when that is too far."""
+    data = bytearray()
+    while True:
+        await _readable(descriptor)
+        piece = os.read(descriptor, _PIECE)
+        if not piece:
+            return bytes(data)
+        data += piece
+        if len(data) > ANSWER_BYTES_MAX:
+            raise Unscannable("The process of the checks says more than an answer can be.")
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def say() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, say)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
