@@ -32,6 +32,7 @@ LOOK_S = 0.05
 IDENTIFY_S = 5.0
 _TODO = "SELECT 1 FROM blob WHERE todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
 
+
 class Worker:
     """Scans `parallel` blobs at a time until told to stop."""
 

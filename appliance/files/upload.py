@@ -11,7 +11,6 @@ from collections.abc import AsyncIterable
 from uuid import UUID
 
 import msgspec
-from quarantine.names import BadName, check_name
 
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Limited
@@ -25,6 +24,7 @@ from appliance.files.states import FileState
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from quarantine.contract import Policy, ScanJob, Stored
+from quarantine.names import BadName, check_name
 
 WAITS = "It waits for its scan."
 
