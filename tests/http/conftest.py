@@ -23,6 +23,7 @@ from appliance.runtime.account import child_setup, service_account
 from appliance.runtime.engines import locate
 from appliance.runtime.valkey import Valkey
 from tests.http import world
+from tests.plane import PlaneProcesses
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +57,23 @@ def make_node(db, url, **changes):
     return Node(**{**parts, **changes})
 
 
-@pytest.fixture
-async def node(db, valkey_url, tmp_path):
-    found = make_node(db, valkey_url, settings=Settings(data=str(tmp_path)))
+@pytest.fixture(scope="session")
+def holding(valkey_url):
+    """A content plane without a scanner: it takes files and holds them."""
+    folder = Path(tempfile.mkdtemp(prefix="nexus-content-"))
+    found = PlaneProcesses(folder, valkey_url)
+    found.start("serve")
     yield found
+    found.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def node(db, valkey_url, holding, tmp_path):
+    content = holding.client()
+    found = make_node(db, valkey_url, settings=Settings(data=str(tmp_path)), content=content)
+    yield found
+    await content.close()
     await found.redis.aclose()
 
 

@@ -193,7 +193,7 @@ def test_chores_seal_forget_and_find_what_is_missing(place):
         assert [await queue_missing(node), await queue_missing(node)] == [1, 0]
         assert await release_promises(node) == 0
         assert {s.name for s in SCHEDULES} == {
-            "seal_audit", "forget_old", "queue_missing", "release_promises",
+            "seal_audit", "forget_old", "purge_files", "queue_missing", "release_promises",
         }  # fmt: skip
 
     place(test)
