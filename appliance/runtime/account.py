@@ -49,6 +49,16 @@ def service_account() -> Account:
     )
 
 
+def helper_account(service: Account, name: str) -> Account:
+    """An account of its own for what reads strangers' bytes, so that it can touch nothing of ours.
+
+    Where we are no root, or none can be made, it is the service account.
+    """
+    if service.is_self:
+        return service
+    return _lookup(name) or _create(name) or service
+
+
 def own_account() -> Account:
     """The account of this process: for a unit that drops its rights by itself, later."""
     uid = os.geteuid()

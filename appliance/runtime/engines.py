@@ -54,7 +54,16 @@ def locate_valkey(data: Path, account: Account) -> Path:
 
 def locate_clamd(account: Account) -> Path | None:
     """The scanner of Debian's clamav-daemon; None when it is not installed for this account."""
-    found = shutil.which("clamd") or shutil.which("clamd", path=_CLAMD_PATH)
+    return _of_system("clamd", account)
+
+
+def locate_freshclam(account: Account) -> Path | None:
+    """The fetcher of ClamAV's signatures; None when it is not installed for this account."""
+    return _of_system("freshclam", account)
+
+
+def _of_system(name: str, account: Account) -> Path | None:
+    found = shutil.which(name) or shutil.which(name, path=_CLAMD_PATH)
     return Path(found) if found and may_execute(account, Path(found)) else None
 
 

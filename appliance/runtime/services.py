@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,14 @@ from psycopg.conninfo import make_conninfo
 
 from appliance.base.errors import Misconfigured
 from appliance.runtime.account import Account, open_data_folder, service_account
-from appliance.runtime.clamd import SIGNATURES, Clamd, ScannerState, has_signatures, scanner_state
-from appliance.runtime.engines import locate_clamd, locate_postgres, locate_valkey
+from appliance.runtime.clamd import SIGNATURES, Clamd, ScannerState, given_scanner, scanner_state
+from appliance.runtime.engines import (
+    locate_clamd,
+    locate_freshclam,
+    locate_postgres,
+    locate_valkey,
+)
+from appliance.runtime.freshclam import Freshclam
 from appliance.runtime.postgres import APP, CONTROL_DB, OWNER, POOL_DB, SUPERUSER, Postgres
 from appliance.runtime.supervisor import Supervisor, Unit
 from appliance.runtime.valkey import Valkey
@@ -37,20 +44,22 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class Given(msgspec.Struct, frozen=True):
-    """Services given by URL; an empty text means: start our own."""
+    """Services given by URL, clamd by its socket; an empty text means: start our own."""
 
     url: str = ""
     owner_url: str = ""
     control_url: str = ""
     control_owner_url: str = ""
     redis_url: str = ""
+    scanner_socket: str = ""
 
 
 class Services:
     """Starts what is not given, in order, under a supervisor that keeps it alive.
 
     `async with services:` starts and stops them. A start that fails stops what it had started
-    and gives the data folder back.
+    and gives the data folder back. `signatures` is where the system keeps ClamAV's data; with
+    `freshclam` the node fetches it by itself, into its own folder.
     """
 
     def __init__(
@@ -60,16 +69,20 @@ class Services:
         *,
         durable: bool = True,
         signatures: Path = SIGNATURES,
+        freshclam: bool = False,
     ) -> None:
         self.data = data.absolute()
         self.given = given or Given()
         self.account: Account = service_account()
         self._durable = durable
         self._signatures = signatures
+        self._freshclam = freshclam
         self._scanner = scanner_state(None)
+        self._keeper: asyncio.Task[None] | None = None
         self.supervisor = Supervisor(self.data, self.account)
         self.postgres: Postgres | None = None
         self.valkey: Valkey | None = None
+        self.clamd: Clamd | None = None
 
     async def start(self) -> Endpoints:
         """Everything up and ready. Raises Misconfigured, Unavailable."""
@@ -123,16 +136,25 @@ class Services:
         self.valkey = server
 
     async def _start_clamd(self) -> None:
-        program = locate_clamd(self.account)
-        self._scanner = scanner_state(program, signatures=self._signatures)
-        if program is None or not has_signatures(self._signatures):
+        if self.given.scanner_socket:
+            self._scanner = given_scanner(self.given.scanner_socket)
             return
-        server = Clamd(program, self.data, self.account, signatures=self._signatures)
+        program = locate_clamd(self.account)
+        if program is None:
+            return
+        folders = [self._signatures]
+        fetcher = locate_freshclam(self.account) if self._freshclam else None
+        if fetcher is not None:
+            ours = Freshclam(fetcher, self.data, self.account)
+            ours.prepare()
+            folders.insert(0, ours.database)
+            await self.supervisor.start(ours.unit())
+        server = Clamd(program, self.data, self.account, signatures=folders)
         server.prepare()
-        await self.supervisor.start(
-            Unit("clamd", server.argv(), self.account, server.wait_ready, _ENVIRONMENT, wait=False)
-        )
-        self._scanner = scanner_state(program, server.socket, signatures=self._signatures)
+        self.clamd = server
+        self._scanner = scanner_state(program, server.socket, signatures=folders)
+        # In the background: copying and loading ClamAV's data takes longer than a start may.
+        self._keeper = asyncio.create_task(server.run(self.supervisor), name="keep-signatures")
 
     def endpoints(self) -> Endpoints:
         """Ours and given ones in one form."""
@@ -171,7 +193,14 @@ class Services:
 
     async def stop(self) -> None:
         """Everything down, in reverse; the data folder is free again."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
         await self.supervisor.stop()
+        if self.clamd is not None:
+            self.clamd.remove_temporary()
         self.supervisor.unlock()
 
 

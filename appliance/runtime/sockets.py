@@ -21,20 +21,29 @@ _LONGEST_NAME = "/.s.PGSQL.5432.lock"
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 
 
-def socket_folder(data: Path, account: Account) -> Path:
-    """`<data>/run`, or a short folder in /tmp when that is too long or has odd characters."""
-    wanted = data.absolute() / "run"
+def socket_folder(data: Path, account: Account, name: str = "run") -> Path:
+    """`<data>/<name>`, or a short folder in /tmp when that is too long or has odd characters."""
+    wanted = data.absolute() / name
     text = os.fspath(wanted)
     if len(text) > _PATH_BYTES_MAX - len(_LONGEST_NAME) or not _PLAIN.fullmatch(text):
-        digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
-        wanted = Path("/tmp") / f"nexus-{digest}"  # noqa: S108
+        wanted = Path("/tmp") / short_name(data, name)  # noqa: S108
+    return claim_folder(wanted, account)
+
+
+def short_name(data: Path, name: str) -> str:
+    """A name for a folder of this data folder outside of it, the same at every start."""
+    digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
+    return f"nexus-{digest}" if name == "run" else f"nexus-{digest}-{name}"
+
+
+def claim_folder(wanted: Path, account: Account) -> Path:
+    """A folder of mode 700 of the account, also in a place where others may make folders."""
     with contextlib.suppress(FileExistsError):
         # Made by us or already there: in /tmp only the owner can put something in its place.
         wanted.mkdir(mode=0o700, parents=True)
     found = wanted.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, account.uid):
         raise Misconfigured(
-            f"{wanted} is for the sockets of this node but belongs to somebody else; remove it and "
-            "start again."
+            f"{wanted} is for this node but belongs to somebody else; remove it and start again."
         )
     return make_folder(account, wanted)
