@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 import zipfile
+import zlib
 
 import pytest
 
@@ -42,14 +43,24 @@ def zipped(name, body):
     return archive.getvalue()
 
 
+def pdf(body):
+    """A document with one compressed stream."""
+    packed = zlib.compress(body)
+    head = f"4 0 obj<</Length {len(packed)}/Filter/FlateDecode>>stream\n".encode()
+    return CLEAN.replace(b"trailer", head + packed + b"\nendstream\nendobj\ntrailer")
+
+
 async def test_what_is_bad_is_found_and_what_is_good_passes(data):
     async with running(data) as one:
         scanner = ClamScanner(one.socket)
         found = [("virus.found", Verdict.REJECTED)]
-        for body in (EICAR, b"text before " + EICAR, PATTERN, zipped("a", zipped("b", EICAR))):
+        sheet = zipped("xl/sharedStrings.xml", b"<sst><si><t>" + EICAR + b"</t></si></sst>")
+        inside = (zipped("a", zipped("b", EICAR)), sheet, pdf(EICAR))
+        for body in (EICAR, b"text before " + EICAR, PATTERN, *inside):
+            assert EICAR not in body or body not in inside
             assert await scan(scanner, body) == found
         noise = random.Random(1).randbytes(3_000_000)
-        for body in (b"", b"x", CLEAN, noise, zipped("a.txt", b"good")):
+        for body in (b"", b"x", CLEAN, pdf(b"good"), noise, zipped("a.txt", b"good")):
             assert await scan(scanner, body) == []
         assert await scan(scanner, noise + EICAR) == found
         path = data / "file"

@@ -236,6 +236,18 @@ async def test_a_set_is_used_again_at_the_next_start_without_being_made(data):
         assert (one.clamd.sets.sets / found).stat().st_ctime_ns == stamp
 
 
+async def test_an_emptied_set_is_made_again_and_a_scanner_without_one_says_nothing(data):
+    async with running(data, prepare=lambda one: one.add("own.ndb", OWN)) as one:
+        (place,) = (p for p in one.clamd.sets.sets.iterdir() if p.is_dir())
+        for path in place.iterdir():
+            path.unlink()
+        first = one.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: one.pid != first)
+        await until_set(one, bool)
+        assert b"Own.Sign" in await scan(one, MARKER)
+
+
 async def test_other_limits_are_another_set(data):
     async def fine(_):
         return ""
