@@ -36,6 +36,33 @@ nexus_python() { # the newest fitting Python; as root one that other accounts ca
   return 1
 }
 
+nexus_scanner() { # ClamAV's programs and bubblewrap: installed where we may, named where not
+  local missing="" sudo="" stamp="$APP_VENV/.nexus-scanner-tried"
+  PATH=$PATH:/usr/sbin command -v clamd >/dev/null || missing="clamav-daemon"
+  command -v clamscan >/dev/null || missing="$missing clamav"
+  command -v bwrap >/dev/null || missing="$missing bubblewrap"
+  missing="${missing# }"
+  [ -z "$missing" ] && return 0
+  if command -v apt-get >/dev/null && [ -z "$(find "$stamp" -mtime -1 2>/dev/null)" ]; then
+    [ "$(id -u)" = 0 ] || sudo="sudo -n"
+    if [ -z "$sudo" ] || $sudo true 2>/dev/null; then
+      touch "$stamp" # one try a day: without a network each takes its time
+      echo "Installing the virus scanner and the sandbox (once): $missing" >&2
+      # The node runs a scanner of its own. Offline, systemctl does not start Debian's services, and
+      # nothing of the machine is changed for that.
+      nexus_apt() { $sudo env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 timeout 300 \
+        apt-get -o DPkg::Lock::Timeout=30 -o Acquire::Retries=0 "$@" </dev/null >/dev/null 2>&1; }
+      # shellcheck disable=SC2086
+      nexus_apt install -y -qq --no-install-recommends $missing ||
+        { nexus_apt update -qq; nexus_apt install -y -qq --no-install-recommends $missing; } &&
+        { rm -f "$stamp"; return 0; }
+    fi
+  fi
+  echo "Files stay held, or are checked with less around them, until this is there; as root:" >&2
+  echo "  apt-get install --no-install-recommends $missing" >&2
+  return 0
+}
+
 nexus_setup() {
   local python
   if [ ! -x "$APP_VENV/bin/python" ]; then
@@ -50,6 +77,7 @@ nexus_setup() {
     mkdir -p "$(dirname "$APP_VENV")" && "$python" -m venv "$APP_VENV" || return 1
   fi
   nexus_install requirements.lock run -r requirements.lock || return 1
+  nexus_scanner
   local sources
   sources=$(find appliance connectors quarantine pyproject.toml -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ "$(cat "$APP_VENV/.nexus-sources" 2>/dev/null)" != "$sources" ]; then

@@ -184,7 +184,8 @@ class Clamd:
             try:
                 seen = self.sets.fingerprint()
                 # A file that still grows is left until it is the same at two looks.
-                if (not last or seen == last) and (seen != done or self._wants_retry()):
+                due = seen != done or self._wants_retry() or self.sets.last_good() is None
+                if due and (not last or seen == last):
                     await self._refresh(supervisor)
                     done = seen
                 last = seen

@@ -156,10 +156,9 @@ class SignatureSets:
         line = f"Nexus.Set.{made.level}.{made.id}:0:0:{PROBE.hex()}\n"
         _write(draft / "set.ndb", line.encode())
         place = self.sets / made.id
-        if place.exists():
-            shutil.rmtree(draft)
-        else:
-            draft.rename(place)
+        # Other sources may make the same set; what somebody has emptied is put back.
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
         _write(self.sets / f"{made.id}.json", msgspec.json.encode(made))
         return made
 

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,12 +27,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("node")
-    for parent in (folder, *folder.parents):
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
-    return folder
+def data():
+    # Not pytest's own, which every further run of pytest closes to other accounts.
+    folder = Path(tempfile.mkdtemp(prefix="nexus-runtime-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A clamd of the node for tests; where it is not installed a test says so and fails."""
 
+import asyncio
 import contextlib
 import os
 
@@ -62,8 +63,6 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(data, official=None, prepare=None):
     """A scanner that is up with its first set, and goes with the test."""
-    import asyncio
-
     one = Running(data, official or data / "none")
     if prepare:
         prepare(one)

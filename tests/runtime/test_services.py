@@ -170,8 +170,9 @@ async def test_the_data_folder_may_have_any_name(data, name, monkeypatch):
         assert rows(ends.pool_dsn, "SELECT 1") == [(1,)]
         assert redis.Redis.from_url(ends.redis_url).ping()
         sockets = services.postgres.socket_dir
-    if sockets.parent == Path("/tmp"):
-        shutil.rmtree(sockets)
+    for folder in (sockets, Path(f"{sockets}-scan")):
+        if folder.parent == Path("/tmp"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize(("version", "sentence"), [("12", "PostgreSQL 12"), ("18", "pg_control")])
