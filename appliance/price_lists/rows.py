@@ -17,7 +17,7 @@ import msgspec
 from appliance.base.errors import FieldFault, Invalid, Refused
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Json, label_of
+from appliance.kernel.kind import Field, Json, label_of
 from appliance.kernel.query import decode_query
 from appliance.read import Guard, stream, visible_fields
 
@@ -39,12 +39,13 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class PriceType(msgspec.Struct, frozen=True):
-    """One price column."""
+    """One price column. `tax_included` is None where the reader may not know."""
 
     id: str
     key: str
     name: str
     currency: str
+    tax_included: bool | None = None
 
 
 class List(msgspec.Struct, frozen=True):
@@ -56,11 +57,8 @@ class List(msgspec.Struct, frozen=True):
 
 async def read_list(db: Database, ctx: Ctx, asked: Asked, *, guard: Guard | None = None) -> List:
     """The header, and the rows as they stream. Raises Refused, Invalid, Forbidden."""
-    product = ctx.schema.kind("product")
-    if product is None or not ctx.profile.sees(product):
-        raise Refused("There are no products for you.", code="kind.unknown")
-    types = await _types(db, ctx, asked.types)
-    shown = {f.name: f for f, _ in visible_fields(ctx, product)}
+    shown = product_fields(ctx)
+    types = await read_types(db, ctx, asked.types)
     names = [n for n in FIELDS if n in shown]
     price = ctx.schema.kind("price")
     word = label_of(price.by_name["price"].labels if price else {}, ctx.locale, "Price")
@@ -75,6 +73,14 @@ async def read_list(db: Database, ctx: Ctx, asked: Asked, *, guard: Guard | None
     return List(header, _with_first(first, blocks))
 
 
+def product_fields(ctx: Ctx) -> dict[str, Field]:
+    """The fields of a product that the reader sees, by name. Raises Refused."""
+    product = ctx.schema.kind("product")
+    if product is None or not ctx.profile.sees(product):
+        raise Refused("There are no products for you.", code="kind.unknown")
+    return {f.name: f for f, _ in visible_fields(ctx, product)}
+
+
 async def _with_first(
     first: list[list[Cell]], rest: AsyncIterator[list[list[Cell]]]
 ) -> AsyncIterator[list[list[Cell]]]:
@@ -83,12 +89,16 @@ async def _with_first(
         yield block
 
 
-async def _types(db: Database, ctx: Ctx, wanted: Sequence[str]) -> list[PriceType]:
-    raw: Json = {"from": "price_type", "select": ["id", "key", "name", "currency"],
-                 "sort": ["order", "key"]}  # fmt: skip
+async def read_types(db: Database, ctx: Ctx, wanted: Sequence[str]) -> list[PriceType]:
+    """The price types with these keys, all if none is wanted. Raises Invalid for an unknown one."""
+    kind = ctx.schema.kind("price_type")
+    taxed = kind is not None and "tax_included" in {f.name for f, _ in visible_fields(ctx, kind)}
+    raw: Json = {"from": "price_type", "sort": ["order", "key"],
+                 "select": ["id", "key", "name", "currency", *(["tax_included"] if taxed else [])]}  # fmt: skip
     found = [
-        PriceType(str(r["id"]), str(r["key"]), str(r["name"]), str(r["currency"] or ctx.schema.currency))
-        async for r in _rows(db, ctx, raw, None)
+        PriceType(str(r["id"]), str(r["key"]), str(r["name"]),
+                  str(r["currency"] or ctx.schema.currency), _known(r.get("tax_included")))
+        async for r in read_rows(db, ctx, raw)
     ]  # fmt: skip
     if unknown := sorted(set(wanted) - {t.key for t in found}):
         detail = (
@@ -99,9 +109,14 @@ async def _types(db: Database, ctx: Ctx, wanted: Sequence[str]) -> list[PriceTyp
     return [t for t in found if not wanted or t.key in wanted]
 
 
-async def _rows(
-    db: Database, ctx: Ctx, raw: Json, guard: Guard | None
+def _known(value: Json) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+async def read_rows(
+    db: Database, ctx: Ctx, raw: Json, guard: Guard | None = None
 ) -> AsyncIterator[dict[str, Json]]:
+    """All rows of a query that may leave. Raises Forbidden."""
     async for _, batch in stream(db, ctx, decode_query(raw), guard=guard, action="export"):
         for row in batch:
             yield _decode(row)
@@ -111,17 +126,25 @@ async def _blocks(
     db: Database, ctx: Ctx, asked: Asked, types: list[PriceType], names: list[str],
     guard: Guard | None,
 ) -> AsyncIterator[list[list[Cell]]]:  # fmt: skip
+    async for block in read_products(db, ctx, names, guard):
+        yield await _priced(db, ctx, asked, types, names, block)
+
+
+async def read_products(
+    db: Database, ctx: Ctx, names: Sequence[str], guard: Guard | None
+) -> AsyncIterator[list[dict[str, Json]]]:
+    """The products that are not archived, block by block; the last block may be empty."""
     raw: Json = {
         "from": "product", "select": ["id", "number", *names], "sort": ["name"],
         "where": {"not": {"field": "archived", "op": "eq", "value": True}},
     }  # fmt: skip
     block: list[dict[str, Json]] = []
-    async for row in _rows(db, ctx, raw, guard):
+    async for row in read_rows(db, ctx, raw, guard):
         block.append(row)
         if len(block) == _BLOCK:
-            yield await _priced(db, ctx, asked, types, names, block)
+            yield block
             block = []
-    yield await _priced(db, ctx, asked, types, names, block)
+    yield block
 
 
 async def _priced(
@@ -129,7 +152,7 @@ async def _priced(
     block: list[dict[str, Json]],
 ) -> list[list[Cell]]:  # fmt: skip
     """The rows of those products of a block that have a price."""
-    prices = await _prices(db, ctx, asked, types, [str(r["id"]) for r in block])
+    prices = await read_prices(db, ctx, asked, types, [str(r["id"]) for r in block])
     found: list[list[Cell]] = []
     for row in block:
         cells = [prices.get((str(row["id"]), t.id)) for t in types]
@@ -139,7 +162,7 @@ async def _priced(
     return found
 
 
-async def _prices(
+async def read_prices(
     db: Database, ctx: Ctx, asked: Asked, types: list[PriceType], products: list[str]
 ) -> dict[tuple[str, str], tuple[Decimal, str]]:
     """Prices in force by product and type: the branch's nearest one, else the general one."""
@@ -165,7 +188,7 @@ async def _prices(
     }  # fmt: skip
     depth = {unit: n for n, unit in enumerate(path)}
     best: dict[tuple[str, str], tuple[int, Decimal, str]] = {}
-    async for row in _rows(db, ctx, raw, None):
+    async for row in read_rows(db, ctx, raw):
         place = (str(row["product"]), str(row["price_type"]))
         near = depth.get(str(row["unit_scope"]), len(depth))
         if place not in best or near < best[place][0]:

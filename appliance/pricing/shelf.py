@@ -95,17 +95,20 @@ def force_statement(price: Kind) -> Statement:
 
 @lru_cache(maxsize=8)
 def _in_force(slot: str) -> Statement:
+    # First the keys, then the last entry of each: probing entry by entry costs by the number of
+    # dates that a product has had. A LIMIT is never made a join of whole ledgers.
     alive = (
-        "{0}.tenant_id = $1 AND {0}.kind = $2 AND {0}.key = e.key AND {0}.reverses IS NULL AND NOT "
-        "EXISTS (SELECT 1 FROM entry r WHERE r.tenant_id = $1 AND r.kind = $2 AND r.reverses = {0}.id)"
+        "{0}.tenant_id = $1 AND {0}.kind = $2 AND {0}.key = k.key AND {0}.reverses IS NULL AND "
+        "(SELECT r.id FROM entry r WHERE r.tenant_id = $1 AND r.kind = $2 AND r.reverses = {0}.id "
+        "LIMIT 1) IS NULL"
     )
     return Statement(
         "SELECT e.id::text, e.data, (extract(epoch FROM e.at) * 1000)::bigint, "
-        f"(SELECT (extract(epoch FROM min(n.at)) * 1000)::bigint FROM entry n WHERE {alive.format('n')} "
-        f"AND n.at > $4) FROM entry e WHERE e.tenant_id = $1 AND e.kind = $2 "
-        f"AND e.{slot} = ANY($3::uuid[]) AND e.at <= $4 AND e.reverses IS NULL "
-        f"AND e.id = (SELECT l.id FROM entry l WHERE {alive.format('l')} AND l.at <= $4 "
-        "ORDER BY l.at DESC, l.id DESC LIMIT 1)"
+        f"(SELECT (extract(epoch FROM n.at) * 1000)::bigint FROM entry n WHERE {alive.format('n')} "
+        "AND n.at > $4 ORDER BY n.at LIMIT 1) FROM (SELECT DISTINCT p.key FROM entry p "
+        f"WHERE p.tenant_id = $1 AND p.kind = $2 AND p.{slot} = ANY($3::uuid[]) AND p.at <= $4 "
+        "AND p.reverses IS NULL) k CROSS JOIN LATERAL (SELECT l.id, l.data, l.at FROM entry l "
+        f"WHERE {alive.format('l')} AND l.at <= $4 ORDER BY l.at DESC, l.id DESC LIMIT 1) e"
     )
 
 

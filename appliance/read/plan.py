@@ -22,6 +22,7 @@ from appliance.kernel.kind import Json, Kind, Schema
 from appliance.kernel.predicate import SYSTEM_FIELDS
 from appliance.kernel.profile import Profile, ScopeKind
 from appliance.kernel.query import Query
+from appliance.read.cells import project_cells
 from appliance.read.conditions import Conditions
 from appliance.read.cost import estimate
 from appliance.read.groups import group_sql, is_grouped
@@ -77,11 +78,17 @@ _cache: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
 
 
 def plan_query(
-    ctx: Ctx, query: Query, place: Sequence[Json] | None = None, *, action: str = "read"
+    ctx: Ctx,
+    query: Query,
+    place: Sequence[Json] | None = None,
+    *,
+    action: str = "read",
+    cells: bool = False,
 ) -> Plan:
     """The plan of a query from a place on; compiled once per shape, values and rights.
 
-    Rows lie in the scope of `read` and of `action`. Raises Invalid.
+    Rows lie in the scope of `read` and of `action`. With `cells` they are the texts of their cells
+    where that is possible (read/cells). Raises Invalid.
     """
     # All pages behind the first have one plan: the place is put into its parameters.
     marks = (
@@ -92,13 +99,13 @@ def plan_query(
     bare = msgspec.structs.replace(query, after=None) if query.after else query
     key = (
         msgspec.msgpack.encode((bare, marks)), ctx.tenant, ctx.actor, ctx.units, ctx.subtree,
-        ctx.tz, action,
+        ctx.tz, action, ctx.locale if cells else None,
     )  # fmt: skip
     kept = _cache.get(key)
     if kept and kept.profile is ctx.profile and kept.schema is ctx.schema:
         _cache.move_to_end(key)
         return _placed(kept.plan, place)
-    plan, lasting = _compile(ctx, bare, marks, action)
+    plan, lasting = _compile(ctx, bare, marks, action, cells=cells)
     if lasting:
         _cache[key] = _Kept(ctx.profile, ctx.schema, plan)
         if len(_cache) > CACHED_PLANS_MAX:
@@ -123,7 +130,7 @@ def compile_query(ctx: Ctx, query: Query, place: Sequence[Json] | None = None) -
 
 
 def _compile(
-    ctx: Ctx, query: Query, place: Sequence[Json] | None, action: str
+    ctx: Ctx, query: Query, place: Sequence[Json] | None, action: str, *, cells: bool = False
 ) -> tuple[Plan, bool]:
     names = _main(ctx, query, action)
     sql = names.sql
@@ -134,7 +141,7 @@ def _compile(
     if query.having is not None:
         fail("/having", "not_possible", "having is for groups; where is for records.")
     keys = keys_of(names, query.sort, query.where)
-    projection = project(names, query)
+    projection = (project_cells(names, query) if cells else None) or project(names, query)
     columns = ", ".join([projection.text, *(f"{k.column}::text" for k in keys)])
     most = rows_read(query.limit + 1)
     head, first = f"SELECT {columns} {names.source} WHERE ", keys[0]

@@ -8,6 +8,7 @@ such a page is decoded (`Projection.masks`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -21,7 +22,7 @@ from appliance.read.names import Column, Names, fail, visible_fields
 from appliance.read.sql import Sql, literal
 
 # Connections speak in UTC (db/database).
-_MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
+MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
 _PLAIN = re.compile(r"[^a-z0-9_]")
 _SYSTEM_REGISTERS = ("@unit", "@owner", "@number", "!")
 
@@ -37,13 +38,15 @@ class Mask(msgspec.Struct, frozen=True):
 class Projection(msgspec.Struct, frozen=True):
     """The expression of a row, what must be masked in it, and its keys with their fields.
 
-    `whole`: the row is a record, its keys stand below `fields`.
+    `whole`: the row is a record, its keys stand below `fields`. `cells`: the row is the texts of its
+    cells with separators between (read/cells).
     """
 
     text: str
     masks: tuple[Mask, ...]
     keys: tuple[tuple[str, Field], ...]
     whole: bool = False
+    cells: bool = False
 
 
 def project(names: Names, query: Query) -> Projection:
@@ -194,9 +197,12 @@ def scaled(field: Field, text: str, *, extra: int = 0) -> str:
 
 
 def _display(names: Names, shown: list[tuple[str, str]]) -> str:
-    """Texts of referenced records, as far as the reader may read them."""
+    return _object([_pair(key, _text(source)) for key, source in display_texts(names, shown)])
+
+
+def display_texts(names: Names, shown: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Texts of referenced records, as far as the reader may read them: key and expression."""
     ctx = names.ctx
-    parts: list[str] = []
     for key, path in shown:
         steps, _, name = path.rpartition(".")
         kind, _ = names.step(steps, "", shown=True) if steps else (names.kind, "")
@@ -208,8 +214,7 @@ def _display(names: Names, shown: list[tuple[str, str]]) -> str:
         text = target.by_name.get(target.display or "")
         readable = text is not None and ctx.profile.mode(target.key, text) >= Mode.READ
         source = f"{alias}.data->>{literal(text.fid)}" if text and readable else f"{alias}.number"
-        parts.append(_pair(key, _text(source)))
-    return _object(parts)
+        yield key, source
 
 
 def _object(parts: list[str]) -> str:
@@ -233,4 +238,4 @@ def _uuid(source: str) -> str:
 
 
 def _moment(source: str) -> str:
-    return f"coalesce('\"'||to_char({source},'{_MOMENT}')||'\"','null')"
+    return f"coalesce('\"'||to_char({source},'{MOMENT}')||'\"','null')"

@@ -133,11 +133,18 @@ def _marks(answer: Rows, seal: Callable[[Sequence[Json]], str]) -> tuple[Mark, .
 
 
 async def stream(
-    db: Database, ctx: Ctx, query: Query, *, guard: Guard | None = None, action: str = "read"
+    db: Database,
+    ctx: Ctx,
+    query: Query,
+    *,
+    guard: Guard | None = None,
+    action: str = "read",
+    cells: bool = False,
 ) -> AsyncIterator[Batch]:
     """All rows of a query in batches, each its own short transaction; at least one batch.
 
-    With `action` "export" the rows lie in both scopes, that of reading and that of exporting. The
+    With `action` "export" the rows lie in both scopes, that of reading and that of exporting; with
+    `cells` they are texts of cells where that is possible: `plan.projection.cells` says so. The
     guard is checked with every batch: a session that ends stops the stream where it is. Groups
     come in one batch. Raises Forbidden, and TooLarge behind the last row that may be sent: a list
     is never cut in silence.
@@ -150,7 +157,7 @@ async def stream(
     place: list[str | None] | None = None
     sent = 0
     while True:
-        plan = plan_query(ctx, step, place, action=action)
+        plan = plan_query(ctx, step, place, action=action, cells=cells)
         calls = [*(guard.calls if guard else ()), plan.call]
         answers = await db.read(ctx.tenant, *calls, timeout_ms=limits.EXPORT_TIMEOUT_MS)
         if guard:

@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+from psycopg.types.string import TextLoader
 
 from appliance.base.clock import now
 from appliance.kernel.context import Door
@@ -25,13 +26,21 @@ from tests.install.test_template import install
 from tests.tenants import create
 
 PRODUCTS, DATES = 20_000, 25
-MOVED, MONTHS = 2_000, 500
+MOVED, WEEKS = 2_000, 500
+BUSY_MONTH = 5_000
 LINES = 50
-CLONE = """INSERT INTO entry SELECT tenant_id, uuidv7() AS id, kind, stream, unit_id, owner_id, number,
+COPIES = """INSERT INTO entry SELECT tenant_id, uuidv7() AS id, kind, stream, unit_id, owner_id, number,
   data, stamps, created_at, created_by, updated_at, updated_by, deleted_at, deleted_by, search,
   t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, n1, n2, n3, n4, n5, n6, n7, n8,
-  d1, d2, d3, d4, d5, d6, r1, r2, r3, r4, r5, r6, r7, r8, at - g * interval '7 days', key, reverses
-  FROM entry, generate_series(1, %s) g WHERE kind = %s"""
+  d1, d2, d3, d4, d5, d6, r1, r2, r3, r4, r5, r6, r7, r8, {at}, key, reverses
+  FROM entry, generate_series(1, %s) g WHERE {which}"""
+CLONE = COPIES.format(at="at - g * interval '7 days'", which="kind = %s")
+# All in the month of the day that is asked for, which no sum of a whole month covers.
+BUSY = COPIES.format(
+    at="date_trunc('month', at, 'UTC')",
+    which="id = (SELECT id FROM entry WHERE kind = 'stock_move' AND r1 = %s AND at <= %s "
+    "ORDER BY at DESC LIMIT 1)",
+)
 TURN = """INSERT INTO turnover (tenant_id, kind, key, month, unit_id, n1, r1, r2, r3)
   SELECT tenant_id, kind, key, date_trunc('month', at, 'UTC'), coalesce(unit_id, '00000000-0000-0000-0000-000000000000'),
   sum(n1), max(r1::text)::uuid, max(r2::text)::uuid, max(r3::text)::uuid FROM entry WHERE kind = 'stock_move'
@@ -72,9 +81,12 @@ async def fill(firm, dsns):
         create("stock_move", product=str(i), warehouse=str(store), quantity="3", reason="receipt")
         for i in ids[:MOVED]
     ])  # fmt: skip
+    await made(firm, ctx, [
+        create("reservation", product=str(i), warehouse=str(store), quantity="1") for i in ids[:MOVED]
+    ])  # fmt: skip
     with psycopg.connect(dsns.superuser, autocommit=True) as conn:
         conn.execute(CLONE, [DATES - 1, "price"])
-        conn.execute(CLONE, [MONTHS - 1, "stock_move"])
+        conn.execute(CLONE, [WEEKS - 1, "stock_move"])
         conn.execute("DELETE FROM turnover WHERE kind = 'stock_move'")
         conn.execute(TURN)
         conn.execute("VACUUM ANALYZE entry, turnover, record")
@@ -89,11 +101,12 @@ async def made(firm, ctx, commands):
 
 
 async def prices(db, dsns, firm, products):
-    """Fifty lines of a document at once, against the one statement that finds their prices."""
+    """Fifty lines of a document at once, against the one statement that finds their prices: bare,
+    prepared on a connection without row security, its JSON undecoded.
+    """
     ctx, at = await firm.ctx(), now()
     random.seed(7)
     asked = [[Asked(product=p) for p in random.sample(products, LINES)] for _ in range(40)]
-    statement = force_statement(ctx.schema.kind("price"))
 
     async def read(calls):
         return await db.read(firm.id, *calls)
@@ -102,10 +115,17 @@ async def prices(db, dsns, firm, products):
         found = await find_prices(read, ctx, lines, at)
         assert all(a.unit_price is not None for a in found)
 
+    floor = await psycopg.AsyncConnection.connect(
+        dsns.superuser, autocommit=True, prepare_threshold=0
+    )
+    floor.adapters.register_loader("jsonb", TextLoader)
+    await floor.execute("SET plan_cache_mode = force_generic_plan")
+    text = named(force_statement(ctx.schema.kind("price")).sql.decode())
+
     async def bare(lines):
-        call = (statement, (firm.id, "price", [a.product for a in lines], at))
-        (rows,) = await db.read(firm.id, call)
-        assert len(rows) == 2 * LINES
+        values = (firm.id, "price", [a.product for a in lines], at)
+        cursor = await floor.execute(text, numbered(values))
+        assert len(await cursor.fetchall()) == 2 * LINES
 
     pids = {harness.postmaster(dsns.superuser)}
     figures = {ours: [], bare: []}
@@ -115,38 +135,60 @@ async def prices(db, dsns, firm, products):
             for lines in asked:
                 await call(lines)
             found.append((harness.cpu_of(pids) + time.process_time() - began) / len(asked) * 1e6)
+    await floor.close()
     report = [statistics.median(f) for f in figures.values()]
     harness.report(f"prices of {LINES} lines among 1 000 000", *report, "2")
 
 
 async def balances(db, dsns, firm, products):
-    """The balance of one product as of days through the years, by the server's clock."""
+    """What is there and what is promised of a product as of days through the years; then of one
+    that thousands of movements touch in the same month, by the server's clock.
+    """
     ctx = await firm.ctx()
-    found = []
-    for n in range(40):
-        day = datetime.now(UTC) - timedelta(days=80 * n + 3)
+
+    def cost(ledger, product, day):
         raw = {
-            "from": "stock_move", "balance": True, "asof": day.isoformat(),
-            "select": [{"sum": "quantity", "as": "n"}], "group": ["warehouse"],
-            "where": {"field": "product", "op": "eq", "value": str(products[n])},
+            "from": ledger, "balance": True, "asof": day.isoformat(), "limit": 1000,
+            "select": [{"sum": "quantity", "as": "n"}], "group": ["product", "variant", "warehouse"],
+            "where": {"field": "product", "op": "eq", "value": str(product)},
         }  # fmt: skip
         statement, params = plan_query(ctx, decode_query(raw)).call
-        found.append(server_ms(dsns, firm.id, statement.sql.decode(), params))
+        return server_ms(dsns, firm.id, statement.sql.decode(), params)
+
+    days = [datetime.now(UTC) - timedelta(days=80 * n + 3) for n in range(40)]
+    there = [cost("stock_move", p, d) for p, d in zip(products, days, strict=False)]
     harness.figure(
-        "balance as of a day, among 1 000 000 movements", statistics.median(found), "ms", "5"
+        "balance as of a day, among 1 000 000 movements", statistics.median(there), "ms", "5"
     )
-    harness.figure("its slowest of 40", max(found), "ms", "5")
+    harness.figure("its slowest of 40", max(there), "ms", "5")
+    promised = [cost("reservation", p, d) for p, d in zip(products, days, strict=False)]
+    both = [a + b for a, b in zip(there, promised, strict=True)]
+    harness.figure("balance, reserved and available", statistics.median(both), "ms", "5")
+    with psycopg.connect(dsns.superuser, autocommit=True) as conn:
+        conn.execute(BUSY, [BUSY_MONTH, products[0], datetime.now(UTC)])
+        conn.execute("ANALYZE entry")
+    busy = [cost("stock_move", products[0], datetime.now(UTC)) for _ in range(9)]
+    harness.figure(f"of {BUSY_MONTH} movements this month", statistics.median(busy), "ms", "5")
 
 
 def server_ms(dsns, tenant, text, params):
     """Milliseconds of planning and running inside the server."""
     with psycopg.connect(dsns.pool_dsn) as conn:
         conn.execute("SELECT set_config('nexus.tenant', %s, true)", [str(tenant)])
-        numbered = re.sub(r"\$(\d+)", lambda m: f"%(p{m[1]})s", text.replace("%", "%%"))
-        named = {f"p{n}": v for n, v in enumerate(params, 1)}
-        (plan,) = conn.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + numbered, named).fetchone()
+        asked = "EXPLAIN (ANALYZE, FORMAT JSON) " + named(text)
+        (plan,) = conn.execute(asked, numbered(params)).fetchone()
         plan = json.loads(plan) if isinstance(plan, str) else plan
         return plan[0]["Planning Time"] + plan[0]["Execution Time"]
+
+
+def named(text):
+    """$n placeholders as psycopg knows them."""
+    return re.sub(r"\$(\d+)", lambda m: f"%(p{m[1]})s", text.replace("%", "%%"))
+
+
+def numbered(params):
+    """Their values."""
+    return {f"p{n}": value for n, value in enumerate(params, 1)}
 
 
 if __name__ == "__main__":

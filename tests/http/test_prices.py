@@ -199,3 +199,21 @@ async def test_as_of_a_date_in_another_currency(shop):
     await shop.make("currency_rate", currency="EUR", day="2026-01-01", rate="50")
     euros = await shop.choose(product=product, currency="EUR")
     assert euros["unit_price"] == "2.000000" and euros["trace"]["rate"] == "0.020000"
+
+
+async def test_a_list_leaves_as_offers(shop):
+    product, retail, _ = await goods(shop, sku="OAK-1")
+    export = f"{API}/price-lists/export"
+    answer = await shop.client.get(
+        export, params={"type": "retail"}, headers={"Accept": "application/xml"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/xml; charset=utf-8"
+    assert 'filename="offers.xml"' in answer.headers["content-disposition"]
+    for part in (product, retail, "OAK-1", "<ЦенаЗаЕдиницу>120.00</ЦенаЗаЕдиницу>"):
+        assert part in answer.text
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    assert (await shop.client.get(export, headers=browser)).content[:2] == b"PK"
+    await shop.make("price_type", key="unused", name="Unused")
+    empty = await shop.client.get(export, params={"type": "unused"}, headers={"Accept": "text/xml"})
+    assert_problem(empty, 404, "price_list.empty")

@@ -116,30 +116,43 @@ def _decimal(text: str, name: str) -> Decimal:
 
 class ListParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keys of price types with commas between (all); a branch whose own prices go first; a moment
-    with an offset (now).
+    with an offset (now). `system`: in XML, whose ids products go by where they have one.
     """
 
     type: str = ""
     unit: UUID | None = None
     at: datetime | None = None
+    system: str = ""
 
 
 @book.route("GET", f"{API}/price-lists/export", capability="export.run", params=ListParams,
             answers={200: bytes}, media=tuple(m.partition(";")[0] for m in price_lists.MEDIA.values()),
             headers=("Accept",))  # fmt: skip
 async def export_price_list(ask: Ask) -> ASGIResponse:
-    """Prices in force as a file that can be edited and imported again. `Accept`: XLSX or CSV."""
+    """Prices in force as a file: XLSX or CSV, to be edited and imported again, or CommerceML offers
+    (`Accept: application/xml`).
+    """
     given, ctx = ask.params(ListParams), ask.ctx
     if given.unit is not None and given.unit not in ctx.unit_tree:
         raise Refused("There is no such unit for you.", code="unit.unknown")
     types = tuple(k.strip() for k in given.type.split(",") if k.strip())
     asked = price_lists.Asked(at=_moment(ask, given.at), types=types, unit=given.unit)
-    form = "csv" if "text/csv" in (ask.header("accept") or "") else "xlsx"
-    found = await price_lists.read_list(ask.node.db, ctx, asked, guard=ask.gate)
-    chunks = price_lists.write(found, form)
+    form = _form(ask.header("accept") or "")
+    chunks = await price_lists.export_list(
+        ask.node.db, ctx, asked, form, system=given.system.strip(), guard=ask.gate
+    )
     async with ask.node.db.transaction(ctx.tenant) as tx:
         details: dict[str, object] = {"kind": "price", "form": form}
         await tx.run(*audit_calls(ctx.tenant, "records.exported", actor=ctx.actor, subject="price",
                                   request_id=ctx.request_id, details=details))  # fmt: skip
-    headers = {"Content-Disposition": f'attachment; filename="price-list.{form}"'}
+    name = "offers.xml" if form == "xml" else f"price-list.{form}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Stream(chunks, price_lists.MEDIA[form], headers)
+
+
+def _form(accept: str) -> str:
+    if "text/csv" in accept:
+        return "csv"
+    # Browsers name XML beside HTML without meaning it.
+    wanted = "application/xml" in accept or "text/xml" in accept
+    return "xml" if wanted and "text/html" not in accept else "xlsx"

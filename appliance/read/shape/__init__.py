@@ -50,7 +50,7 @@ async def export(
         raise NotAcceptable(f"Rows leave as one of {', '.join(WRITERS)}.")
     if form in ("csv", "xlsx") and not is_grouped(query):
         query = msgspec.structs.replace(query, display=True)
-    batches = stream(db, ctx, query, guard=guard, action="export")
+    batches = stream(db, ctx, query, guard=guard, action="export", cells=form == "csv")
     first = await anext(batches)
     return write(ctx, _with_first(first, batches))
 

@@ -15,10 +15,10 @@ from appliance.fields.base import Cell
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Field, Json, label_of
 from appliance.kernel.predicate import SYSTEM_FIELDS
+from appliance.read.cells import BEHIND
 from appliance.read.plan import Plan
 
 _NUMBERS = frozenset({"number", "integer", "money", "quantity"})
-_BEHIND = ("unit", "owner", "created_at", "updated_at", "id")
 _LABELS: dict[str, dict[str, str]] = {
     "id": {"en": "Id"},
     "version": {"en": "Version", "ru": "Версия", "uk": "Версія"},
@@ -57,7 +57,7 @@ def columns_of(ctx: Ctx, plan: Plan) -> list[Column]:
         field = SYSTEM_FIELDS[name]
         return Column(name, field, header_of(ctx, name, field), inside=False, masked=False)
 
-    return [system("number"), *found, *map(system, _BEHIND)]
+    return [system("number"), *found, *map(system, BEHIND)]
 
 
 def header_of(ctx: Ctx, key: str, field: Field) -> str:
