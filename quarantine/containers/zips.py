@@ -75,6 +75,8 @@ def read_directory(data: Bytes, entries_max: int) -> list[Entry]:
                 "overlap" if item.offset < at else "gap", "Entries overlap or leave gaps."
             )
         at = listed[index + 1].offset if index + 1 < len(listed) else start
+        if at <= item.offset:
+            raise _broken("overlap", "Entries overlap or leave gaps.")
         entries.append(_read_local(data, item, at, paths))
     if at != start:
         raise _broken("gap", "There are bytes between the entries and the directory.")

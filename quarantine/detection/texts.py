@@ -71,8 +71,12 @@ _HTML_ROOTS = frozenset(
 _HTML_MARKS = re.compile(
     r"<!doctype\s+html|<html[\s>]|<script[\s>/]|<iframe[\s>/]|<body[\s>]|javascript:", re.IGNORECASE
 )
-_SHEBANG = re.compile(
-    r"#!\s*\S*(?:/|\b)(sh|bash|dash|zsh|ksh|python\S*|perl|ruby|node|php|pwsh|env)"
+_SHEBANG = re.compile(r"#!\s*/\S*?([\w.-]+)(?:\s+(?:-\S+\s+)*([\w.-]+))?\s")
+_INTERPRETERS = (
+    ("python", "text/x-script.python"),
+    ("php", "text/x-php"),
+    ("node", "text/javascript"),
+    ("pwsh", "text/x-powershell"),
 )
 _STATEMENTS = {
     "text/x-powershell": re.compile(
@@ -167,11 +171,10 @@ def _has_no_nul(path: Path, head: bytes) -> bool:
 
 def _script(text: str) -> str:
     start = text[:200].lstrip("\ufeff")
-    if found := _SHEBANG.match(start):
-        tool = found[1]
-        if tool.startswith("python"):
-            return "text/x-script.python"
-        return {"php": "text/x-php", "node": "text/javascript"}.get(tool, "text/x-shellscript")
+    if found := _SHEBANG.match(start + "\n"):
+        tool = (found[2] or "") if found[1] == "env" else found[1]
+        kinds = (kind for word, kind in _INTERPRETERS if tool.startswith(word))
+        return next(kinds, "text/x-shellscript")
     if re.match(r"\s*<\?php\b", start, re.IGNORECASE) or "<?php" in start:
         return "text/x-php"
     lines = [line for line in text[:_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT] if line.strip()]
@@ -227,7 +230,7 @@ def _format(text: str, path: Path, name: str) -> str:
         return JSON
     if name.lower().endswith(".eml") and re.match(r"[A-Za-z-]+: ", start):
         return "message/rfc822"
-    return CSV if _is_table(text) else PLAIN
+    return CSV if name.lower().endswith((".csv", ".tsv")) or _is_table(text) else PLAIN
 
 
 def _is_json(text: str, path: Path) -> bool:
@@ -242,7 +245,9 @@ def _is_json(text: str, path: Path) -> bool:
 
 def _is_table(text: str) -> bool:
     """Whether the first lines have one separator, each as often."""
-    lines = [line for line in text[:16_384].splitlines()[:20] if line.strip()][:-1]
+    lines = [line for line in text[:16_384].splitlines()[:20] if line.strip()]
+    if len(text) > 16_384:
+        lines.pop()
     return len(lines) > 1 and any(
         lines[0].count(mark) and all(line.count(mark) == lines[0].count(mark) for line in lines)
         for mark in ",;\t|"

@@ -75,13 +75,14 @@ class Types:
                 Verdict.REJECTED,
                 f"Files of this kind are not taken here. Taken are: {', '.join(sorted(allowed))}.",
             )
-        if extension not in allowed:
-            sort = never_content(leaf.type)
-            sort = sort or ("executable" if extension in EXECUTABLE_EXTENSIONS else "")
-            sort = sort or ("script" if extension in SCRIPT_EXTENSIONS else "")
-            if sort and not (in_document and extension == "bin" and not never_content(leaf.type)):
-                what = "a program" if sort == "executable" else "a script"
-                return f"type.{sort}", Verdict.SUSPICIOUS, f"The file is {what}."
+        if extension in allowed and extension in EXECUTABLE_EXTENSIONS | SCRIPT_EXTENSIONS:
+            return None
+        sort = never_content(leaf.type)
+        sort = sort or ("executable" if extension in EXECUTABLE_EXTENSIONS else "")
+        sort = sort or ("script" if extension in SCRIPT_EXTENSIONS else "")
+        if sort and not (in_document and extension == "bin" and not never_content(leaf.type)):
+            what = "a program" if sort == "executable" else "a script"
+            return f"type.{sort}", Verdict.SUSPICIOUS, f"The file is {what}."
         if in_document:
             return self._agree_in_document(leaf, extension)
         return self._agree_alone(leaf, extension, listed=extension in allowed)
@@ -101,7 +102,7 @@ class Types:
                 Verdict.SUSPICIOUS,
                 f"The file is called .{extension}, but it is {leaf.type}. Give it its own name.",
             )
-        if is_fine_unnamed(leaf.type) or (listed and not never_content(leaf.type)):
+        if is_fine_unnamed(leaf.type) or (listed):
             return None
         if leaf.type == UNKNOWN:
             return (

@@ -135,11 +135,11 @@ class _Lane:
             return self._ready
         sandbox = self._sandbox
         walled = await sandbox.is_walled()
-        self._scratch = Path(tempfile.mkdtemp(prefix="lane-", dir=sandbox.scratch))
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._control = ours
         try:
+            self._scratch = Path(tempfile.mkdtemp(prefix="lane-", dir=sandbox.scratch))
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.setblocking(False)
+            self._control = ours
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     *command(sandbox.modules, self._scratch, sandbox.paths, bubblewrap=walled),
