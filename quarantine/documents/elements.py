@@ -12,6 +12,7 @@ from collections.abc import Callable
 from xml.parsers import expat
 
 from quarantine.documents.sights import Sight
+from quarantine.documents.tables import is_dde_cell
 from quarantine.documents.targets import judge_relation, leads_away, runs_program
 
 _DDE_FIELD = re.compile(r"^\s*(?:quote\s+)?\"?\s*dde(auto)?\b", re.IGNORECASE)
@@ -60,7 +61,7 @@ class Elements:
         parser.StartDoctypeDeclHandler = self._doctype
         try:
             parser.Parse(data, True)
-        except (expat.ExpatError, LookupError):
+        except (expat.ExpatError, LookupError, ValueError):
             if b"<!ENTITY" in data:
                 self._see("office.dtd")
 
@@ -156,6 +157,11 @@ class Elements:
         elif _PICTURE_FIELD.match(code):
             self._see("office.external_picture")
 
+    def cell(self, attributes: Attributes) -> None:
+        """A cell of an Excel 2003 XML file."""
+        if is_dde_cell(attributes.get("Formula", "").encode("utf-8")):
+            self._see("office.dde")
+
     def ole_object(self, attributes: Attributes) -> None:
         """An embedded object, by the program that would open it."""
         program = (attributes.get("ProgID") or attributes.get("progId") or "").lower()
@@ -211,6 +217,7 @@ _JUDGES: dict[str, Callable[[Elements, Attributes], None]] = {
     "fldChar": Elements.field_char,
     "instrText": Elements.instruction,
     "fldSimple": Elements.simple_field,
+    "Cell": Elements.cell,
     "OLEObject": Elements.ole_object,
     "oleObject": Elements.ole_object,
     "oleObj": Elements.ole_object,
@@ -232,15 +239,18 @@ _JUDGES: dict[str, Callable[[Elements, Attributes], None]] = {
 
 def judge_content_types(types: list[tuple[str, str]], names: tuple[str, ...]) -> set[Sight]:
     """What the parts are by the package's own word, whatever they are called."""
-    sights = set()
     lower = {"/" + name.lower().lstrip("/") for name in names}
+    own = {where for where, _ in types if not where.startswith(".")}
+    sights = set()
     for where, kind in types:
         code = next((code for word, code in _KINDS if word in kind), "")
-        present = where in lower or (
-            where.startswith(".") and any(n.endswith(where) for n in lower)
-        )
-        if code and present:
-            sights.add(Sight(code, where.lstrip("/.")))
+        if not code:
+            continue
+        if where.startswith("."):
+            meant = {name for name in lower - own if name.endswith(where)}
+        else:
+            meant = lower & {where}
+        sights |= {Sight(code, name.lstrip("/")) for name in meant}
     return sights
 
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import olefile
 from oletools import msodde, oleid, oleobj, olevba, ooxml, rtfobj, xls_parser
 
-from quarantine.documents.sights import Sight
 from quarantine.documents.targets import judge_relation
 
 PAINTBRUSH = "0003000A-0000-0000-C000-000000000046"
@@ -68,11 +66,12 @@ def find_fields(package: bytes) -> Iterator[str]:
         yield "office.dde"
 
 
-def find_single_xml(path: Path) -> Iterator[str]:
-    """By olevba and msodde over one XML file (Word and Excel 2003, flat OPC)."""
-    yield from find_macros(path.read_bytes())
-    if msodde.process_file(str(path), msodde.FIELD_FILTER_DDE).strip():
-        yield "office.dde"
+def find_macro_store(data: bytes) -> Iterator[str]:
+    """By olevba: a macro store in one XML file or web archive; other XML has none."""
+    try:
+        yield from find_macros(data)
+    except olevba.FileOpenError:
+        return
 
 
 def find_packages(data: bytes) -> Iterator[str]:
@@ -202,8 +201,3 @@ class _RtfReader(rtfobj.RtfObjParser):  # type: ignore[misc]
             target = bytes(destination.data).decode("latin-1").strip()
             if judge_relation("attachedTemplate", target) or not target:
                 self.codes.add("office.external_template")
-
-
-def sights(codes: Iterator[str], part: str = "") -> set[Sight]:
-    """The codes of a reader as sights of one part."""
-    return {Sight(code, part) for code in codes if code}

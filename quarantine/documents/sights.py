@@ -12,7 +12,6 @@ SENTENCES = {
     "office.package": "A file or program is packed inside as an object.",
     "office.activex": "It holds an ActiveX control.",
     "office.flash": "It holds a Flash film.",
-    "office.equation": "It holds an equation object opened by itself.",
     "office.rtf_object": "It holds an embedded object, which text documents hardly ever do.",
     "office.object_update": "It opens its embedded object by itself.",
     "office.external_template": "It loads a template from another host when it is opened.",

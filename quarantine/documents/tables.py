@@ -47,7 +47,12 @@ def _matches(text: bytes) -> bool:
     for line in text.splitlines():
         bar = line.find(b"|")
         if bar >= 0 and line.find(b"!", bar) >= 0:
-            row = b"\n" + line[:OVERLAP_BYTES]
-            if _QUOTED.search(row) or _BARE.search(row) or _SYLK.search(row):
+            row = line[:OVERLAP_BYTES]
+            if is_dde_cell(row) or _SYLK.search(row):
                 return True
     return False
+
+
+def is_dde_cell(row: bytes) -> bool:
+    """Whether a cell, or one of the cells of a row, has the shape of a DDE formula."""
+    return bool(_QUOTED.search(row) or _BARE.search(row))

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, features
 from quarantine.contract import Finding, Policy, Verdict
 from quarantine.engines.base import Leaf, Unscannable
 
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 FRAMES_MAX = 2_000
 DECODED_SHARE = 8
 """All frames together may have this many times the pixels of one; more is held, not decoded."""

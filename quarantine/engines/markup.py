@@ -89,8 +89,8 @@ def _looks_like_xml(head: bytes) -> bool:
     return start.startswith((b"<!doctype", b"<!--")) and not re.match(rb"<!doctype\s+html", start)
 
 
-def _is_about_encoding(fault: expat.ExpatError | LookupError) -> bool:
-    if isinstance(fault, LookupError):
+def _is_about_encoding(fault: expat.ExpatError | LookupError | ValueError) -> bool:
+    if not isinstance(fault, expat.ExpatError):
         return True
     return fault.code == expat.errors.codes[expat.errors.XML_ERROR_UNKNOWN_ENCODING]
 
@@ -110,7 +110,7 @@ class _Reading:
             return {"markup.encoding"}
         try:
             self._feed(self._chunks())
-        except (expat.ExpatError, LookupError) as fault:
+        except (expat.ExpatError, LookupError, ValueError) as fault:
             self._settle(fault)
         return self.codes
 
@@ -136,7 +136,7 @@ class _Reading:
                 return  # the rest is not worth the expansion
         self.parser.Parse(b"", True)
 
-    def _settle(self, fault: expat.ExpatError | LookupError) -> None:
+    def _settle(self, fault: expat.ExpatError | LookupError | ValueError) -> None:
         """Not well-formed: what could a more patient program still read here?"""
         if "markup.dtd" in self.codes:
             return
@@ -168,7 +168,7 @@ class _Reading:
         self.parser = self._make_parser("utf-8")
         try:
             self._feed(decoder.decode(c).encode("utf-8", "replace") for c in self._chunks())
-        except (expat.ExpatError, LookupError) as fault:
+        except (expat.ExpatError, LookupError, ValueError) as fault:
             self._settle(fault)
 
     def _declares_entities(self) -> bool:

@@ -32,6 +32,8 @@ WHOLE_BYTES_MAX = 64 << 20
 
 _TABLE_TYPES = {"text/csv", "text/tab-separated-values", "application/csv"}
 _TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".slk")
+_PACKAGE_ENDINGS = (".docx", ".xlsx", ".pptx", ".xlsb", ".docm", ".xlsm", ".pptm", ".dotx", ".xltx",
+                    ".odt", ".ods", ".odp")  # fmt: skip
 _XML_HINTS = (
     b"mso-application",
     b"pkg:package",
@@ -83,6 +85,8 @@ def _choose(leaf: Leaf) -> Callable[[Leaf, Policy, float], set[Sight]] | None:
         look = _look_at_compound
     elif head.startswith(b"PK"):
         names = peek_names(leaf.path)
+        if not names and leaf.name.lower().endswith(_PACKAGE_ENDINGS):
+            look = _look_at_package  # a damaged one
         if (
             "[Content_Types].xml" in names
             or "mimetype" in names
@@ -96,7 +100,7 @@ def _choose(leaf: Leaf) -> Callable[[Leaf, Policy, float], set[Sight]] | None:
     elif head.startswith(_WORKBOOK_BOF):
         look = _look_at_bare_workbook
     elif b"mime-version" in head.lower() and leaf.name.lower().endswith((".mht", ".mhtml", ".doc")):
-        look = _look_at_whole
+        look = _look_at_web_archive
     elif head.startswith(b"ID;P"):
         look = _look_at_sheet_in_text
     elif leaf.type in _TABLE_TYPES or leaf.name.lower().endswith(_TABLE_ENDINGS):
@@ -154,20 +158,26 @@ def _look_at_names(package: Package) -> set[Sight]:
 def _run_readers(package: Package, deadline: float) -> set[Sight]:
     reduced = package.reduced()
     found: set[Sight] = set()
-    for reader in (
+    readers = (
         quiet.find_macros,
         quiet.find_relations,
         quiet.find_fields,
         quiet.find_indicators,
-    ):
+    )
+    for reader in readers:
         _check_time(deadline)
-        try:
-            found |= quiet.sights(reader(reduced))
-        except Exception as fault:
-            raise Unscannable(
-                f"{reader.__name__} could not read it: {type(fault).__name__}."
-            ) from fault
+        found |= {Sight(code) for code in _codes(reader(reduced))}
     return found
+
+
+def _codes(reader: Iterator[str]) -> Iterator[str]:
+    """What a reader sees; one that stumbles over the data has not looked, so the file is held."""
+    try:
+        yield from (code for code in reader if code)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - readers of hostile bytes raise whatever there is
+        yield "office.broken"
 
 
 def _without_echo(found: set[Sight]) -> set[Sight]:
@@ -195,11 +205,7 @@ def _judge_compound(data: bytes) -> Iterator[str]:
             readers.append(quiet.find_workbook_links(data))
         readers += [quiet.find_packages(data), quiet.find_macros(data), quiet.find_indicators(data)]
         for reader in readers:
-            try:
-                yield from (code for code in reader if code)
-            except Exception as fault:
-                name = getattr(reader, "__name__", "a reader")
-                raise Unscannable(f"{name} could not read it: {type(fault).__name__}.") from fault
+            yield from _codes(reader)
 
 
 def _look_at_bare_workbook(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
@@ -209,36 +215,33 @@ def _look_at_bare_workbook(leaf: Leaf, policy: Policy, deadline: float) -> set[S
 
 
 def _look_at_rtf(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
-    return quiet.sights(quiet.find_rtf(_read_whole(leaf).lstrip()))
+    return {Sight(code) for code in _codes(quiet.find_rtf(_read_whole(leaf).lstrip()))}
 
 
 def _look_at_xml(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
+    """One XML file of Word or Excel 2003, flat OPC, or flat OpenDocument."""
     elements = Elements("")
     data = _read_whole(leaf)
     elements.read(data)
     elements.flush()
-    found = elements.sights
-    if b"<!DOCTYPE" not in data:
-        found |= _look_at_whole(leaf, policy, deadline)
-    return found
+    if b"<!DOCTYPE" in data:
+        return elements.sights
+    return elements.sights | _look_for_store(data)
 
 
-def _look_at_whole(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
-    """Web archives and single XML files: olevba finds the macro store that Office hides in them."""
-    data = _read_whole(leaf)
-    codes = quiet.find_macros(data) if b"mime-version" in data[:HEAD_BYTES].lower() else (
-        quiet.find_single_xml(leaf.path)
-    )  # fmt: skip
-    try:
-        return quiet.sights(iter(codes))
-    except Exception as fault:
-        raise Unscannable(f"The readers could not read it: {type(fault).__name__}.") from fault
+def _look_at_web_archive(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
+    return _look_for_store(_read_whole(leaf))
+
+
+def _look_for_store(data: bytes) -> set[Sight]:
+    """The macro store that Word hides in single files, by olevba."""
+    return {Sight(code) for code in _codes(quiet.find_macro_store(data))}
 
 
 def _look_at_sheet_in_text(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:
-    return quiet.sights(quiet.find_macros(_read_whole(leaf))) | _look_at_table(
-        leaf, policy, deadline
-    )
+    """SYLK: a sheet of macros, and formulas as in any table in text."""
+    found = {Sight(code) for code in _codes(quiet.find_macros(_read_whole(leaf)))}
+    return found | _look_at_table(leaf, policy, deadline)
 
 
 def _look_at_table(leaf: Leaf, policy: Policy, deadline: float) -> set[Sight]:

@@ -9,6 +9,7 @@ ordinary. What is locked is held, also with an empty password: no other engine s
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -17,6 +18,9 @@ import pikepdf
 
 from quarantine.contract import Finding, Policy, Verdict
 from quarantine.engines.base import Leaf, Unscannable
+
+# The library tells its complaints, with words of the file, to the log of whoever has one.
+logging.getLogger("pikepdf").setLevel(logging.CRITICAL + 1)  # noqa: TID251 - silence is no event
 
 OBJECTS_MAX = 2_000_000
 DEPTH_MAX = 200

@@ -88,9 +88,9 @@ rule pdf_script_exploit
         detail = "A PDF whose script holds machine code or opens an attached program."
     strings:
         $pdf = "%PDF-"
-        $sled = /unescape\s{0,3}\(\s{0,3}["']%u(9090|0c0c|4141)/ nocase
-        $printf = /util\.printf\s{0,3}\(\s{0,3}["']%45000/
-        $launch = /exportDataObject\s{0,3}\([^)]{0,200}nLaunch\s{0,3}:\s{0,3}2/
+        $sled = /unescape\s{0,3}\\?\(\s{0,3}["']%u(9090|0c0c|4141)/ nocase
+        $printf = /util\.printf\s{0,3}\\?\(\s{0,3}["']%45000/
+        $launch = /exportDataObject\s{0,3}\\?\([^)]{0,200}nLaunch\s{0,3}:\s{0,3}2/
         $player = "media.newPlayer(null)"
     condition:
         $pdf in (0..1024) and any of ($sled, $printf, $launch, $player)
