@@ -18,6 +18,8 @@ from uuid import UUID
 import msgspec
 
 from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
+from quarantine.store.contents import Content, Joined, join, leave
+from quarantine.store.incoming import Received
 
 T = TypeVar("T")
 LEASE_S = 60.0
@@ -29,11 +31,10 @@ _BUSY_S = 20.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tenant (id TEXT PRIMARY KEY, wrapped BLOB, erased INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS content (
-  tenant TEXT, mark TEXT, sealed_as TEXT PRIMARY KEY, wrapped BLOB, size INTEGER, refs INTEGER,
-  placed INTEGER DEFAULT 0);
-CREATE INDEX IF NOT EXISTS content_mark ON content (tenant, mark);
+  tenant TEXT, mark TEXT, blob TEXT, wrapped BLOB, size INTEGER, refs INTEGER, settled INTEGER,
+  PRIMARY KEY (tenant, mark));
 CREATE TABLE IF NOT EXISTS blob (
-  id TEXT PRIMARY KEY, tenant TEXT, name TEXT, policy BLOB, sealed_as TEXT, sha256 TEXT,
+  id TEXT PRIMARY KEY, tenant TEXT, name TEXT, policy BLOB, mark TEXT, sha256 TEXT,
   size INTEGER, received REAL, todo INTEGER, priority INTEGER, rank REAL, due REAL, lease REAL,
   holder TEXT, attempts INTEGER DEFAULT 0, why TEXT DEFAULT '', verdict TEXT, judged REAL,
   signatures TEXT DEFAULT '', reads INTEGER DEFAULT 0);
@@ -43,7 +44,7 @@ CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, body BLOB);
 CREATE TABLE IF NOT EXISTS tally (name TEXT PRIMARY KEY, value REAL);
 """
 _COLUMNS = (
-    "id, tenant, name, policy, sealed_as, sha256, size, received, attempts, why, verdict, judged, "
+    "id, tenant, name, policy, mark, sha256, size, received, attempts, why, verdict, judged, "
     "signatures, reads"
 )
 
@@ -55,7 +56,7 @@ class Blob(msgspec.Struct, frozen=True):
     tenant: UUID
     name: str
     policy: Policy
-    sealed_as: UUID
+    mark: str
     sha256: str
     size: int
     received: float
@@ -65,18 +66,6 @@ class Blob(msgspec.Struct, frozen=True):
     judged: float | None
     signatures: str
     reads: int
-
-
-class Content(msgspec.Struct, frozen=True):
-    """Sealed bytes, once for each tenant; `sealed_as` is the blob id that they were sealed under."""
-
-    tenant: UUID
-    mark: str
-    sealed_as: UUID
-    wrapped: bytes
-    size: int
-    refs: int
-    placed: bool
 
 
 class Ledger:
@@ -123,60 +112,56 @@ def find_blob(db: sqlite3.Connection, ident: UUID) -> Blob | None:
     return _blob(row) if row else None
 
 
-def add_blob(db: sqlite3.Connection, job: ScanJob, content: Content, sha256: str) -> None:
-    """A blob that is whole and waits for its scan. Known contents gain a reference."""
-    held = db.execute(
-        "UPDATE content SET refs = refs + 1 WHERE sealed_as = ?", (content.sealed_as.hex,)
-    )
-    if not held.rowcount:
-        db.execute(
-            "INSERT INTO content VALUES (?, ?, ?, ?, ?, 1, 0)",
-            (
-                content.tenant.hex,
-                content.mark,
-                content.sealed_as.hex,
-                content.wrapped,
-                content.size,
-            ),
-        )
+def add_blob(db: sqlite3.Connection, job: ScanJob, received: Received) -> Joined:
+    """A blob that is whole and waits for its scan; equal bytes of the tenant are kept once."""
+    joined = join(find_content(db, received.tenant, received.mark), received)
+    put_content(db, joined.content)
     now = time.time()
     db.execute(
-        "INSERT INTO blob (id, tenant, name, policy, sealed_as, sha256, size, received, todo, "
+        "INSERT INTO blob (id, tenant, name, policy, mark, sha256, size, received, todo, "
         "priority, rank, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
-        (job.blob.hex, job.tenant.hex, job.name, msgspec.json.encode(job.policy),
-         content.sealed_as.hex, sha256, content.size, now, job.priority, now, now),
+        (job.blob.hex, job.tenant.hex, job.name, msgspec.json.encode(job.policy), received.mark,
+         received.sha256, received.size, now, job.priority, now, now),
     )  # fmt: skip
+    return joined
 
 
 def find_content(db: sqlite3.Connection, tenant: UUID, mark: str) -> Content | None:
-    """The placed content of equal bytes in this tenant."""
+    """What is stored of equal bytes in this tenant."""
     row = db.execute(
-        "SELECT * FROM content WHERE tenant = ? AND mark = ? AND placed = 1", (tenant.hex, mark)
+        "SELECT * FROM content WHERE tenant = ? AND mark = ?", (tenant.hex, mark)
     ).fetchone()
     return _content(row) if row else None
 
 
-def get_content(db: sqlite3.Connection, sealed_as: UUID) -> Content | None:
-    """The content that was sealed under a blob's id."""
-    row = db.execute("SELECT * FROM content WHERE sealed_as = ?", (sealed_as.hex,)).fetchone()
-    return _content(row) if row else None
+def put_content(db: sqlite3.Connection, content: Content) -> None:
+    """Write a content's row as it is to be."""
+    db.execute(
+        "INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (content.tenant.hex, content.mark, content.blob.hex, content.wrapped_key, content.size,
+         content.references, content.settled),
+    )  # fmt: skip
 
 
-def unplaced(db: sqlite3.Connection) -> list[Content]:
+def unsettled(db: sqlite3.Connection) -> list[Content]:
     """Contents that were whole when a process died and are not known to be at their place."""
-    return [_content(r) for r in db.execute("SELECT * FROM content WHERE placed = 0")]
+    return [_content(r) for r in db.execute("SELECT * FROM content WHERE settled = 0")]
 
 
 def drop_blob(db: sqlite3.Connection, ident: UUID) -> Content | None:
     """Forget a blob; the content when this was its last reference (its key is gone with it)."""
-    row = db.execute("SELECT sealed_as FROM blob WHERE id = ?", (ident.hex,)).fetchone()
+    row = db.execute("SELECT tenant, mark FROM blob WHERE id = ?", (ident.hex,)).fetchone()
     if row is None:
         return None
     db.execute("DELETE FROM blob WHERE id = ?", (ident.hex,))
-    db.execute("UPDATE content SET refs = refs - 1 WHERE sealed_as = ?", row)
-    left = db.execute("SELECT * FROM content WHERE sealed_as = ? AND refs <= 0", row).fetchone()
-    db.execute("DELETE FROM content WHERE sealed_as = ? AND refs <= 0", row)
-    return _content(left) if left else None
+    content = find_content(db, UUID(row[0]), row[1])
+    left = leave(content) if content is not None else None
+    if left is None or not left.gone:
+        if left is not None:
+            put_content(db, left.content)
+        return None
+    db.execute("DELETE FROM content WHERE tenant = ? AND mark = ?", row)
+    return content
 
 
 def take_job(db: sqlite3.Connection, holder: str) -> Blob | None:
@@ -294,24 +279,20 @@ def _count(db: sqlite3.Connection, name: str, by: float) -> None:
 
 
 def _blob(row: tuple[Any, ...]) -> Blob:
-    ident, tenant, name, policy, sealed_as, *rest = row
+    ident, tenant, name, policy, mark, *rest = row
     sha256, size, received, attempts, why, verdict, judged, signatures, reads = rest
     return Blob(
         UUID(str(ident)), UUID(str(tenant)), str(name),
         msgspec.json.decode(policy, type=Policy),
-        UUID(str(sealed_as)), str(sha256), int(str(size)), float(str(received)),
+        str(mark), str(sha256), int(str(size)), float(str(received)),
         int(str(attempts)), str(why), Verdict(verdict) if verdict else None,
         float(str(judged)) if judged is not None else None, str(signatures), int(str(reads)),
     )  # fmt: skip
 
 
 def _content(row: tuple[Any, ...]) -> Content:
-    tenant, mark, sealed_as, wrapped, size, refs, placed = row
-    assert isinstance(wrapped, bytes), "the column holds bytes"
-    return Content(
-        UUID(str(tenant)), str(mark), UUID(str(sealed_as)), wrapped, int(str(size)),
-        int(str(refs)), bool(placed),
-    )  # fmt: skip
+    tenant, mark, blob, wrapped, size, refs, settled = row
+    return Content(UUID(tenant), mark, UUID(blob), wrapped, size, refs, bool(settled))
 
 
 def unscannable(blob: Blob, why: str) -> Report:

@@ -14,13 +14,16 @@ from uuid import UUID
 
 from quarantine import ledger
 from quarantine.contract import ScanJob, Stored
-from quarantine.ledger import Blob, Content, Ledger
+from quarantine.ledger import Blob, Ledger
 from quarantine.settings import Settings
-from quarantine.store.faults import KeyFault, Missing
-from quarantine.store.incoming import CONTENT, Incoming
+from quarantine.store.blobs import Blobs
+from quarantine.store.contents import Content
+from quarantine.store.faults import KeyFault, Missing, TooLarge
+from quarantine.store.incoming import Incoming, Received
 from quarantine.store.keys import MasterKey, TenantKey, load_master_key
-from quarantine.store.places import LocalPlace, Place, address_of, folder_of, open_bucket
+from quarantine.store.places import LocalPlace, Place, open_bucket
 from quarantine.store.reading import Reader
+from quarantine.store.uploads import Progress, Uploads
 
 KEEP_FREE = 64 * 1024 * 1024
 
@@ -32,13 +35,15 @@ class Vault:
         folder = settings.folder
         self.ledger = Ledger(folder / "ledger.sqlite3")
         self.incoming = Incoming(folder / "incoming", keep_free=KEEP_FREE)
-        self.place: Place = (
+        place: Place = (
             open_bucket(
                 settings.bucket, endpoint=settings.bucket_endpoint, region=settings.bucket_region
             )
             if settings.bucket
             else LocalPlace(folder / "store", keep_free=KEEP_FREE)
         )
+        self._blobs = Blobs(place, self.incoming)
+        self.uploads = Uploads(self.incoming)
         self._master_path = folder / "master.key"
         self._master: MasterKey | None = None
 
@@ -46,63 +51,72 @@ class Vault:
         """Open the master key; `recover`: finish what a killed process left, which only the one
         process does that takes bytes in. Raises KeyFault, PlaceDown.
         """
-        known = await self.ledger.run(
-            lambda db: db.execute("SELECT count(*) FROM tenant").fetchone()[0]
-        )
+        known = await self.ledger.peek("SELECT 1 FROM tenant")
         self._master = load_master_key(self._master_path, may_make=not known)
         if recover:
-            for content in await self.ledger.run(ledger.unplaced):
+            for content in await self.ledger.run(ledger.unsettled):
                 with contextlib.suppress(Missing):
-                    await self._put_in_place(content)
-            await self.incoming.sweep(())
+                    await self._settle(content)
+
+    async def sweep(self) -> None:
+        """Remove what was begun and not ended within the hour."""
+        waiting = await self.ledger.run(ledger.unsettled)
+        await self.incoming.sweep([c.blob for c in waiting])
 
     async def receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
         """Bytes of a blob, whole or not at all. The same blob twice is answered as the first time.
 
         Raises TooLarge, NoSpace, PlaceDown.
         """
-        known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
-        if known is not None and known.tenant == job.tenant:
-            return Stored(known.id, known.sha256, known.size)
+        known = await self._known(job)
+        if known is not None:
+            return known
         key = await self._tenant_key(job.tenant)
         got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
+        return await self._join(job, got)
 
-        def note(db: sqlite3.Connection) -> Content:
-            twin = ledger.find_content(db, got.tenant, got.mark)
-            content = twin or Content(
-                got.tenant, got.mark, got.blob, got.wrapped_key, got.size, 0, placed=False
-            )
-            ledger.add_blob(db, job, content, got.sha256)
-            return content
+    async def begin(self, job: ScanJob, size: int, sha256: str) -> Progress:
+        """Open an upload in parts; one that is open already goes on. Raises TooLarge, NoSpace."""
+        if size > job.policy.bytes_max:
+            raise TooLarge(job.policy.bytes_max)
+        key = await self._tenant_key(job.tenant)
+        try:
+            return await self.uploads.look(job.blob, key)
+        except Missing:
+            return await self.uploads.start(job.blob, key, size=size, sha256=sha256)
 
-        content = await self.ledger.run(note)
-        if content.sealed_as == got.blob:
-            await self._put_in_place(content)
-        else:
-            await self.incoming.discard(got.blob)
-        return Stored(got.blob, got.sha256, got.size)
+    async def append(
+        self, job: ScanJob, offset: int, pieces: AsyncIterable[bytes], crc32: int | None
+    ) -> Progress:
+        """One part. Raises WrongOffset, Changed, Spoiled, TooLarge, NoSpace, Busy, Missing."""
+        key = await self._tenant_key(job.tenant)
+        return await self.uploads.append(job.blob, key, offset, pieces, crc32=crc32)
+
+    async def progress(self, job: ScanJob) -> Progress:
+        """Where an upload in parts is to go on. Raises Missing, Busy."""
+        return await self.uploads.look(job.blob, await self._tenant_key(job.tenant))
+
+    async def finish(self, job: ScanJob) -> Stored:
+        """Make a blob of all parts. Raises Incomplete, Changed, Missing."""
+        known = await self._known(job)
+        if known is None:
+            key = await self._tenant_key(job.tenant)
+            known = await self._join(job, await self.uploads.finish(job.blob, key))
+        await self.uploads.discard(job.blob)
+        return known
 
     async def open(self, blob: Blob) -> Reader:
         """Read a blob. Raises Missing, Damaged, KeyFault, PlaceDown."""
-        content = await self.ledger.run(lambda db: ledger.get_content(db, blob.sealed_as))
-        if content is None or not content.placed:
+        content = await self.ledger.run(lambda db: ledger.find_content(db, blob.tenant, blob.mark))
+        if content is None:
             raise Missing(f"The content of {blob.id}")
-        tenant = await self._tenant_key(blob.tenant)
-        key = tenant.open_key(CONTENT, content.sealed_as, content.wrapped)
-        address = address_of(content.tenant, content.mark, content.sealed_as)
-
-        async def source(start: int, stop: int) -> bytes | bytearray | memoryview:
-            return await self.place.read(address, start, stop)
-
-        return await Reader.open(
-            source, blob=content.sealed_as, key=key, size=content.size, ahead=self.place.ahead
-        )
+        return await self._blobs.open(content, await self._tenant_key(blob.tenant))
 
     async def purge(self, ident: UUID) -> None:
         """Forget a blob: its key first, its bytes after. Unknown is fine."""
         content = await self.ledger.run(lambda db: ledger.drop_blob(db, ident))
         if content is not None:
-            await self.place.delete(address_of(content.tenant, content.mark, content.sealed_as))
+            await self._blobs.erase(content)
 
     async def erase(self, tenant: UUID) -> None:
         """Forget a tenant's key, then all that lay under it."""
@@ -117,32 +131,34 @@ class Vault:
                 db.execute(f"DELETE FROM {table} WHERE tenant = ?", (tenant.hex,))
 
         await self.ledger.run(forget)
-        async for address in self.place.list(folder_of(tenant)):
-            await self.place.delete(address)
+        await self._blobs.erase_tenant(tenant)
 
     def close(self) -> None:
         """Give the ledger back."""
         self.ledger.close()
 
-    async def _put_in_place(self, content: Content) -> None:
-        address = address_of(content.tenant, content.mark, content.sealed_as)
-        with contextlib.suppress(Missing):
-            await self.place.take(self.incoming.path_of(content.sealed_as), address)
-        is_there = await self.place.size(address) is not None
+    async def _known(self, job: ScanJob) -> Stored | None:
+        blob = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
+        if blob is None or blob.tenant != job.tenant:
+            return None
+        return Stored(blob.id, blob.sha256, blob.size)
 
-        def note(db: sqlite3.Connection) -> None:
-            if is_there:
-                db.execute(
-                    "UPDATE content SET placed = 1 WHERE sealed_as = ?", (content.sealed_as.hex,)
-                )
-                return
-            # Neither waiting nor in place: it was never acknowledged.
-            db.execute("DELETE FROM blob WHERE sealed_as = ?", (content.sealed_as.hex,))
-            db.execute("DELETE FROM content WHERE sealed_as = ?", (content.sealed_as.hex,))
+    async def _join(self, job: ScanJob, got: Received) -> Stored:
+        joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
+        if joined.fresh:
+            await self._settle(joined.content)
+        else:
+            await self.incoming.discard(got.blob)
+        return Stored(got.blob, got.sha256, got.size)
 
-        await self.ledger.run(note)
-        if not is_there:
-            raise Missing(f"The content of {content.sealed_as}")
+    async def _settle(self, content: Content) -> None:
+        await self._blobs.settle(content)
+        await self.ledger.run(
+            lambda db: db.execute(
+                "UPDATE content SET settled = 1 WHERE tenant = ? AND mark = ? AND blob = ?",
+                (content.tenant.hex, content.mark, content.blob.hex),
+            )
+        )
 
     async def _tenant_key(self, tenant: UUID) -> TenantKey:
         master = self._master
