@@ -48,9 +48,10 @@ def children():
         if process.name.isdigit():
             try:
                 fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ours = b"quarantine.sandbox" in (process / "cmdline").read_bytes()
             except OSError:
                 continue
-            if fields[1] == mine and fields[0] != "Z":
+            if fields[1] == mine and fields[0] != "Z" and ours:
                 found.append(process.name)
     return found
 
