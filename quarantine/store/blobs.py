@@ -13,7 +13,7 @@ from quarantine.store.incoming import CONTENT, Incoming
 from quarantine.store.keys import TenantKey
 from quarantine.store.places import Place, folder_of
 from quarantine.store.reading import Reader, Source
-from quarantine.store.sealed import Data
+from quarantine.store.sealed import Data, Layout
 
 
 class Blobs:
@@ -39,6 +39,14 @@ class Blobs:
         return await Reader.open(
             source, blob=content.blob, key=key, size=content.size, ahead=self._place.ahead
         )
+
+    async def holds(self, content: Content) -> bool:
+        """Whether an object of the right length lies at a settled content's address; one request.
+
+        That its bytes are right is known only by reading them.
+        """
+        found = await self._place.size(content.address)
+        return found == Layout(content.size).sealed_size
 
     async def erase(self, content: Content) -> None:
         """Remove the bytes. That nobody can read them was done before: the ledger forgot the key."""

@@ -4,10 +4,11 @@ A content is what lies at one address; blobs refer to it. The caller looks it up
 (tenant, mark), calls a function here, and writes the answer in the same transaction:
 
     join     a blob came in whole. Fresh → insert the row, commit, `Blobs.settle`, write `settled`.
-             Shared → count one more, commit, `Incoming.discard`.
+             Shared → count one more, commit, `Incoming.discard`. Where `Blobs.holds` says that
+             the stored bytes are lost, or reading them raised Damaged, call `mend` instead.
     leave    a blob goes. Gone → delete the row (with it the wrapped key: that is the erasure),
              commit, `Blobs.erase`. A crash before that leaves bytes that nobody can read and
-             `Blobs.strays` finds.
+             `Blobs.addresses` finds.
 
 (tenant, mark) is unique in the ledger, so of two equal uploads that end together one is fresh and
 the other shared. Between tenants nothing is ever shared: a hit would tell that somebody else
@@ -61,15 +62,18 @@ class Left(msgspec.Struct, frozen=True):
 def join(known: Content | None, received: Received) -> Joined:
     """What a blob that came in whole makes of the content that is known under its mark."""
     if known is None:
-        content = Content(
-            tenant=received.tenant, mark=received.mark, blob=received.blob,
-            wrapped_key=received.wrapped_key, size=received.size, references=1, settled=False,
-        )  # fmt: skip
-        return Joined(content, fresh=True)
-    if (known.tenant, known.mark, known.size) != (received.tenant, received.mark, received.size):
-        raise ValueError("that content is not the one with the mark of this blob")
+        return Joined(_fresh(received, references=1), fresh=True)
+    _require_same(known, received)
     more = msgspec.structs.replace(known, references=known.references + 1)
     return Joined(more, fresh=False)
+
+
+def mend(known: Content, received: Received) -> Joined:
+    """The same bytes came again and what is stored of them is damaged or lost: the new ones take
+    its place for all blobs that refer to it. After the commit erase the object of `known`.
+    """
+    _require_same(known, received)
+    return Joined(_fresh(received, references=known.references + 1), fresh=True)
 
 
 def leave(content: Content) -> Left:
@@ -78,3 +82,15 @@ def leave(content: Content) -> Left:
         raise ValueError("no blob refers to this content")
     less = msgspec.structs.replace(content, references=content.references - 1)
     return Left(less, gone=less.references == 0)
+
+
+def _fresh(received: Received, *, references: int) -> Content:
+    return Content(
+        tenant=received.tenant, mark=received.mark, blob=received.blob,
+        wrapped_key=received.wrapped_key, size=received.size, references=references, settled=False,
+    )  # fmt: skip
+
+
+def _require_same(known: Content, received: Received) -> None:
+    if (known.tenant, known.mark, known.size) != (received.tenant, received.mark, received.size):
+        raise ValueError("that content is not the one with the mark of this blob")

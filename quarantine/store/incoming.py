@@ -63,6 +63,8 @@ class Incoming:
         sealed before, if it sealed any.
         """
         if wrapped_key is None:
+            if self.path_of(blob).exists():
+                raise ValueError("that blob id came in already; each id is used once")
             key, wrapped_key = tenant_key.make_key(CONTENT, blob)
         else:
             key = tenant_key.open_key(CONTENT, blob, wrapped_key)

@@ -80,6 +80,8 @@ class Frames:
 
 def begin(path: Path, opening: Opening, keep_free: int) -> None:
     """Make an upload's file, durably. Raises NoSpace when the whole of it would not fit."""
+    if path.exists():
+        raise ValueError("that blob id has an upload already; each id is used once")
     require_space(path.parent, opening.size, keep_free, "an upload")
     said = msgspec.json.encode(opening)
     file = NewFile(path, keep_free=keep_free)

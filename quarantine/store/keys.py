@@ -49,6 +49,11 @@ class MasterKey:
         """The tenant's key. Raises KeyFault when it was not wrapped by this key for this tenant."""
         return TenantKey(tenant, _open(self._wrap, wrapped, b"tenant", tenant))
 
+    def adopt_tenant_key(self, tenant: UUID, wrapped: bytes, old: MasterKey) -> bytes:
+        """A tenant's key wrapped by `old`, now wrapped by this one. Blobs stay as they are."""
+        raw = _open(old._wrap, wrapped, b"tenant", tenant)
+        return _close(self._wrap, raw, b"tenant", tenant)
+
 
 class TenantKey:
     """What may be done with one tenant's key; the key itself is not shown."""

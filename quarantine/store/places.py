@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 _ADDRESS = re.compile(r"blobs/[0-9a-f-]{36}/[0-9a-f]{2}/[0-9a-f]{64}\.[0-9a-f]{32}\Z")
-_PART = 8 * 1024 * 1024
+_PART = 5 * 1024 * 1024  # the least that S3 takes
 _FULL = re.compile(r"status code: 507|StorageFull|QuotaExceeded|InsufficientStorage|os error 28")
 
 
@@ -181,7 +181,7 @@ class BucketPlace(_Objects):
         with _speaking("keep a blob"):
             try:
                 await obstore.put_async(
-                    self._store, _checked(address), pieces, chunk_size=_PART, max_concurrency=2
+                    self._store, _checked(address), pieces, chunk_size=_PART, max_concurrency=1
                 )
             except FileNotFoundError as error:  # the bucket itself
                 raise PlaceDown("find its bucket") from error

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
-from quarantine.store.faults import Damaged
-from quarantine.store.sealed import HEADER, Data, Opener
+from quarantine.store.sealed import HEADER, TAG, Data, Opener
 
 Source = Callable[[int, int], Awaitable[Data]]
 """Sealed bytes from start to stop; fewer where the object ends earlier."""
@@ -19,8 +18,8 @@ class Reader:
     the chunk's number, after the chunks before it were given out.
     """
 
-    def __init__(self, source: Source, opener: Opener, *, blob: UUID, ahead: int = 1) -> None:
-        self._source, self._opener, self._blob, self._ahead = source, opener, blob, ahead
+    def __init__(self, source: Source, opener: Opener, *, ahead: int = 1) -> None:
+        self._source, self._opener, self._ahead = source, opener, ahead
         self.size = opener.layout.size
 
     @classmethod
@@ -29,7 +28,7 @@ class Reader:
     ) -> Reader:
         """Read the header; `size` is the plaintext size that the ledger keeps."""
         opener = Opener(blob, key, size, bytes(await source(0, HEADER)))
-        return cls(source, opener, blob=blob, ahead=ahead)
+        return cls(source, opener, ahead=ahead)
 
     async def read(self, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes `[start:stop]`, as a slice of the plaintext; for ranges that fit in memory."""
@@ -43,26 +42,24 @@ class Reader:
         layout = self._opener.layout
         if start >= stop:
             if layout.size == 0:  # the empty chunk proves that the blob is whole
-                await self._open(0, 0)
+                self._opener.open(0, await self._sealed(0, 0))
             return
         first, end = start // layout.chunk, (stop - 1) // layout.chunk
+        step = layout.chunk + TAG
         for begin in range(first, end + 1, self._ahead):
-            opened = await self._open(begin, min(begin + self._ahead - 1, end))
-            for index, plain in enumerate(opened, begin):
+            last = min(begin + self._ahead - 1, end)
+            sealed = await self._sealed(begin, last)
+            for index in range(begin, last + 1):
+                at = (index - begin) * step
+                plain = self._opener.open(index, sealed[at : at + step])
                 base = index * layout.chunk
                 low, high = max(start - base, 0), min(stop - base, len(plain))
                 whole = low == 0 and high == len(plain)
                 yield plain if whole else memoryview(plain)[low:high]
 
-    async def _open(self, first: int, last: int) -> list[bytes]:
-        """The plaintext of neighbouring chunks, fetched in one request."""
-        layout = self._opener.layout
-        start, stop = layout.span(first, last)
-        sealed = memoryview(await self._source(start, stop))
-        step = layout.span(first, first)[1] - start
-        if len(sealed) != stop - start:
-            raise Damaged(self._blob, first + len(sealed) // step)
-        return [
-            self._opener.open(first + i, sealed[i * step : (i + 1) * step])
-            for i in range(last - first + 1)
-        ]
+    async def _sealed(self, first: int, last: int) -> memoryview:
+        """Neighbouring chunks as they lie there, in one request; a short answer is left to the
+        opener, which names the chunk that is not whole.
+        """
+        start, stop = self._opener.layout.span(first, last)
+        return memoryview(await self._source(start, stop))

@@ -7,7 +7,7 @@ from importlib import import_module
 TOPICS = {
     "process": "in_process", "http": "over_http", "scale": "scale", "tenants": "many_tenants",
     "idle": "idle", "imports": "imports", "ledgers": "ledgers",
-    "large_csv": "large_csv", "exports": "exports",
+    "large_csv": "large_csv", "exports": "exports", "blobs": "blobs",
 }  # fmt: skip
 
 if __name__ == "__main__":

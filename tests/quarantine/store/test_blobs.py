@@ -13,7 +13,7 @@ import pytest
 from appliance.base.ids import uuid7
 
 from quarantine.store.blobs import Blobs
-from quarantine.store.contents import join, leave
+from quarantine.store.contents import join, leave, mend
 from quarantine.store.faults import Damaged, KeyFault, Missing, PlaceDown, TooLarge
 from quarantine.store.incoming import Incoming
 from quarantine.store.keys import MasterKey
@@ -290,5 +290,71 @@ def test_only_addresses_of_blobs_reach_the_disk(tmp_path, run):
             with pytest.raises(ValueError):
                 await place.put(bad, pieces(b"x"))
         assert (tmp_path / "root" / "secret").exists()
+
+    run(go())
+
+
+def test_a_lost_object_is_mended_by_the_same_bytes(place, incoming, tenant_key, run):
+    data = os.urandom(100_000)
+
+    async def go():
+        blobs = Blobs(place, incoming)
+        content = await store(blobs, incoming, tenant_key, data)
+        assert await blobs.holds(content)
+        await place.put(content.address, pieces(b"short"))
+        assert not await blobs.holds(content)
+        await place.delete(content.address)
+        assert not await blobs.holds(content)
+        received = await incoming.receive(uuid7(), tenant_key, pieces(data), limit=LIMIT)
+        mended = mend(content, received).content
+        assert mended.references == 2
+        await blobs.settle(mended)
+        await blobs.erase(content)
+        assert await blobs.holds(mended)
+        assert await (await blobs.open(mended, tenant_key)).read() == data
+        other = await incoming.receive(uuid7(), tenant_key, pieces(b"other"), limit=LIMIT)
+        with pytest.raises(ValueError):
+            mend(content, other)
+
+    run(go())
+
+
+def test_an_id_is_used_once(incoming, uploads, tenant_key, run):
+    async def go():
+        received = await incoming.receive(uuid7(), tenant_key, pieces(b"first"), limit=LIMIT)
+        with pytest.raises(ValueError):
+            await incoming.receive(received.blob, tenant_key, pieces(b"second"), limit=LIMIT)
+        await uploads.start(blob := uuid7(), tenant_key, size=5)
+        with pytest.raises(ValueError):
+            await uploads.start(blob, tenant_key, size=6)
+
+    run(go())
+
+
+def test_bytes_and_names_are_on_the_disk_before_anything_is_acknowledged(
+    tmp_path, incoming, uploads, tenant_key, run, monkeypatch
+):
+    """What is flushed is recorded on its way to the system, which still does it."""
+    flushed, fsync = [], os.fsync
+
+    def record(fd):
+        flushed.append(os.readlink(f"/proc/self/fd/{fd}").removeprefix(f"{tmp_path}/"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", record)
+
+    async def go():
+        received = await incoming.receive(uuid7(), tenant_key, pieces(b"x"), limit=LIMIT)
+        assert flushed == [f"incoming/{received.blob.hex}.part", "incoming"]
+        flushed.clear()
+        content = join(None, received).content
+        await Blobs(LocalPlace(tmp_path, keep_free=0), incoming).settle(content)
+        folder = os.path.dirname(content.address)
+        assert flushed[-2:] == [folder, "incoming"]
+        assert set(flushed[:-2]) >= {"blobs", f"blobs/{TENANT}"}  # the new folders' names
+        await uploads.start(blob := uuid7(), tenant_key, size=5)
+        flushed.clear()
+        await uploads.append(blob, tenant_key, 0, pieces(b"part"))
+        assert flushed == [f"incoming/{blob.hex}.upload"]
 
     run(go())

@@ -101,3 +101,15 @@ def test_equal_bytes_have_one_mark_in_a_tenant_and_unrelated_marks_in_two(master
     two = master.open_tenant_key(TWO, master.make_tenant_key(TWO))
     assert one.mark(digest) == again.mark(digest) != two.mark(digest)
     assert digest.hex() not in one.mark(digest)
+
+
+def test_a_new_master_key_takes_tenants_over_and_the_old_one_opens_nothing_then(master):
+    wrapped, new = master.make_tenant_key(ONE), MasterKey(os.urandom(32))
+    raw, kept = master.open_tenant_key(ONE, wrapped).make_key("content", BLOB)
+    moved = new.adopt_tenant_key(ONE, wrapped, master)
+    assert new.open_tenant_key(ONE, moved).open_key("content", BLOB, kept) == raw
+    with pytest.raises(KeyFault):
+        master.open_tenant_key(ONE, moved)
+    with pytest.raises(KeyFault):
+        new.adopt_tenant_key(TWO, wrapped, master)
+    assert new.id != master.id
