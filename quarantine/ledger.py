@@ -78,6 +78,8 @@ class Ledger:
         )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        # A key that is forgotten is nowhere: also not in a page that is free.
+        self._db.execute("PRAGMA secure_delete = ON")
         self._db.executescript(_SCHEMA)
         self._lock = asyncio.Lock()
 

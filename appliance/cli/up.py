@@ -90,7 +90,7 @@ async def _start_content(settings: Settings, endpoints: Endpoints, services: Ser
         return
     services.content.prepare()
     options = ContentOptions(
-        host=settings.http.host, port=settings.files_port, redis_url=endpoints.redis_url,
+        host=settings.http.host, port=settings.files_port, redis_url=endpoints.files_redis_url,
         clamd=endpoints.scanner.socket, baseline_is_enough=files.baseline_is_enough,
         bucket=files.bucket, bucket_endpoint=files.bucket_endpoint,
         bucket_region=files.bucket_region,

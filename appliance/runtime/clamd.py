@@ -26,7 +26,7 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Misconfigured, Unavailable
 from appliance.runtime.account import Account, child_setup, helper_account
 from appliance.runtime.signatures import PROBE, SignatureSet, SignatureSets, official_files
-from appliance.runtime.sockets import claim_folder, short_name, socket_folder
+from appliance.runtime.sockets import claim_folder, open_to_group, short_name, socket_folder
 from appliance.runtime.supervisor import Supervisor, Unit
 
 SIGNATURES = Path("/var/lib/clamav")
@@ -136,7 +136,7 @@ class Clamd:
         for folder in (self.folder, self.sets.sets, self.sets.operators):
             _hold_folder(folder)
         claim_folder(self._temporary, self.account)
-        _open_to_group(self.socket.parent, self._group)
+        open_to_group(self.socket.parent, self._group)
         threads = (os.cpu_count() or 1) + 2
         text = (
             "Foreground yes\nLogTime yes\n"
@@ -321,16 +321,6 @@ def _drop_foreign(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.lstat().st_uid != os.geteuid():
             shutil.rmtree(path)
-
-
-def _open_to_group(path: Path, group: int) -> None:
-    """Let the node's account reach the socket; it inherits the group of its folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fchown(descriptor, -1, group)
-        os.fchmod(descriptor, 0o2710)
-    finally:
-        os.close(descriptor)
 
 
 def _empty(folder: Path) -> None:

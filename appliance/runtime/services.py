@@ -48,6 +48,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     superuser_dsn: str
     redis_url: str
     scanner: ScannerState
+    files_redis_url: str = ""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -138,7 +139,10 @@ class Services:
         self.postgres = server
 
     async def _start_valkey(self) -> None:
-        server = Valkey(locate_valkey(self.data, self.account), self.data, self.account)
+        server = Valkey(
+            locate_valkey(self.data, self.account), self.data, self.account,
+            client=self.content.account,
+        )  # fmt: skip
         server.prepare()
         await self.supervisor.start(
             Unit("valkey", server.argv(), self.account, server.wait_ready, _ENVIRONMENT)
@@ -181,6 +185,7 @@ class Services:
                 superuser_dsn=ours.dsn(SUPERUSER, "postgres"),
                 redis_url=redis_url,
                 scanner=self._scanner,
+                files_redis_url=self.valkey.files_url if self.valkey else given.redis_url,
             )
         return Endpoints(
             control_owner_dsn=given.control_owner_url
@@ -191,6 +196,7 @@ class Services:
             superuser_dsn="",
             redis_url=redis_url,
             scanner=self._scanner,
+            files_redis_url=self.valkey.files_url if self.valkey else given.redis_url,
         )
 
     def ensure_database(self) -> Callable[[str], None]:

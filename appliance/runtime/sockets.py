@@ -47,3 +47,13 @@ def claim_folder(wanted: Path, account: Account) -> Path:
             f"{wanted} is for this node but belongs to somebody else; remove it and start again."
         )
     return make_folder(account, wanted)
+
+
+def open_to_group(path: Path, group: int) -> None:
+    """Let a group reach the sockets of a folder, which inherit the folder's group."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, 0o2710)
+    finally:
+        os.close(descriptor)

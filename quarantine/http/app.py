@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from quarantine.settings import Settings
 from quarantine.signing import Signer
 from quarantine.vault import Vault
 
+SWEEP_S = 300.0
+
 
 def create_app(settings: Settings) -> Litestar:
     """The application; it opens its vault with the server and closes it last."""
@@ -25,11 +28,21 @@ def create_app(settings: Settings) -> Litestar:
         aioredis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=2),
     )  # fmt: skip
 
+    sweeping: list[asyncio.Task[None]] = []
+
+    async def sweep() -> None:
+        while True:
+            await plane.vault.sweep()
+            await asyncio.sleep(SWEEP_S)
+
     async def start() -> None:
         await plane.vault.start(recover=True)
+        sweeping.append(asyncio.create_task(sweep()))
 
     async def stop() -> None:
         plane.closing.set()
+        for task in sweeping:
+            task.cancel()
         await plane.redis.aclose()
         plane.vault.close()
 

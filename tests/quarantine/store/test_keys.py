@@ -55,21 +55,24 @@ def test_a_link_and_a_short_file_are_refused(tmp_path):
             load_master_key(tmp_path / "real", may_make=False)
 
 
-def _start(path, out):
+def _start(path, out, gate):
+    gate.wait()
     out.put(load_master_key(path, may_make=True).id)
 
 
 def test_two_processes_that_start_together_have_one_key(tmp_path):
     context = multiprocessing.get_context("fork")
-    out = context.Queue()
-    many = [context.Process(target=_start, args=(tmp_path / "k" / "m", out)) for _ in range(6)]
-    for each in many:
-        each.start()
-    found = {out.get(timeout=20) for _ in many}
-    for each in many:
-        each.join()
-    assert len(found) == 1
-    assert [p.name for p in (tmp_path / "k").iterdir()] == ["m"]
+    out, gate = context.Queue(), context.Barrier(6)
+    for attempt in range(5):
+        path = tmp_path / str(attempt) / "m"
+        many = [context.Process(target=_start, args=(path, out, gate)) for _ in range(6)]
+        for each in many:
+            each.start()
+        found = {out.get(timeout=20) for _ in many}
+        for each in many:
+            each.join()
+        assert len(found) == 1
+        assert [p.name for p in path.parent.iterdir()] == ["m"]
 
 
 def test_a_wrapped_key_opens_only_for_what_it_was_made(master):

@@ -186,8 +186,36 @@ def test_a_part_with_a_checksum_counts_as_a_whole(uploads, tenant_key, run):
         await uploads.append(blob, tenant_key, 0, pieces(data[: 2 * MEBI], MEBI), crc32=good)
         assert (await again(uploads).look(blob, tenant_key)).offset == 2 * MEBI
         with pytest.raises(ConnectionError):
-            await uploads.append(blob, tenant_key, 2 * MEBI, ends(data[2 * MEBI :]), crc32=1)
+            await uploads.append(blob, tenant_key, 2 * MEBI, ends(data[2 * MEBI : -5]), crc32=1)
         assert (await again(uploads).look(blob, tenant_key)).offset == 2 * MEBI
+
+    run(go())
+
+
+def test_a_crash_within_a_part_with_a_checksum_leaves_nothing_of_it(uploads, tenant_key, run):
+    data = os.urandom(3 * MEBI)
+
+    async def go():
+        blob = uuid7()
+        await uploads.start(blob, tenant_key, size=len(data))
+        path = uploads._path(blob)
+        await uploads.append(blob, tenant_key, 0, pieces(b"", 1))
+        await uploads.append(blob, tenant_key, 0, pieces(data[:9]), crc32=zlib.crc32(data[:9]))
+
+        async def crashes():
+            yield data[9 : 2 * MEBI]
+            yield data[2 * MEBI : -1]
+            crashes.left = path.read_bytes()
+
+        part = zlib.crc32(data[9:-1])
+        await uploads.append(blob, tenant_key, 9, crashes(), crc32=part)
+        assert len(crashes.left) > 2 * MEBI
+        path.write_bytes(crashes.left)  # the disk as it was before the part was whole
+        now = again(uploads)
+        assert (await now.look(blob, tenant_key)).offset == 9
+        assert len(path.read_bytes()) < MEBI
+        await now.append(blob, tenant_key, 9, pieces(data[9:]))
+        assert (await now.finish(blob, tenant_key)).sha256 == hashlib.sha256(data).hexdigest()
 
     run(go())
 
