@@ -72,7 +72,7 @@ class OfficeEngine:
 
 
 def _place(leaf: Leaf, sight: Sight) -> str:
-    return "/".join(word for word in (leaf.place, sight.part[:200]) if word)
+    return f"{leaf.place or leaf.name}/{sight.part[:200]}" if sight.part else leaf.place
 
 
 def _choose(leaf: Leaf) -> Callable[[Leaf, Policy, float], set[Sight]] | None:
