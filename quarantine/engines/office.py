@@ -27,7 +27,7 @@ from quarantine.documents.sights import SENTENCES, Sight
 from quarantine.engines.base import Leaf, Unscannable
 
 HEAD_BYTES = 4096
-WHOLE_BYTES_MAX = 64 << 20
+WHOLE_BYTES_MAX = 100 << 20
 """Readers that want the whole file in memory get files up to here."""
 
 _TABLE_TYPES = {"text/csv", "text/tab-separated-values", "application/csv"}
