@@ -96,6 +96,16 @@ def _is_paintbrush(ole: Any, path: list[str]) -> bool:
     return str(clsid).upper() == PAINTBRUSH
 
 
+def claimed_bytes(ole: Any) -> int:
+    """How large all streams together say they are, orphans too."""
+    total = 0
+    for number, known in enumerate(ole.direntries):
+        entry = known or ole._load_direntry(number)  # noqa: SLF001 - orphans have no other way
+        if entry.entry_type in (olefile.STGTY_STREAM, olefile.STGTY_ROOT):
+            total += int(entry.size)
+    return total
+
+
 def find_streams(ole: Any) -> Iterator[str]:
     """What the names of streams and storages say (encryption, controls, projects)."""
     for path in ole.listdir(streams=True, storages=True):

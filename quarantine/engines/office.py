@@ -198,6 +198,10 @@ def _judge_compound(data: bytes) -> Iterator[str]:
         yield "office.broken"
         return
     with ole:
+        if quiet.claimed_bytes(ole) > 2 * len(data):
+            # Streams that overlap or go in circles: readers would follow them for hours.
+            yield "office.broken"
+            return
         readers: list[Iterator[str]] = [quiet.find_streams(ole)]
         if ole.exists("WordDocument"):
             readers.append(quiet.find_document_fields(ole))

@@ -9,6 +9,7 @@ from quarantine.contract import Policy
 from quarantine.documents.targets import judge_relation, leads_away
 from quarantine.engines.base import Unscannable
 from tests.quarantine import benign_documents, corpus_documents
+from tests.quarantine.compound_file import write_compound
 from tests.quarantine.examining import (
     assert_clean,
     assert_held,
@@ -52,6 +53,21 @@ def test_a_finding_names_its_part_and_stands_once_for_it(tmp_path):
     leaf = leaf_of(path)
     (found,) = examine("office", leaf)
     assert (found.code, found.place) == ("office.vba", "a.docx/word/media/image1.png")
+
+
+def test_streams_in_circles_take_no_time(tmp_path):
+    """A chain of sectors that leads back to itself, under a size of two gigabytes."""
+    path = tmp_path / "a.doc"
+    data = bytearray(write_compound({"WordDocument": bytes(5_000)}))
+    at = data.find("WordDocument".encode("utf-16-le")) + 0x78
+    data[at : at + 4] = (0x7FFFFFFF).to_bytes(4, "little")
+    data[at - 4 : at] = bytes(4)
+    fat = data.rfind((0xFFFFFFFD).to_bytes(4, "little")) // 512 * 512
+    data[fat : fat + 4] = bytes(4)
+    path.write_bytes(data)
+    started = time.monotonic()
+    assert [f.code for f in examine("office", leaf_of(path))] == ["office.broken"]
+    assert time.monotonic() - started < 1
 
 
 ALL = ("office", "pdf", "images", "markup", "rules", "denied")
