@@ -74,6 +74,7 @@ from tests.quarantine.other_files import (
     svg,
     text,
     tiff_bomb,
+    webp_bomb,
 )
 
 HELD, REFUSED = Verdict.SUSPICIOUS, Verdict.REJECTED
@@ -266,6 +267,7 @@ IMAGES = [
     image_case("gif bomb", "pixels", "a.gif", gif_bomb),
     image_case("bmp bomb", "pixels", "a.bmp", bmp_bomb),
     image_case("tiff bomb", "pixels", "a.tif", tiff_bomb),
+    image_case("webp bomb", "pixels", "a.webp", webp_bomb),
     image_case("thousands of frames", "frames", "a.gif", many_frames),
     image_case("png with less data than claimed", "broken", "a.png", damaged(png_bomb(3_000, 3_000), cut=True)),
     image_case("jpeg cut", "broken", "a.jpg", damaged(noisy("JPEG"), cut=True)),
