@@ -66,9 +66,11 @@ class ImagesEngine:
                     frame.load()
         except _Held as held:
             code = str(held)
+        except Image.DecompressionBombError:
+            code = "image.pixels"
         except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError):
             code = "image.broken"
-        except (OverflowError, ZeroDivisionError, Image.DecompressionBombError, RuntimeError):
+        except (OverflowError, ZeroDivisionError, RuntimeError):
             code = "image.broken"
         else:
             return []
@@ -77,8 +79,8 @@ class ImagesEngine:
 
 def _frames(leaf: Leaf, policy: Policy, deadline: float) -> Iterator[ImageFile.ImageFile]:
     """Each frame, already held against the limits but not yet decoded."""
-    # The library's own bound is lower than some policies and only warns; ours decides.
-    Image.MAX_IMAGE_PIXELS = None
+    # The library warns above its bound and refuses above twice that, in WebP before it takes memory.
+    Image.MAX_IMAGE_PIXELS = -(-policy.pixels_max // 2)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     decoded = 0
     with Image.open(leaf.path, formats=FORMATS) as picture:

@@ -27,7 +27,7 @@ from quarantine.documents.sights import SENTENCES, Sight
 from quarantine.engines.base import Leaf, Unscannable
 
 HEAD_BYTES = 4096
-WHOLE_BYTES_MAX = 64 << 20
+WHOLE_BYTES_MAX = 100 << 20
 """Readers that want the whole file in memory get files up to here."""
 
 _TABLE_TYPES = {"text/csv", "text/tab-separated-values", "application/csv"}
@@ -72,7 +72,7 @@ class OfficeEngine:
 
 
 def _place(leaf: Leaf, sight: Sight) -> str:
-    return "/".join(word for word in (leaf.place, sight.part[:200]) if word)
+    return f"{leaf.place or leaf.name}/{sight.part[:200]}" if sight.part else leaf.place
 
 
 def _choose(leaf: Leaf) -> Callable[[Leaf, Policy, float], set[Sight]] | None:
@@ -198,6 +198,10 @@ def _judge_compound(data: bytes) -> Iterator[str]:
         yield "office.broken"
         return
     with ole:
+        if quiet.claimed_bytes(ole) > 2 * len(data):
+            # Streams that overlap or go in circles: readers would follow them for hours.
+            yield "office.broken"
+            return
         readers: list[Iterator[str]] = [quiet.find_streams(ole)]
         if ole.exists("WordDocument"):
             readers.append(quiet.find_document_fields(ole))

@@ -46,8 +46,9 @@ class RulesEngine:
 
     @property
     def version(self) -> str:
-        """Library and packs."""
-        return f"yara-x {importlib.metadata.version('yara-x')}; packs {self.signatures}"
+        """Library and packs. Asking for it compiles the rules, before the first file comes."""
+        count = sum(1 for _ in self.compiled)
+        return f"yara-x {importlib.metadata.version('yara-x')}; {count} rules; {self.signatures}"
 
     def wants(self, leaf: Leaf) -> bool:
         """Everything."""

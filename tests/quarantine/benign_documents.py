@@ -162,7 +162,28 @@ LINKED_CHART = package(
     parts={"ppt/charts/_rels/chart1.xml.rels": relations(("oleObject", "file:///C:\\reports\\sales.xlsx", "External"))},
 )  # fmt: skip
 
+WORD_2003 = (
+    '<?xml version="1.0" encoding="UTF-8"?><?mso-application progid="Word.Document"?>'
+    '<w:wordDocument xmlns:w="http://schemas.microsoft.com/office/word/2003/wordml"><w:body/></w:wordDocument>'
+)
+EXCEL_2003 = (
+    '<?xml version="1.0" encoding="windows-1251"?><?mso-application progid="Excel.Sheet"?>'
+    '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet" xmlns:ss="urn:schemas-microsoft-com:office:spreadsheet">'
+    '<Row><Cell ss:Formula="=IF(RC[-1]&gt;0,&quot;да|нет!&quot;,1)"/><Cell>Остаток|склад!</Cell></Row></Workbook>'
+)
+FLAT = (
+    '<?xml version="1.0"?><office:document xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0">'
+    "<office:body/></office:document>"
+)
+VML = '<xml xmlns:v="urn:schemas-microsoft-com:vml" xmlns:o="urn:schemas-microsoft-com:office:office"><br></xml>'
+WEB_ARCHIVE = 'MIME-Version: 1.0\nContent-Type: multipart/related; boundary="b"\n\n--b\nContent-Type: text/html\n\n<p>a\n--b--\n'
+
 OFFICE = [
+    Benign("word 2003 xml", text(WORD_2003), "a.xml"),
+    Benign("excel 2003 xml", text(EXCEL_2003, "cp1251"), "a.xls"),
+    Benign("flat open document", text(FLAT), "a.fodt"),
+    Benign("drawing of a workbook", text(VML), "vmlDrawing1.vml"),
+    Benign("web archive", text(WEB_ARCHIVE), "a.mht"),
     Benign("workbook", book(lambda b, s: None), "a.xlsx"),
     Benign("workbook with a chart", book(chart), "a.xlsx"),
     Benign("workbook with pictures", book(pictures), "a.xlsx"),

@@ -74,6 +74,7 @@ from tests.quarantine.other_files import (
     svg,
     text,
     tiff_bomb,
+    webp_bomb,
 )
 
 HELD, REFUSED = Verdict.SUSPICIOUS, Verdict.REJECTED
@@ -149,6 +150,7 @@ OFFICE = [
     office("vba in doc", "a.doc", "vba", compound({"WordDocument": bytes(600), **vba_project("Macros/")})),
     office("vba in xls", "a.xls", "vba", compound({"Workbook": workbook(), **vba_project("_VBA_PROJECT_CUR/")})),
     office("vba in word 2003 xml", "a.xml", "vba", word_2003),
+    office("dde in excel 2003 xml", "a.xml", "dde", text("<?xml version='1.0'?><?mso-application progid='Excel.Sheet'?><Workbook xmlns:ss='ss'><Cell ss:Formula=\"=cmd|'/c calc'!A0\"/></Workbook>")),
     office("vba in a web archive", "a.mht", "vba", web_archive),
     office("macro sheet in xls", "a.xls", "xlm", compound({"Workbook": workbook(sheet_type=1)})),
     office("macro sheet without container", "a.xls", "xlm", raw(b"\x09\x04\x06\x00\x00\x00\x40\x00\x00\x00" + bytes(60))),
@@ -169,6 +171,7 @@ OFFICE = [
     office("dde in xls", "a.xls", "dde", compound({"Workbook": workbook(sup_book=dde_book())})),
     office("dde in doc", "a.doc", "dde", compound({"WordDocument": bytes(600) + b"\x13 DDEAUTO calc x \x14 1 \x15" + bytes(60)})),
     office("dde in doc as utf-16", "a.doc", "dde", compound({"WordDocument": bytes(600) + "\x13DDEAUTO calc x\x14\x15".encode("utf-16-le")})),
+    office("dde in doc as utf-16 after spaces", "a.doc", "dde", compound({"WordDocument": bytes(600) + "\x13  DDE calc x\x14\x15".encode("utf-16-le")})),
     office("dde in rtf", "a.rtf", "dde", rtf(rb"{\field{\*\fldinst DDEAUTO calc x}{\fldrslt 1}}")),
     office("dde in ods", "a.ods", "dde", open_document("spreadsheet", "<table:table><office:dde-source/></table:table>")),
     office("included text from a host", "a.docx", "external_object", package("docx", word(field('INCLUDETEXT "https://host.example/a.docx"')))),
@@ -264,6 +267,7 @@ IMAGES = [
     image_case("gif bomb", "pixels", "a.gif", gif_bomb),
     image_case("bmp bomb", "pixels", "a.bmp", bmp_bomb),
     image_case("tiff bomb", "pixels", "a.tif", tiff_bomb),
+    image_case("webp bomb", "pixels", "a.webp", webp_bomb),
     image_case("thousands of frames", "frames", "a.gif", many_frames),
     image_case("png with less data than claimed", "broken", "a.png", damaged(png_bomb(3_000, 3_000), cut=True)),
     image_case("jpeg cut", "broken", "a.jpg", damaged(noisy("JPEG"), cut=True)),

@@ -154,6 +154,13 @@ def tiff_bomb(path: Path) -> None:
     path.write_bytes(data)
 
 
+def webp_bomb(path: Path) -> None:
+    """The largest that the format can claim: its decoder would take a gigabyte at once."""
+    body = b"\x2f" + struct.pack("<I", 16_382 | 16_382 << 14) + bytes(59)
+    chunk = b"WEBPVP8L" + struct.pack("<I", len(body)) + body
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(chunk)) + chunk)
+
+
 def many_frames(path: Path) -> None:
     frames = [Image.new("P", (4, 4), number % 7) for number in range(2_050)]
     frames[0].save(path, save_all=True, append_images=frames[1:], optimize=False)

@@ -9,6 +9,7 @@ from quarantine.contract import Policy
 from quarantine.documents.targets import judge_relation, leads_away
 from quarantine.engines.base import Unscannable
 from tests.quarantine import benign_documents, corpus_documents
+from tests.quarantine.compound_file import write_compound
 from tests.quarantine.examining import (
     assert_clean,
     assert_held,
@@ -51,7 +52,55 @@ def test_a_finding_names_its_part_and_stands_once_for_it(tmp_path):
     package("docx", parts={"word/media/image1.png": vba_bin()})(path)
     leaf = leaf_of(path)
     (found,) = examine("office", leaf)
-    assert (found.code, found.place) == ("office.vba", "word/media/image1.png")
+    assert (found.code, found.place) == ("office.vba", "a.docx/word/media/image1.png")
+
+
+def test_streams_in_circles_take_no_time(tmp_path):
+    """A chain of sectors that leads back to itself, under a size of two gigabytes."""
+    path = tmp_path / "a.doc"
+    data = bytearray(write_compound({"WordDocument": bytes(5_000)}))
+    at = data.find("WordDocument".encode("utf-16-le")) + 0x78
+    data[at : at + 4] = (0x7FFFFFFF).to_bytes(4, "little")
+    data[at - 4 : at] = bytes(4)
+    fat = data.rfind((0xFFFFFFFD).to_bytes(4, "little")) // 512 * 512
+    data[fat : fat + 4] = bytes(4)
+    path.write_bytes(data)
+    started = time.monotonic()
+    assert [f.code for f in examine("office", leaf_of(path))] == ["office.broken"]
+    assert time.monotonic() - started < 1
+
+
+ALL = ("office", "pdf", "images", "markup", "rules", "denied")
+
+
+def test_parts_of_everyday_packages_are_clean_for_every_engine(tmp_path):
+    """The pipeline shows each part on its own as well."""
+    packages = [b for b in BENIGN if b.file.endswith(("x", "s", "t"))]
+    paths = []
+    for number, benign in enumerate(packages):
+        paths.append(tmp_path / f"{number}-{benign.file}")
+        benign.make(paths[-1])
+    held, seen = {}, 0
+    part = tmp_path / "part"
+    for path in filter(zipfile.is_zipfile, paths + samples(".xlsx", ".ods", ".xlsb")):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.namelist():
+                part.write_bytes(archive.read(entry))
+                for name in ALL:
+                    seen += 1
+                    if found := examine(name, leaf_of(part, entry.rpartition("/")[2])):
+                        held[f"{path.name}/{entry}"] = found
+    assert held == {}
+    assert seen > 1_000
+
+
+def test_a_text_of_a_hundred_thousand_words_takes_a_second(tmp_path):
+    """Letters in Russian are one escape for each character; the library alone takes minutes."""
+    path = tmp_path / "a.rtf"
+    path.write_bytes(b"{\\rtf1 " + rb"{\b \'cf\'f0\'e8 \i \'e2\'e5\'f2\par }" * 60_000 + b"}")
+    started = time.monotonic()
+    assert examine("office", leaf_of(path)) == []
+    assert time.monotonic() - started < 8
 
 
 def test_damaged_files_never_break_the_engine(tmp_path):
