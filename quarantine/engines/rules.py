@@ -49,6 +49,10 @@ class RulesEngine:
         """Library and packs."""
         return f"yara-x {importlib.metadata.version('yara-x')}; packs {self.signatures}"
 
+    def warm(self) -> None:
+        """Compile now: each file has a process of its own, which would compile again."""
+        _ = self.compiled
+
     def wants(self, leaf: Leaf) -> bool:
         """Everything."""
         return True

@@ -94,12 +94,17 @@ def _load(modules: list[str]) -> tuple[list[Engine], list[str]]:
     for module in modules:
         try:
             engine: Engine = import_module(module).ENGINE
+            getattr(engine, "warm", _nothing)()
             # Asking for the version has the library behind it loaded before the first file.
             if engine.name and engine.version:
                 engines.append(engine)
         except Exception:  # noqa: BLE001 - whatever it is, the engine is not there
             missing.append(module)
     return engines, missing
+
+
+def _nothing() -> None:
+    """For engines that have nothing to load."""
 
 
 def _wait(process: int) -> int:
