@@ -13,7 +13,8 @@ from quarantine.containers.zips import Bytes, Entry, read_directory
 
 _STORED, _DEFLATED = 0, 8
 _PIECE = 256 * 1024
-_REGULAR = (0, stat.S_IFREG, stat.S_IFDIR)
+# Some writers give folders a mode of all ones, which is no kind at all.
+_SPECIAL = (stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK)
 
 
 def walk(path: Path, budget: Budget) -> Iterator[Part | Note]:
@@ -22,7 +23,7 @@ def walk(path: Path, budget: Budget) -> Iterator[Part | Note]:
         entries = read_directory(data, budget.entries_left)
         budget.count_entry(len(entries))
         for entry in entries:
-            if stat.S_IFMT(entry.mode) not in _REGULAR:
+            if stat.S_IFMT(entry.mode) in _SPECIAL:
                 raise Refused(
                     "container.link",
                     "An entry is a link or a device, not a file.",

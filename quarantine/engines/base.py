@@ -38,7 +38,12 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """One check. `version` changes whenever its answers may change."""
+    """One check. `version` changes whenever its answers may change.
+
+    An engine may have `warm()`, called once before the first file, to load what is loaded late: a
+    file has a process of its own, and what is loaded there is loaded for every file again. It must
+    start no thread. It may have `signatures`, the id of what it looks for.
+    """
 
     name: str
     version: str

@@ -106,4 +106,6 @@ def _frames(leaf: Leaf, policy: Policy, deadline: float) -> Iterator[ImageFile.I
             yield picture
 
 
+# All formats are known from the start: what is asked for by name is otherwise missing or late.
+Image.init()
 ENGINE = ImagesEngine()

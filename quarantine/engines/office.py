@@ -37,7 +37,9 @@ _PACKAGE_ENDINGS = (".docx", ".xlsx", ".pptx", ".xlsb", ".docm", ".xlsm", ".pptm
 _XML_HINTS = (
     b"mso-application",
     b"pkg:package",
-    b"office:document",
+    b"<office:document ",
+    b"<office:document\n",
+    b"<office:document\r",
     b"schemas-microsoft-com:office",
 )
 _WORKBOOK_BOF = (b"\x09\x00\x04\x00", b"\x09\x02\x06\x00", b"\x09\x04\x06\x00", b"\x09\x08\x08\x00")

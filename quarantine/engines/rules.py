@@ -50,6 +50,10 @@ class RulesEngine:
         count = sum(1 for _ in self.compiled)
         return f"yara-x {importlib.metadata.version('yara-x')}; {count} rules; {self.signatures}"
 
+    def warm(self) -> None:
+        """Compile now: each file has a process of its own, which would compile again."""
+        _ = self.compiled
+
     def wants(self, leaf: Leaf) -> bool:
         """Everything."""
         return True

@@ -1,9 +1,10 @@
 """The server inside the sandbox: engines loaded once, one process for each file.
 
 `child SCRATCH MODULE...` speaks over the socket on descriptor 0 (see `messages`). It imports the
-engines, which costs more than most scans, and forks for each file. The process of a file binds
-itself before it reads a byte, examines, answers and is gone; whatever it left running or lying in
-the scratch folder goes with it. The server itself never touches the bytes of a file.
+engines, which costs more than most scans, and forks for each file, ahead of it. The process of a
+file takes the request, lets the socket go, binds itself, and only then reads a byte; it examines,
+answers and is gone, and whatever it left running or lying in the scratch folder goes with it. The
+server itself never touches the bytes of a file.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from quarantine.sandbox.messages import (
     MESSAGE_BYTES_MAX,
     Ended,
     Ready,
-    Request,
     decode_request,
     encode,
 )
 from quarantine.sandbox.system_calls import supported
+
+_CLOSED = 99
+"""The exit code of a process that waited for a file and was told that none will come."""
 
 
 def main() -> int:
@@ -46,41 +49,40 @@ def main() -> int:
     names = tuple(engine.name for engine in engines)
     control.send(encode(Ready(names, tuple(missing), supported())))
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, 2)
-        if not message:
+        status = _serve(control, engines, scratch)
+        if status == _CLOSED:
             return 0
-        control.send(encode(Ended(_serve(control, message, descriptors, (engines, scratch)))))
+        control.send(encode(Ended(status)))
 
 
-def _serve(
-    control: socket.socket,
-    message: bytes,
-    descriptors: list[int],
-    setting: tuple[list[Engine], Path],
-) -> int:
-    folder = setting[1] / "file"
+def _serve(control: socket.socket, engines: list[Engine], scratch: Path) -> int:
+    """One file. Its process is there before the file comes, so that nobody waits for a fork."""
+    folder = scratch / "file"
     folder.mkdir(mode=0o700)
     process = os.fork()
     if process == 0:
         status = 70
         try:
-            control.close()
-            status = _examine(decode_request(message), descriptors, setting[0], folder)
+            status = _examine(control, engines, folder)
         finally:
             os._exit(status)
-    for descriptor in descriptors:
-        os.close(descriptor)
     status = _wait(process)
     _sweep(process)
     shutil.rmtree(folder)
     return status
 
 
-def _examine(request: Request, descriptors: list[int], engines: list[Engine], folder: Path) -> int:
-    plaintext, pipe = descriptors
+def _examine(control: socket.socket, engines: list[Engine], folder: Path) -> int:
     os.setpgid(0, 0)
-    confine(request.policy, own_processes=is_init())
+    die_with_parent()
     os.chdir(folder)
+    message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES_MAX, 2)
+    control.close()
+    if not message:
+        return _CLOSED
+    request = decode_request(message)
+    plaintext, pipe = descriptors
+    confine(request.policy, own_processes=is_init())
     path = Path(f"/proc/self/fd/{plaintext}")
     answer = Inspection(request.policy, engines, folder).inspect(path, request.name)
     with os.fdopen(pipe, "wb") as out:
@@ -94,12 +96,17 @@ def _load(modules: list[str]) -> tuple[list[Engine], list[str]]:
     for module in modules:
         try:
             engine: Engine = import_module(module).ENGINE
+            getattr(engine, "warm", _nothing)()
             # Asking for the version has the library behind it loaded before the first file.
             if engine.name and engine.version:
                 engines.append(engine)
         except Exception:  # noqa: BLE001 - whatever it is, the engine is not there
             missing.append(module)
     return engines, missing
+
+
+def _nothing() -> None:
+    """For engines that have nothing to load."""
 
 
 def _wait(process: int) -> int:

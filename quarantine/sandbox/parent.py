@@ -36,6 +36,7 @@ from quarantine.sandbox.messages import (
 from quarantine.sandbox.walls import bubblewrap_works, command, environment
 
 START_S = 60.0
+END_S = 2.0
 _PIECE = 64 * 1024
 _DEATHS = {
     signal.SIGXCPU: "used more processor time than it may",
@@ -64,7 +65,8 @@ class Sandbox:
     ) -> None:
         self.modules, self.scratch, self.paths = tuple(modules), scratch, tuple(paths)
         self._bubblewrap = bubblewrap
-        self._free: asyncio.LifoQueue[_Lane] = asyncio.LifoQueue()
+        # First in, first out: a lane is cleared while the next file goes through another.
+        self._free: asyncio.Queue[_Lane] = asyncio.Queue()
         self._lanes = [_Lane(self) for _ in range(lanes)]
         for lane in self._lanes:
             self._free.put_nowait(lane)
@@ -128,9 +130,12 @@ class _Lane:
         self._control: socket.socket | None = None
         self._scratch: Path | None = None
         self._ready: Ready | None = None
+        self._ending = False
 
     async def start(self) -> Ready:
         """Have a server that is ready. Raises Unscannable when it cannot be had."""
+        if self._ending:
+            await self._clear()
         if self._ready is not None:
             return self._ready
         sandbox = self._sandbox
@@ -160,6 +165,17 @@ class _Lane:
             raise
         return self._ready
 
+    async def _clear(self) -> None:
+        """Have the last file's process gone, or the whole server."""
+        try:
+            async with asyncio.timeout(END_S):
+                await self._see_end()
+        except (TimeoutError, Unscannable):
+            await self.stop()
+        except BaseException:
+            await self.stop()
+            raise
+
     async def inspect(self, path: Path, request: Request) -> Answer:
         """One file through this server."""
         control = self._control
@@ -173,23 +189,32 @@ class _Lane:
             finally:
                 os.close(into)
             data = await _read_all(answer)
-            ended = decode_ended(await _receive(control))
+            with contextlib.suppress(msgspec.MsgspecError):
+                # A whole answer counts; that its process is gone is awaited before the next file.
+                whole = decode_answer(data)
+                self._ending = True
+                return whole
+            await self._see_end()
         except OSError:
-            raise Unscannable("The process of the checks is gone.") from None
-        except msgspec.MsgspecError:
             raise Unscannable("The process of the checks is gone.") from None
         finally:
             os.close(answer)
+        raise Unscannable("The answer of the checks cannot be read.")
+
+    async def _see_end(self) -> None:
+        """Wait until the process of the last file is gone. Raises Unscannable if it died badly."""
+        assert self._control is not None
+        self._ending = False
+        try:
+            ended = decode_ended(await _receive(self._control))
+        except (OSError, msgspec.MsgspecError):
+            raise Unscannable("The process of the checks is gone.") from None
         if ended.status != 0:
             raise Unscannable(_obituary(ended.status))
-        try:
-            return decode_answer(data)
-        except msgspec.MsgspecError:
-            raise Unscannable("The answer of the checks cannot be read.") from None
 
     async def stop(self) -> None:
         """Kill the server and all it started; nothing of it is left."""
-        self._ready = None
+        self._ready, self._ending = None, False
         if self._control is not None:
             self._control.close()
             self._control = None

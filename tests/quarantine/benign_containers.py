@@ -280,6 +280,7 @@ BENIGN = {
     "mac.zip": mac_zip,
     "windows.zip": windows_zip,
     "unicode-names.zip": info_zip_unicode,
+    "modes-of-all-ones.zip": lambda: make_zip(Item(b"b/", b"", mode=0xFFFF), Item(b"b/a.csv", CSV)),
     "aligned.zip": lambda: make_zip(Item(b"a.csv", CSV, extra=b"", local_extra=bytes(3))),
     "in-zip.zip": lambda: by_python("b.zip", content=by_python("c.zip", content=by_python("a.csv"))),
     "workbook-in.zip": lambda: by_python("a.xlsx", content=by_xlsxwriter()),

@@ -1,10 +1,14 @@
 """Every hostile file of the corpus ends as its table says; every benign one passes."""
 
+import functools
 import io
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quarantine.contract import Policy
 from quarantine.engines import containers, names, types
@@ -74,6 +78,31 @@ def test_every_sentence_is_one_and_holds_no_content(tmp_path):
         for finding in look(folder, case.name, case.make()).findings:
             assert finding.detail.endswith(".") and "\n" not in finding.detail, finding
             assert "Traceback" not in finding.detail and "0x" not in finding.detail, finding
+
+
+SEEDS = ["python.zip", "zip64.zip", "mac.zip", "unicode-names.zip", "gnu.tar", "pax.tar", "a.csv.gz",
+         "a.csv.xz", "a.csv.bz2", "a.csv.zst", "a.csv.lzma", "openpyxl.xlsx", "table.ods"]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.sampled_from(SEEDS), at=st.integers(0, 1 << 20), more=st.binary(max_size=40))
+def test_damaged_container_is_judged_and_never_breaks_the_walk(seed, at, more, tmp_path_factory):
+    """A real archive with bytes changed, added or cut anywhere: a verdict, never a failed engine."""
+    data = _seed(seed)
+    at %= len(data)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
+    for number, content in enumerate(
+        (data[:at] + more + data[at + len(more) :], data[:at] + more + data[at:], data[:at])
+    ):
+        (folder / str(number)).mkdir()
+        answer = look(folder / str(number), seed, content)
+        broken = [f for f in answer.findings if f.verdict == "error"]
+        assert not broken and len(answer.engines) == len(ENGINES), broken
+
+
+@functools.cache
+def _seed(name):
+    return BENIGN[name]()
 
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"

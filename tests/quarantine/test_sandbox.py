@@ -107,7 +107,7 @@ def test_walls_hide_disk_and_processes(tmp_path):
 def test_answer_is_bounded_and_keeps_its_gravity(walls, tmp_path):
     async def work():
         async with opened(tmp_path, walls) as sandbox:
-            answer = await ask(sandbox, tmp_path, "many")
+            answer = await ask(sandbox, tmp_path, "many", seconds=20)
             assert len(answer.findings) == 200 and len(answer.findings[0].detail) == 500
 
     run(work())
