@@ -61,6 +61,11 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     review: dict[str, Json] = {}
 
 
+def why_not(file: File) -> str:
+    """Why a file that is at rest and not released is not used."""
+    return f"The file is {file.state}: {file.reason or 'it is not for use.'}"
+
+
 def read_row(state: RecordState) -> File:
     """A record of the kind as a file."""
     data = state.data

@@ -42,15 +42,20 @@ _READERS = Statement(
 
 # The node's own context in a tenant, for somebody: what the worker is given.
 Contexts = Callable[[UUID, UUID], Awaitable[Ctx]]
+# Who wants to know that a file has come to rest: its tenant, and the file as it is now.
+Settled = Callable[[UUID, File], Awaitable[None]]
 
 
 class Takes:
     """Takes notices one by one, in order."""
 
-    def __init__(self, db: Database, plane: ContentPlane, contexts: Contexts) -> None:
+    def __init__(
+        self, db: Database, plane: ContentPlane, contexts: Contexts, settled: Settled | None = None
+    ) -> None:
         self._db = db
         self._plane = plane
         self._contexts = contexts
+        self._settled = settled
         self._taken = 0
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -99,6 +104,9 @@ class Takes:
             return
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
         await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+        after = await find_file(self._db, judged.tenant, file.id)
+        if self._settled is not None and after is not None:
+            await self._settled(judged.tenant, after)
         if to is FileState.RECALLED:
             await self._open_incident(ctx, file, judged)
         elif to is FileState.RELEASED and file.for_field and file.deleted_at is None:

@@ -27,7 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # A client that dribbles holds memory, no worker; it still has to come to an end.
 BODY_WAIT_S = 60.0
 # Files are counted and hashed by their route while they arrive; memory stays flat.
-STREAMED = frozenset({"/api/v1/intake/files", "/api/v1/files"})
+STREAMED = frozenset({"/api/v1/files"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),

@@ -1,6 +1,7 @@
-"""Bytes of an import while its run needs them: counted, hashed, kept under their hash.
+"""The node's own copy of a file that is imported: counted, hashed, kept under its hash.
 
-One seam: `receive` is where the content plane takes over when files go through quarantine.
+What comes from outside is taken from the content plane, when it is released; the list that comes
+with the program and the commands of tests bring theirs themselves.
 """
 
 from __future__ import annotations
@@ -69,3 +70,8 @@ def locate(folder: Path, tenant: UUID, file: str) -> Path:
     if len(file) != 64 or not file.isalnum() or not path.is_file():
         raise Refused("There is no such file for you.", code="intake.file_unknown")
     return path
+
+
+def has(folder: Path, tenant: UUID, file: str) -> bool:
+    """Whether the node has a copy of it."""
+    return (folder / FOLDER / tenant.hex / file).is_file()

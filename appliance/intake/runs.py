@@ -24,17 +24,22 @@ _COLUMNS = (
     "id::text, connector, source, file_name, sha256, size::text, state, detail, inspection, mapping, "
     "options, counts, held_by, job_id::text, array_to_json(change_sets)::text, created_by::text, "
     "profile_id::text, array_to_json(units)::text, approved_by::text, "
+    "blob::text, "
     'to_char(created_at, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
 )
 _INSERT = Statement(
     "INSERT INTO intake_run (tenant_id, id, connector, source, file_name, sha256, size, mapping, "
-    "options, created_by, profile_id, units) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12::uuid[])"
+    "options, created_by, profile_id, units, blob) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12::uuid[], $13)"
 )
 _GET = Statement(f"SELECT {_COLUMNS} FROM intake_run WHERE tenant_id = $1 AND id = $2")
 _LIST = Statement(
     f"SELECT {_COLUMNS} FROM intake_run WHERE tenant_id = $1 AND ($2::uuid IS NULL OR id < $2) "
     "ORDER BY id DESC LIMIT $3"
+)
+_WAITING = Statement(
+    f"SELECT {_COLUMNS} FROM intake_run WHERE tenant_id = $1 AND blob = $2 AND state = 'received' "
+    "AND job_id IS NULL"
 )
 _MOVE = Statement(
     "UPDATE intake_run SET state = $4, detail = $5, updated_at = now() "
@@ -93,11 +98,12 @@ class IntakeRun(msgspec.Struct, frozen=True):
     profile: UUID
     units: list[UUID]
     approved_by: UUID | None
+    blob: UUID | None
     created_at: datetime
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is made of."""
+    """What a run is made of. `blob`: the file of the content plane, whose bytes come when clean."""
 
     connector: str
     source: str
@@ -106,6 +112,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     mapping: Mapping | None = None
     options: Options = Options()
+    blob: UUID | None = None
 
 
 def insert_call(ctx: Ctx, ident: UUID, new: NewRun) -> Call:
@@ -114,6 +121,7 @@ def insert_call(ctx: Ctx, ident: UUID, new: NewRun) -> Call:
     return _INSERT, (
         ctx.tenant, ident, new.connector, new.source, new.file_name, new.sha256, new.size, mapping,
         _json(new.options), ctx.actor, UUID(ctx.profile.id), sorted(ctx.units),
+        new.blob,
     )  # fmt: skip
 
 
@@ -129,6 +137,12 @@ async def get_run(db: Database, tenant: UUID, ident: UUID) -> IntakeRun:
     if row is None:
         raise Refused("There is no such import for you.", code="intake.run_unknown")
     return _read(row)
+
+
+async def waiting_for(db: Database, tenant: UUID, blob: UUID) -> list[IntakeRun]:
+    """The runs that wait for a file's verdict."""
+    (rows,) = await db.read(tenant, (_WAITING, (tenant, blob)))
+    return [_read(row) for row in rows]
 
 
 async def list_runs(

@@ -13,13 +13,14 @@ import msgspec
 
 from appliance.access.acting import act_as
 from appliance.base import limits
-from appliance.base.errors import ApplianceError
+from appliance.base.errors import ApplianceError, Invalid, Unavailable
+from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.intake import runs
 from appliance.intake.again import copy_plan, note_head
 from appliance.intake.apply import apply_plan, revert_run
-from appliance.intake.files import locate
+from appliance.intake.files import has, locate, receive
 from appliance.intake.mappings import check_fits, find_saved, remember
 from appliance.intake.plan import count_rows, finish_plan, limits_hit, make_judge
 from appliance.intake.runs import IntakeRun
@@ -38,16 +39,20 @@ _LEARNED = Statement(
 
 
 async def prepare(
-    db: Database, tenant: UUID, ident: UUID, folder: Path, origin: int, report: Report
-) -> None:
-    """Inspect, stage and plan. A run that cannot be read ends as failed and says why."""
+    db: Database, tenant: UUID, ident: UUID, folder: Path, origin: int, report: Report,
+    *, plane: ContentPlane | None = None,
+) -> None:  # fmt: skip
+    """Inspect, stage and plan. A run that cannot be read ends as failed and says why.
+
+    Raises Unavailable when the content plane does not give the bytes just now.
+    """
     run = await runs.get_run(db, tenant, ident)
     if run.state not in ("received", "preparing"):
         return
     await runs.move(db, tenant, ident, ["received", "preparing"], "preparing")
     try:
         ctx = await _act(db, run, tenant, origin)
-        path = locate(folder, tenant, run.sha256)
+        path = await _bring(folder, tenant, run, plane)
         await note_head(db, tenant, ident)
         if await copy_plan(db, tenant, run):
             counts = await count_rows(db, tenant, ident)
@@ -65,6 +70,8 @@ async def prepare(
         text = f"{fault.code}{where}: expected {fault.expected}, found {fault.found or 'nothing'}."
         await _fail(db, tenant, ident, text)
         return
+    except Unavailable:
+        raise
     except ApplianceError as error:
         await _fail(db, tenant, ident, error.detail)
         return
@@ -74,6 +81,15 @@ async def prepare(
             runs.set_call(tenant, ident, "held_by", limits_hit(counts, run.options)),
         )
     await runs.move(db, tenant, ident, ["preparing"], "planned")
+
+
+async def _bring(folder: Path, tenant: UUID, run: IntakeRun, plane: ContentPlane | None) -> Path:
+    """The node's copy of the run's file, fetched from the content plane when it is not there."""
+    if run.blob is not None and plane is not None and not has(folder, tenant, run.sha256):
+        got = await receive(folder, tenant, plane.read(tenant, run.blob))
+        if got.file != run.sha256:
+            raise Invalid("The content plane gave other bytes than it took; bring the file again.")
+    return locate(folder, tenant, run.sha256)
 
 
 async def carry_out(

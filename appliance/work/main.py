@@ -19,6 +19,7 @@ from appliance.base import logs
 from appliance.files.tickets import Watch
 from appliance.files.verdicts import Takes
 from appliance.work import actors
+from appliance.work.arrivals import go_on
 from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, NodeLoop, Task, make_broker
 from appliance.work.health import beat
 from appliance.work.maintain import SCHEDULES
@@ -60,7 +61,7 @@ async def run_worker(
             group.create_task(scheduler.follow(stop), name="schedule")
             if node.content is not None:
                 contexts = partial(system_context, node)
-                takes = Takes(node.db, node.content, contexts)
+                takes = Takes(node.db, node.content, contexts, partial(go_on, node))
                 group.create_task(takes.follow(stop), name="verdicts")
                 watch = Watch(node.db, node.content, events)
                 group.create_task(watch.follow(stop), name="downloads")

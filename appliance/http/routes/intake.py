@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -19,16 +18,18 @@ from appliance.base.errors import (
     Invalid,
     Malformed,
     Refused,
-    WrongMediaType,
 )
 from appliance.db.wire import Call
+from appliance.files.places import may_see
+from appliance.files.rows import find_file, why_not
+from appliance.files.states import RESTING, FileState
 from appliance.http.answers import raw, reply
 from appliance.http.ask import Ask
 from appliance.http.bodies import check_storable
 from appliance.http.progress import follow
 from appliance.http.route import API, Book
 from appliance.http.streams import EVENTS, open_stream
-from appliance.intake import files, mappings, plan, rows, runs
+from appliance.intake import mappings, plan, rows, runs
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Inspection, Mapping
 
@@ -40,10 +41,10 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that was brought (its hash), from whom, and how it is to be read and judged."""
+    """A file that was brought (its id), from whom, and how it is to be read and judged."""
 
     connector: str
-    file: str
+    file: UUID
     name: str
     source: str
     mapping: Mapping | str | None = None
@@ -114,39 +115,35 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspicious: bool = False
 
 
-@book.route("POST", f"{API}/intake/files", capability="import.run", answers={201: files.Received})
-async def bring_file(ask: Ask) -> ASGIResponse:
-    """Send the bytes of a file as application/octet-stream; its hash names it from then on."""
-    if (ask.header("content-type") or "").strip().lower() != "application/octet-stream":
-        raise WrongMediaType(
-            "Send the bytes of the file with Content-Type: application/octet-stream."
-        )
-    found = await files.receive(ask.node.settings.data_dir, ask.ctx.tenant, _chunks(ask))
-    if not found.size:
-        raise Malformed("The file is empty.", code="intake.empty")
-    return reply(found, 201)
-
-
 @book.route("POST", PATH, capability="import.run", writes=True, body=NewImport,
             answers={202: RunView})  # fmt: skip
 async def start_import(ask: Ask) -> ASGIResponse:
-    """Read and plan a file. Nothing is written before somebody approves."""
+    """Read and plan a file that was brought with POST /files, as soon as it is released; nothing
+    is written before somebody approves.
+    """
     given, ctx, db = ask.read(NewImport), ask.ctx, ask.node.db
-    for name in ("connector", "file", "name", "source"):
+    for name in ("connector", "name", "source"):
         check_storable(getattr(given, name), f"/{name}")
     _check(given)
-    path = files.locate(ask.node.settings.data_dir, ctx.tenant, given.file)
+    file = await find_file(db, ctx.tenant, given.file)
+    if file is None or not file.sha256 or not await may_see(db, ctx, file):
+        raise Refused("There is no such file for you.", code="intake.file_unknown")
     mapping = given.mapping
     if isinstance(mapping, str):
         mapping = (await mappings.get_named(db, ctx.tenant, given.connector, mapping)).mapping
     new = runs.NewRun(
         connector=given.connector, source=given.source.strip(), file_name=given.name.strip(),
-        sha256=given.file, size=path.stat().st_size, mapping=mapping, options=given.options,
+        sha256=file.sha256, size=file.size, mapping=mapping, options=given.options, blob=file.id,
     )  # fmt: skip
     twin = await runs.find_twin(db, ctx.tenant, new)
     ident = runs.new_id()
     await _run(ask, runs.insert_call(ctx, ident, new), *_audit(ask, "intake.started", ident))
-    await _enqueue(ask, ident, "intake.prepare")
+    # A verdict that comes after this look finds the run that waits for it.
+    file = await find_file(db, ctx.tenant, file.id) or file
+    if file.state is FileState.RELEASED:
+        await _enqueue(ask, ident, "intake.prepare")
+    elif file.state in RESTING:
+        await runs.move(db, ctx.tenant, ident, ["received"], "failed", why_not(file))
     made = await runs.get_run(db, ctx.tenant, ident)
     return reply(_view(made, twin), 202)
 
@@ -268,19 +265,6 @@ async def revert_import(ask: Ask) -> ASGIResponse:
     await _run(ask, *_audit(ask, "intake.reverted", run.id))
     await _enqueue(ask, run.id, "intake.revert")
     return reply(_view(await _get(ask)), 202)
-
-
-async def _chunks(ask: Ask) -> AsyncIterator[bytes]:
-    receive = ask.visit.receive
-    assert receive is not None, "the door streams to this address"
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Malformed("The file did not arrive whole.", code="request.cut")
-        if chunk := message.get("body", b""):
-            yield chunk
-        if not message.get("more_body"):
-            return
 
 
 def _check(given: NewImport) -> None:

@@ -17,7 +17,9 @@ async def prepare(node: WorkNode, tenant: UUID, payload: Payload, run: Run) -> N
     """Payload `{run}`."""
     ident = _run(payload)
     try:
-        await steps.prepare(node.db, tenant, ident, node.data_dir, node.origin, run.report)
+        await steps.prepare(
+            node.db, tenant, ident, node.data_dir, node.origin, run.report, plane=node.content
+        )
     except JobCancelled:
         await runs.move(node.db, tenant, ident, ["received", "preparing"], "cancelled")
         raise
