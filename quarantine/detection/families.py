@@ -45,6 +45,7 @@ _TEXT_EXTENSIONS = (
 )
 _TYPES: dict[str, frozenset[str]] = {
     **dict.fromkeys(_TEXT_EXTENSIONS.split(), TEXTS),
+    "md": TEXTS | {HTML},
     "docx": frozenset({_O + "wordprocessingml.document"}),
     "dotx": frozenset({_O + "wordprocessingml.template"}),
     "docm": frozenset({"application/vnd.ms-word.document.macroenabled.12"}),
@@ -97,7 +98,7 @@ _TYPES: dict[str, frozenset[str]] = {
     "heic": frozenset({"image/heic"}),
     "heif": frozenset({"image/heic"}),
     "avif": frozenset({"image/avif"}),
-    "ico": frozenset({"image/vnd.microsoft.icon", "image/x-icon"}),
+    "ico": frozenset({"image/vnd.microsoft.icon", "image/x-icon", "image/png"}),
     "emf": frozenset({"image/emf"}),
     "wmf": frozenset({"image/emf", "image/wmf"}),
     "dbf": frozenset({"application/x-dbf"}),

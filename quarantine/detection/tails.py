@@ -130,7 +130,8 @@ def _is_camera(data: mmap, end: int) -> bool:
 def _end_of_gif(data: mmap) -> int:
     flags = data[10]
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    while True:
+    # Old writers leave the last byte out: the end of the file then ends the picture.
+    while at != len(data):
         kind = data[at]
         if kind == 0x3B:
             return at + 1
@@ -144,6 +145,7 @@ def _end_of_gif(data: mmap) -> int:
         while size := data[at]:
             at += 1 + size
         at += 1
+    return at
 
 
 def _end_of_riff(data: mmap) -> int:

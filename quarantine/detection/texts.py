@@ -47,7 +47,7 @@ TEXTS = frozenset(
         "message/rfc822",
     }
 )
-_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x0b\x1a\x1b\x01\x02\x03\x04\x08\x1c\x1d\x1e")
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x0b\x1a\x0e\x0f\x1b\x01\x02\x03\x04\x08\x1c\x1d\x1e")
 _NO_TEXT = bytes(b for b in range(32) if b not in _TEXT_CONTROLS) + b"\x7f"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -64,6 +64,7 @@ _ROOT = re.compile(
     r"""<([^\W\d][\w.-]*:)?([^\W\d][\w.-]*)""",
     re.DOTALL | re.IGNORECASE,
 )
+_PAGE_ROOTS = frozenset(("html", "head", "body", "script", "iframe"))
 _HTML_ROOTS = frozenset(
     "html head body script iframe object embed form table div p span a img meta style title "
     "center font h1 h2 h3 br input link".split()
@@ -131,7 +132,8 @@ def type_of_text(path: Path, head: bytes, name: str) -> str:
     text = _decode(head[:_LOOKED_AT].rstrip(b"\0"))
     if text is None or not _has_no_nul(path, head):
         return ""
-    return _script(text) or _marked_up(text, path) or _format(text, path, name)
+    low = name.lower()
+    return _script(text, low) or _marked_up(text, path, low) or _format(text, path, low)
 
 
 def _decode(head: bytes) -> str | None:
@@ -169,7 +171,7 @@ def _has_no_nul(path: Path, head: bytes) -> bool:
         return at < 0 or (len(data) - at <= _PADDING_MAX and not data[at:].strip(b"\0"))
 
 
-def _script(text: str) -> str:
+def _script(text: str, name: str) -> str:
     start = text[:200].lstrip("\ufeff")
     if found := _SHEBANG.match(start + "\n"):
         tool = (found[2] or "") if found[1] == "env" else found[1]
@@ -177,6 +179,9 @@ def _script(text: str) -> str:
         return next(kinds, "text/x-shellscript")
     if re.match(r"\s*<\?php\b", start, re.IGNORECASE) or "<?php" in start:
         return "text/x-php"
+    if name.endswith((".md", ".rst")):
+        # Pages about programs are full of them, and no system runs a page.
+        return ""
     lines = [line for line in text[:_LOOKED_AT].splitlines()[:_LINES_LOOKED_AT] if line.strip()]
     for type_, statement in _STATEMENTS.items():
         said = sum(1 for line in lines if statement.match(line[:2000]))
@@ -186,7 +191,7 @@ def _script(text: str) -> str:
     return ""
 
 
-def _marked_up(text: str, path: Path) -> str:
+def _marked_up(text: str, path: Path, name: str) -> str:
     start = text.lstrip("\ufeff")
     root = _ROOT.match(start[:65_536])
     if root is None:
@@ -196,7 +201,8 @@ def _marked_up(text: str, path: Path) -> str:
         return SVG
     if word in ("job", "package", "component", "scriptlet") and "<script" in start.lower():
         return "application/x-ms-script-component"
-    if word == "html" or (word in _HTML_ROOTS and not start.startswith("<?xml")):
+    is_data = start.startswith("<?xml") or name.endswith(".xml")
+    if word in _PAGE_ROOTS or (word in _HTML_ROOTS and not is_data):
         return HTML
     if "http://www.w3.org/1999/xhtml" in start[:4096] and _HTML_MARKS.search(start):
         return HTML
@@ -228,9 +234,9 @@ def _format(text: str, path: Path, name: str) -> str:
         return "text/calendar" if start.startswith("BEGIN:VCAL") else "text/vcard"
     if start[:1] in "{[" and _is_json(text, path):
         return JSON
-    if name.lower().endswith(".eml") and re.match(r"[A-Za-z-]+: ", start):
+    if name.endswith(".eml") and re.match(r"[A-Za-z-]+: ", start):
         return "message/rfc822"
-    return CSV if name.lower().endswith((".csv", ".tsv")) or _is_table(text) else PLAIN
+    return CSV if name.endswith((".csv", ".tsv")) or _is_table(text) else PLAIN
 
 
 def _is_json(text: str, path: Path) -> bool:
