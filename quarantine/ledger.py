@@ -48,6 +48,15 @@ _COLUMNS = (
 )
 
 
+# What was noted is scanned when it lies at its place: to a bucket that takes seconds.
+_OPEN = (
+    "todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?) AND EXISTS (SELECT 1 FROM content "
+    "WHERE content.sealed_as = blob.sealed_as AND placed = 1)"
+)
+TODO = f"SELECT 1 FROM blob WHERE {_OPEN}"
+"""Whether there is a job to take; both values are the moment of asking."""
+
+
 class Blob(msgspec.Struct, frozen=True):
     """One row: bytes that the plane holds for the node. Times are Unix seconds."""
 
@@ -183,9 +192,8 @@ def take_job(db: sqlite3.Connection, holder: str) -> Blob | None:
     """The next blob to scan, under a lease; people's files before rescans."""
     now = time.time()
     row = db.execute(
-        "UPDATE blob SET lease = ?, holder = ? WHERE id = (SELECT id FROM blob WHERE todo = 1 "
-        "AND due <= ? AND (lease IS NULL OR lease < ?) ORDER BY priority, rank LIMIT 1) "
-        f"RETURNING {_COLUMNS}",
+        f"UPDATE blob SET lease = ?, holder = ? WHERE id = (SELECT id FROM blob WHERE {_OPEN} "
+        f"ORDER BY priority, rank LIMIT 1) RETURNING {_COLUMNS}",
         (now + LEASE_S, holder, now, now),
     ).fetchone()
     return _blob(row) if row else None

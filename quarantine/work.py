@@ -30,7 +30,6 @@ from quarantine.vault import Vault
 
 LOOK_S = 0.05
 IDENTIFY_S = 5.0
-_TODO = "SELECT 1 FROM blob WHERE todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
 
 
 class Worker:
@@ -88,7 +87,7 @@ class Worker:
         while not self.stopping.is_set():
             now = time.time()
             is_up = self._state.scanner != "down"
-            if not is_up or not await self._vault.ledger.peek(_TODO, now, now):
+            if not is_up or not await self._vault.ledger.peek(ledger.TODO, now, now):
                 await self._pause(LOOK_S)
                 continue
             blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
