@@ -8,6 +8,7 @@ its key is gone before its bytes are.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterable
 from uuid import UUID
@@ -16,7 +17,7 @@ from quarantine import ledger
 from quarantine.contract import ScanJob, Stored
 from quarantine.ledger import Blob, Content, Ledger
 from quarantine.settings import Settings
-from quarantine.store.faults import KeyFault, Missing
+from quarantine.store.faults import Busy, Changed, KeyFault, Missing, StoreFault
 from quarantine.store.incoming import CONTENT, Incoming
 from quarantine.store.keys import MasterKey, TenantKey, load_master_key
 from quarantine.store.places import LocalPlace, Place, address_of, folder_of, open_bucket
@@ -41,6 +42,7 @@ class Vault:
         )
         self._master_path = folder / "master.key"
         self._master: MasterKey | None = None
+        self._coming: set[UUID] = set()
 
     async def start(self, *, recover: bool) -> None:
         """Open the master key; `recover`: finish what a killed process left, which only the one
@@ -54,16 +56,27 @@ class Vault:
             for content in await self.ledger.run(ledger.unplaced):
                 with contextlib.suppress(Missing):
                     await self._put_in_place(content)
-            await self.incoming.sweep(())
+            # Nothing comes in yet: what lies there was half sent when a process was killed.
+            await self.incoming.sweep((), older_than=0.0)
 
     async def receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
-        """Bytes of a blob, whole or not at all. The same blob twice is answered as the first time.
+        """Bytes of a blob, whole or not at all. The same bytes twice are answered as the first time.
 
-        Raises TooLarge, NoSpace, PlaceDown.
+        Raises TooLarge, NoSpace, PlaceDown; Busy while the same blob comes in already, Changed when
+        it is there with other bytes, of which nothing is kept.
         """
-        known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
-        if known is not None and known.tenant == job.tenant:
-            return Stored(known.id, known.sha256, known.size)
+        if job.blob in self._coming:
+            raise Busy(job.blob)
+        self._coming.add(job.blob)
+        try:
+            known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
+            if known is not None:
+                return await _repeat(known, job, pieces)
+            return await self._receive(job, pieces)
+        finally:
+            self._coming.discard(job.blob)
+
+    async def _receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
         key = await self._tenant_key(job.tenant)
         got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
 
@@ -75,10 +88,18 @@ class Vault:
             ledger.add_blob(db, job, content, got.sha256)
             return content
 
-        content = await self.ledger.run(note)
-        if content.sealed_as == got.blob:
-            await self._put_in_place(content)
-        else:
+        try:
+            content = await self.ledger.run(note)
+        except StoreFault:
+            await self.incoming.discard(got.blob)
+            raise
+        try:
+            if content.sealed_as == got.blob:
+                await self._put_in_place(content)
+        except StoreFault:
+            await self.ledger.run(lambda db: ledger.drop_blob(db, job.blob))
+            raise
+        finally:
             await self.incoming.discard(got.blob)
         return Stored(got.blob, got.sha256, got.size)
 
@@ -161,3 +182,16 @@ class Vault:
             return bytes(row[0])
 
         return master.open_tenant_key(tenant, await self.ledger.run(find))
+
+
+async def _repeat(known: Blob, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
+    """The answer to bytes that come again. Raises Changed."""
+    digest, size = hashlib.sha256(), 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > known.size:
+            break
+        digest.update(piece)
+    if (known.tenant, known.sha256, known.size) != (job.tenant, digest.hexdigest(), size):
+        raise Changed(job.blob)
+    return Stored(known.id, known.sha256, known.size)
