@@ -8,6 +8,7 @@ its key is gone before its bytes are.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterable
 from uuid import UUID
@@ -18,7 +19,7 @@ from quarantine.ledger import Blob, Ledger
 from quarantine.settings import Settings
 from quarantine.store.blobs import Blobs
 from quarantine.store.contents import Content
-from quarantine.store.faults import KeyFault, Missing, TooLarge
+from quarantine.store.faults import Busy, Changed, KeyFault, Missing, StoreFault, TooLarge
 from quarantine.store.incoming import Incoming, Received
 from quarantine.store.keys import MasterKey, TenantKey, load_master_key
 from quarantine.store.places import LocalPlace, Place, open_bucket
@@ -46,6 +47,7 @@ class Vault:
         self.uploads = Uploads(self.incoming)
         self._master_path = folder / "master.key"
         self._master: MasterKey | None = None
+        self._coming: set[UUID] = set()
 
     async def start(self, *, recover: bool) -> None:
         """Open the master key; `recover`: finish what a killed process left, which only the one
@@ -64,13 +66,23 @@ class Vault:
         await self.incoming.sweep([c.blob for c in waiting])
 
     async def receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
-        """Bytes of a blob, whole or not at all. The same blob twice is answered as the first time.
+        """Bytes of a blob, whole or not at all. The same bytes twice are answered as the first time.
 
-        Raises TooLarge, NoSpace, PlaceDown.
+        Raises TooLarge, NoSpace, PlaceDown; Busy while the same blob comes in already, Changed when
+        it is there with other bytes, of which nothing is kept.
         """
-        known = await self._known(job)
-        if known is not None:
-            return known
+        if job.blob in self._coming:
+            raise Busy(job.blob)
+        self._coming.add(job.blob)
+        try:
+            known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
+            if known is not None:
+                return await _repeat(known, job, pieces)
+            return await self._receive(job, pieces)
+        finally:
+            self._coming.discard(job.blob)
+
+    async def _receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
         key = await self._tenant_key(job.tenant)
         got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
         return await self._join(job, got)
@@ -144,10 +156,19 @@ class Vault:
         return Stored(blob.id, blob.sha256, blob.size)
 
     async def _join(self, job: ScanJob, got: Received) -> Stored:
-        joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
-        if joined.fresh:
-            await self._settle(joined.content)
-        else:
+        """Note a whole blob and bring its bytes to their place; nothing is kept of a failure."""
+        try:
+            joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
+        except StoreFault:
+            await self.incoming.discard(got.blob)
+            raise
+        try:
+            if joined.fresh:
+                await self._settle(joined.content)
+        except StoreFault:
+            await self.ledger.run(lambda db: ledger.drop_blob(db, job.blob))
+            raise
+        finally:
             await self.incoming.discard(got.blob)
         return Stored(got.blob, got.sha256, got.size)
 
@@ -177,3 +198,16 @@ class Vault:
             return bytes(row[0])
 
         return master.open_tenant_key(tenant, await self.ledger.run(find))
+
+
+async def _repeat(known: Blob, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
+    """The answer to bytes that come again. Raises Changed."""
+    digest, size = hashlib.sha256(), 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > known.size:
+            break
+        digest.update(piece)
+    if (known.tenant, known.sha256, known.size) != (job.tenant, digest.hexdigest(), size):
+        raise Changed(job.blob)
+    return Stored(known.id, known.sha256, known.size)
