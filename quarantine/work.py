@@ -92,7 +92,8 @@ class Worker:
             state = ScannerState("down", HANGS, "", time.time())
         else:
             signatures = found.signatures if found.is_up else ""
-            state = ScannerState(str(found.state), found.sentence, signatures, time.time())
+            dated = found.signatures_dated
+            state = ScannerState(str(found.state), found.sentence, signatures, time.time(), dated)
         # Known before the older verdicts are asked for: what is judged from now on sees to itself.
         former, self._state = self._state, state
         try:
