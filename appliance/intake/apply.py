@@ -25,9 +25,11 @@ from appliance.kernel.kind import Json
 from appliance.write import Applied, Command, Op, Rejected, Result, Unchanged, apply, undo
 
 BLOCK = 1_500
+# With the rows that this run was refused, as what they were: its blocks are the same each time.
 _ROWS = Statement(
-    "SELECT no::text, key, data, target::text, changes, sort FROM intake_row WHERE tenant_id = $1 "
-    "AND run = $2 AND sort = ANY($3::text[]) AND no > $4 ORDER BY intake_row.no LIMIT $5"
+    "SELECT no::text, key, data, target::text, changes, coalesce(faults->0->>'was', sort) "
+    "FROM intake_row WHERE tenant_id = $1 AND run = $2 AND no > $4 AND (sort = ANY($3::text[]) "
+    "OR sort = 'faulty' AND faults->0->>'was' IS NOT NULL) ORDER BY intake_row.no LIMIT $5"
 )
 _REFUSED = Statement(
     "UPDATE intake_row r SET sort = 'faulty', faults = u.f::jsonb "
@@ -133,19 +135,20 @@ async def _make_types(db: Database, ctx: Ctx, run: IntakeRun) -> dict[str, Price
 
 def _commands(
     run: IntakeRun, rows: list[Row], types: dict[str, PriceType], catalogue: Catalogue
-) -> tuple[list[Command], list[int]]:
+) -> tuple[list[Command], list[Row]]:
     """The commands of a block, and the row that each belongs to."""
     commands: list[Command] = []
-    owners: list[int] = []
+    owners: list[Row] = []
+    document = str(derived_id(run.id, "document"))
     for row in rows:
-        made = list(_of_row(run, row, types, catalogue))
+        made = _of_row(run, row, types, catalogue, document)
         commands += made
-        owners += [row.no] * len(made)
+        owners += [row] * len(made)
     return commands, owners
 
 
 def _of_row(
-    run: IntakeRun, row: Row, types: dict[str, PriceType], catalogue: Catalogue
+    run: IntakeRun, row: Row, types: dict[str, PriceType], catalogue: Catalogue, document: str
 ) -> list[Command]:
     steps = {c.field: c.after for c in row.changes if c.field in PRODUCT_FIELDS.values()}
     found: list[Command] = []
@@ -169,7 +172,7 @@ def _of_row(
             values = {
                 "product": str(product), "price_type": str(types[change.field[6:]].id),
                 "price": change.after, "currency": change.currency, "valid_from": moment,
-                "price_list": str(derived_id(run.id, "document")),
+                "price_list": document,
             }  # fmt: skip
             ident = derived_id(run.id, f"{row.no}:{change.field}")
             found.append(_create("price", ident, values))
@@ -205,17 +208,18 @@ def _product_id(run: IntakeRun, row: Row) -> UUID:
 
 
 async def _note_refused(
-    db: Database, ctx: Ctx, run: IntakeRun, result: Result, owners: list[int]
+    db: Database, ctx: Ctx, run: IntakeRun, result: Result, owners: list[Row]
 ) -> int:
-    """Rows of which something was refused: they say what and why."""
+    """Rows of which something was refused: they say what and why, and which class they `was`."""
     bad: dict[int, list[dict[str, Json]]] = {}
     for owner, outcome in zip(owners, result.outcomes, strict=True):
         if isinstance(outcome, Applied | Unchanged):
             continue
         faults = getattr(outcome, "faults", ())
-        said = [{"code": f.code, "expected": f.detail, "found": f.pointer} for f in faults]
-        bad.setdefault(owner, []).extend(
-            said or [{"code": "conflict", "expected": "an unchanged record", "found": ""}]
+        said = [(f.code, f.detail, f.pointer) for f in faults]
+        bad.setdefault(owner.no, []).extend(
+            {"code": code, "expected": expected, "found": found, "was": owner.sort}
+            for code, expected, found in said or [("conflict", "an unchanged record", "")]
         )
     if bad:
         columns = (

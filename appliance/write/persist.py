@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.base.ids import uuid_of
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
@@ -19,10 +20,10 @@ from appliance.kernel.number import format_number, period_of, series_pattern
 from appliance.write import schema_effects
 from appliance.write.authorize import check_settled
 from appliance.write.command import Op
-from appliance.write.draft import Draft
+from appliance.write.draft import Draft, changed_fields
 from appliance.write.emit import emit_calls
 from appliance.write.floors import Floors
-from appliance.write.load import Loaded
+from appliance.write.load import Loaded, references_in
 from appliance.write.log import (
     LOCK_STREAMS,
     Head,
@@ -62,7 +63,7 @@ async def persist(
 
     Refused late are those whose settled record lies out of reach, or that take what is not there.
     """
-    while good:
+    while good := good if atomic else _without_orphans(good, loaded):
         marks: list[Call] = [] if atomic else [(_MARK, ())]
         unsent = await _attempt(tx, ctx, good, Floors(ctx, good, loaded), marks)
         if unsent is not None:
@@ -75,6 +76,29 @@ async def persist(
         good = [d for d in good if not d.faults]
         await tx.run((_BACK, ()))
     return None
+
+
+def _without_orphans(good: list[Draft], loaded: Loaded) -> list[Draft]:
+    """Without those that point to a record of their batch which was refused since they were looked
+    at: what was not written must not be pointed to.
+    """
+    while True:
+        born = {d.id for d in good if d.command.op is Op.CREATE}
+        for draft in good:
+            for field in changed_fields(draft):
+                if field.type not in ("reference", "references"):
+                    continue
+                # A value that the server found itself points to what there is.
+                if field.name not in draft.command.fields:
+                    continue
+                targets = map(uuid_of, references_in(field, draft.values[field.fid]))
+                if not all(t in born or t in loaded.targets for t in targets):
+                    detail = f"There is no such {field.option('target')} for you."
+                    draft.fault(f"/fields/{field.name}", "reference_unknown", detail)
+        kept = [d for d in good if not d.faults]
+        if len(kept) == len(good):
+            return good
+        good = kept
 
 
 async def _attempt(

@@ -1,6 +1,7 @@
 """An import from its file to its effect and back, on a real tenant with real rights."""
 
 import csv
+import importlib
 import io
 from uuid import UUID
 
@@ -335,3 +336,31 @@ async def kept(desk):
         "AND deleted_at IS NULL"
     )
     return [(name, int(used), UUID(ident)) for name, used, ident in rows]
+
+
+async def test_a_run_that_was_killed_goes_on_although_rows_were_refused(desk, monkeypatch):
+    """What was refused before the kill is refused still, and nothing is written twice."""
+    lines = [[f"K{n}", f"Болт номер {n}", "Метиз", "12,50", "11,00"] for n in range(1, 8)]
+    made = await desk.bring(table(*lines))
+    for sku in ("K1", "K4"):
+        assert (await desk.firm.apply(create("product", name="Taken meanwhile", sku=sku))).committed
+    monkeypatch.setattr(importlib.import_module("appliance.intake.apply"), "BLOCK", 2)
+
+    class Killed(Exception):
+        pass
+
+    async def kill(done, _total):
+        if done == 4:
+            raise Killed
+
+    await runs.move(desk.db, desk.firm.id, made.id, ["planned"], "applying")
+    with pytest.raises(Killed):
+        await steps.carry_out(desk.db, desk.firm.id, made.id, 1, kill, suspicious=False)
+    await steps.carry_out(desk.db, desk.firm.id, made.id, 1, quiet, suspicious=False)
+    done = await desk.look(made.id)
+    assert (done.state, done.counts["applied"], done.counts["refused"]) == ("applied", 5, 2)
+    refused = await desk.rows(done, "faulty")
+    assert [r.row for r in refused] == [2, 5]
+    written = {(f"K{n}", key) for n in (2, 3, 5, 6, 7) for key in ("retail", "wholesale")}
+    assert {*await desk.prices()} == written
+    assert len(done.change_sets) == 5, "the document and four blocks"

@@ -76,6 +76,26 @@ async def test_not_atomic_writes_the_good_ones(deals):
     assert await deals.sql("SELECT count(*) FROM record WHERE kind = 'deal'") == [["1"]]
 
 
+async def test_what_points_to_a_refused_record_is_refused_with_it(deals):
+    """Step by step: the second is refused late, the third hangs on it, the fourth on the third."""
+    await deals.add_kind("step", [
+        {"name": "code", "type": "text", "unique": True},
+        {"name": "after", "type": "reference", "options": {"target": "step"}},
+    ])  # fmt: skip
+    await deals.apply(create("step", code="taken"))
+    ids = [uuid7() for _ in range(4)]
+    result = await deals.apply(
+        create("step", ids[3], code="d", after=str(ids[2])), create("step", ids[0], code="a"),
+        create("step", ids[2], code="c", after=str(ids[1])), create("step", ids[1], code="taken"),
+        atomic=False,
+    )  # fmt: skip
+    assert [type(o) for o in result.outcomes] == [Rejected, Applied, Rejected, Rejected]
+    assert [o.faults[0].code for o in result.outcomes if isinstance(o, Rejected)] == [
+        "reference_unknown", "reference_unknown", "taken",
+    ]  # fmt: skip
+    assert await deals.sql("SELECT count(*) FROM record WHERE kind = 'step'") == [["2"]]
+
+
 async def test_unique_values_are_refused_also_between_racing_writers(deals):
     first = (await deals.apply(create("deal", title="A", code="X-1"))).outcomes[0]
     taken = (await deals.apply(create("deal", title="B", code="x-1"))).outcomes[0]
