@@ -20,8 +20,8 @@ import msgspec
 
 from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
 from quarantine.store.contents import Content, Joined, join, leave
-from quarantine.store.incoming import Received
 from quarantine.store.faults import NoSpace, PlaceDown, StoreFault
+from quarantine.store.incoming import Received
 from quarantine.store.threads import to_the_end
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ _OPEN = (
     "todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?) AND EXISTS (SELECT 1 FROM content "
     "WHERE content.tenant = blob.tenant AND content.mark = blob.mark AND settled = 1)"
 )
-TODO = f"SELECT 1 FROM blob WHERE {_OPEN}"
+ANY_JOB = f"SELECT 1 FROM blob WHERE {_OPEN}"
 """Whether there is a job to take; both values are the moment of asking."""
 
 

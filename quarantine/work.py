@@ -122,7 +122,7 @@ class Worker:
     async def _scan_next(self, holder: str) -> bool:
         now = time.time()
         is_up = self._state.scanner != "down"
-        if not is_up or not await self._vault.ledger.peek(ledger.TODO, now, now):
+        if not is_up or not await self._vault.ledger.peek(ledger.ANY_JOB, now, now):
             return False
         blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
         if blob is not None:

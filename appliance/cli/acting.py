@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import msgspec
 
+from appliance.access.acting import act_as
 from appliance.access.login import normal_email
-from appliance.base.errors import Invalid
-from appliance.cli.imports import actor_of
+from appliance.access.memberships import choices_call, read_choices
+from appliance.base.clock import now
+from appliance.base.errors import Invalid, Refused
 from appliance.cli.node import Opened, opened, read_settings
 from appliance.cli.plane import ask_status, reached
 from appliance.content import ContentPlane
+from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx, Door
 
 _PEOPLE = Statement(
     "SELECT email FROM credential WHERE tenant_id = $1 AND state = 'active' ORDER BY email LIMIT 2"
+)
+
+
+_PERSON = Statement(
+    "SELECT person_id::text FROM credential WHERE tenant_id = $1 AND email = $2 AND state = 'active'"
 )
 
 
@@ -45,6 +54,7 @@ class Call(msgspec.Struct, frozen=True):
     data: str | None
     port: int | None
     needs_plane: bool = False
+    door: Door = Door.HTTP
 
 
 def run(call: Call, work: Work) -> int:
@@ -59,11 +69,38 @@ def run(call: Call, work: Work) -> int:
                 slug = call.tenant or only_tenant(node)
                 email = normal_email(call.email) if call.email else await only_person(node, slug)
                 ctx = await actor_of(
-                    node.db, slug, email, node.origin, capability=call.capability, door=Door.HTTP
+                    node.db, slug, email, node.origin, capability=call.capability, door=call.door
                 )
                 return await work(At(node, ctx, plane))
 
     return asyncio.run(go())
+
+
+async def actor_of(
+    db: Database,
+    slug: str,
+    email: str,
+    origin: int,
+    *,
+    capability: str = "import.run",
+    door: Door = Door.INTAKE,
+) -> Ctx:
+    """A person's context under the first of their profiles that may do it. Raises Refused."""
+    tenant = db.routes.by_slug(slug).tenant
+    (rows,) = await db.read(tenant, (_PERSON, (tenant, email)))
+    row = rows.first()
+    if row is None:
+        raise Refused(f"Nobody signs in to {slug} as {email}.", code="person.unknown")
+    person = UUID((row[0] or b"").decode())
+    (found,) = await db.read(tenant, choices_call(tenant, person))
+    for choice in read_choices(found, now()):
+        ctx = await act_as(
+            db, tenant, person, choice.profile, frozenset(choice.units), origin=origin,
+            door=door,
+        )  # fmt: skip
+        if ctx.profile.may(capability):
+            return ctx
+    raise Refused(f"{email} has no profile with the right {capability}.", code="profile.unknown")
 
 
 def only_tenant(node: Opened) -> str:

@@ -74,7 +74,7 @@ def put(
 
     async def work(at: At) -> int:
         codes, brought = [], []
-        with _bar() as progress:
+        with upload_bar() as progress:
             for path in paths:
                 try:
                     brought.append(await bring(at, path, where, progress))
@@ -119,7 +119,7 @@ def get(
         if CODES[file.state]:
             _say(await explain(at, file), sys.stderr)
             return CODES[file.state]
-        with _bar() as progress:
+        with upload_bar() as progress:
             task = progress.add_task(file.name, total=file.size)
             target = await fetch(
                 at.node.db, at.ctx, at.plane, file, out,
@@ -362,7 +362,8 @@ def _flat(value: object) -> str:
     return str(value)
 
 
-def _bar() -> Progress:
+def upload_bar() -> Progress:
+    """Bytes and speed on a terminal; nothing elsewhere."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         console=Console(stderr=True), disable=not sys.stderr.isatty(),

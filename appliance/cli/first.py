@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.access.login import normal_email
 from appliance.base.settings import Settings
-from appliance.cli.imports import actor_of
+from appliance.cli.acting import actor_of
 from appliance.db.database import Database
 from appliance.intake import files, runs, steps
 

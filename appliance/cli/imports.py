@@ -5,9 +5,7 @@ Exit codes: 0 planned or applied, 1 refused, 3 held by limits, 4 rows with fault
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -16,23 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from appliance.access.acting import act_as
-from appliance.access.login import normal_email
-from appliance.access.memberships import choices_call, read_choices
-from appliance.base.clock import now
 from appliance.base.errors import Invalid, Refused
-from appliance.cli.node import Opened, opened, read_settings
+from appliance.cli.acting import At, Call, run
+from appliance.cli.files import bring, follow, upload_bar
 from appliance.db.database import Database
-from appliance.db.wire import Statement
-from appliance.intake import files, mappings, plan, runs, steps
+from appliance.files.places import Place
+from appliance.files.rows import why_not
+from appliance.files.states import FileState
+from appliance.intake import mappings, plan, runs, steps
 from appliance.intake.stage import Report
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk.contract import Mapping
 
-_PERSON = Statement(
-    "SELECT person_id::text FROM credential WHERE tenant_id = $1 AND email = $2 AND state = 'active'"
-)
 HELD, FAULTY = 3, 4
+RELEASE_WAIT_S = 600.0
 
 
 def import_(
@@ -47,6 +42,7 @@ def import_(
     approve: bool = False,
     accept_limits: bool = False,
     data: str | None = None,
+    port: int | None = None,
 ) -> int:
     """Read a file, show what it would change, and apply it when told to.
 
@@ -61,21 +57,21 @@ def import_(
     dry_run: plan only, and forget the plan.
     approve: apply the plan.
     accept_limits: apply it although limits hold it.
+    data: the data folder (NEXUS_DATA).
+    port: where the node listens (NEXUS_PORT); files go through its content plane.
     """
     if connector != "price_list":
         raise Invalid("There is one connector so far: price_list.")
-    source = source or file.stem
 
-    async def go() -> int:
-        async with opened(read_settings(data)) as node:
-            ctx = await actor_of(node.db, tenant, normal_email(by), node.origin)
-            given = await _mapping(node.db, ctx, connector, mapping)
-            made = await _start(node, ctx, file, (connector, source), given)
-            return await _carry_on(
-                node, ctx, made, dry_run=dry_run, approve=approve, accept_limits=accept_limits
-            )
+    async def work(at: At) -> int:
+        given = await _mapping(at.node.db, at.ctx, connector, mapping)
+        made = await _start(at, file, (connector, source or file.stem), given)
+        return await _carry_on(
+            at, made, dry_run=dry_run, approve=approve, accept_limits=accept_limits
+        )
 
-    return asyncio.run(go())
+    call = Call(tenant, by, "import.run", data, port, needs_plane=True, door=Door.INTAKE)
+    return run(call, work)
 
 
 async def _mapping(db: Database, ctx: Ctx, connector: str, named: str | None) -> Mapping | None:
@@ -91,58 +87,31 @@ async def _mapping(db: Database, ctx: Ctx, connector: str, named: str | None) ->
         raise Invalid(f"{named} holds no mapping: {error}.") from None
 
 
-async def actor_of(
-    db: Database,
-    slug: str,
-    email: str,
-    origin: int,
-    *,
-    capability: str = "import.run",
-    door: Door = Door.INTAKE,
-) -> Ctx:
-    """A person's context under the first of their profiles that may do it. Raises Refused."""
-    tenant = db.routes.by_slug(slug).tenant
-    (rows,) = await db.read(tenant, (_PERSON, (tenant, email)))
-    row = rows.first()
-    if row is None:
-        raise Refused(f"Nobody signs in to {slug} as {email}.", code="person.unknown")
-    person = UUID((row[0] or b"").decode())
-    (found,) = await db.read(tenant, choices_call(tenant, person))
-    for choice in read_choices(found, now()):
-        ctx = await act_as(
-            db, tenant, person, choice.profile, frozenset(choice.units), origin=origin,
-            door=door,
-        )  # fmt: skip
-        if ctx.profile.may(capability):
-            return ctx
-    raise Refused(f"{email} has no profile with the right {capability}.", code="profile.unknown")
-
-
-async def _start(
-    node: Opened, ctx: Ctx, file: Path, named: tuple[str, str], mapping: Mapping | None
-) -> UUID:
-    async def chunks() -> AsyncIterator[bytes]:
-        with file.open("rb") as opened_file:
-            while chunk := opened_file.read(1 << 20):
-                yield chunk
-
-    received = await files.receive(node.settings.data_dir, ctx.tenant, chunks())
+async def _start(at: At, file: Path, named: tuple[str, str], mapping: Mapping | None) -> UUID:
+    """Bring the file as anybody does, through the content plane, and begin once it is released."""
+    with upload_bar() as progress:
+        brought = await bring(at, file, Place(), progress)
+    brought = await follow(at, brought, RELEASE_WAIT_S)
+    if brought.state is not FileState.RELEASED:
+        raise Invalid(why_not(brought))
     new = runs.NewRun(
-        connector=named[0], source=named[1], file_name=file.name, sha256=received.file,
-        size=received.size, mapping=mapping,
+        connector=named[0], source=named[1], file_name=file.name, sha256=brought.sha256,
+        size=brought.size, mapping=mapping, blob=brought.id,
     )  # fmt: skip
     ident = runs.new_id()
-    async with node.db.transaction(ctx.tenant) as tx:
-        await tx.run(runs.insert_call(ctx, ident, new))
+    async with at.node.db.transaction(at.ctx.tenant) as tx:
+        await tx.run(runs.insert_call(at.ctx, ident, new))
     return ident
 
 
 async def _carry_on(
-    node: Opened, ctx: Ctx, ident: UUID, *, dry_run: bool, approve: bool, accept_limits: bool
+    at: At, ident: UUID, *, dry_run: bool, approve: bool, accept_limits: bool
 ) -> int:
-    console = Console()
+    console, node, ctx = Console(), at.node, at.ctx
     with _bar(console) as report:
-        await steps.prepare(node.db, ctx.tenant, ident, node.settings.data_dir, node.origin, report)
+        await steps.prepare(
+            node.db, ctx.tenant, ident, node.settings.data_dir, node.origin, report, plane=at.plane
+        )
     run = await runs.get_run(node.db, ctx.tenant, ident)
     if run.state == "failed":
         raise Invalid(run.detail)

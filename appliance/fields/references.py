@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from appliance.base import limits
@@ -10,6 +11,7 @@ from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, V
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import BELONGS, MAKES, STEPS, Field, Json, Policy
 
+_ENDING = re.compile(r"[a-z0-9]{1,10}")
 _EXPECTED = "Expected the id of a record, a UUID in its canonical form."
 
 
@@ -96,18 +98,32 @@ class References(Reference):
 
 
 class File(FieldType):
-    """An attachment by its id. There are none before the quarantine takes them in."""
+    """An attachment by its id: a released one, brought by the writer or for this very record."""
 
     name: ClassVar[str] = "file"
+    slot: ClassVar[str] = "r"
+    operators: ClassVar[frozenset[str]] = frozenset({"is_null"})
+    options: ClassVar[frozenset[str]] = frozenset({"extensions", "bytes_max"})
 
     def check_definition(self, field: Field) -> list[DefinitionFault]:
-        return check_common(self, field)
+        faults: list[DefinitionFault] = []
+        endings = field.options.get("extensions", [])
+        if not isinstance(endings, list) or not all(
+            isinstance(e, str) and _ENDING.fullmatch(e) for e in endings
+        ):
+            detail = "Expected a list of endings such as pdf, without a dot."
+            faults.append(DefinitionFault("/options/extensions", "wrong_type", detail))
+        most = field.options.get("bytes_max", 1)
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            detail = "Expected a number of bytes."
+            faults.append(DefinitionFault("/options/bytes_max", "wrong_type", detail))
+        return check_common(self, field, faults)
 
     def accept(self, field: Field, value: Json) -> Json:
-        read_id(value)
-        raise ValueFault(
-            "file_unknown", "There is no such file: this node takes no attachments yet."
-        )
+        return read_id(value)
+
+    def slot_value(self, field: Field, value: Json) -> SlotValue:
+        return uuid_of(str(value))
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "string", "format": "uuid"}

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from appliance.base.ids import uuid_of
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Kind
+from appliance.kernel.kind import Field, Kind
 from appliance.kernel.profile import Scope, ScopeKind
 from appliance.kernel.record import RecordState
 from appliance.write.command import Op
@@ -18,6 +18,8 @@ from appliance.write.draft import Draft, changed_fields
 from appliance.write.load import Loaded, references_in
 from appliance.write.rowrule import holds
 from appliance.write.validate import UNPROFILED
+
+_USABLE = frozenset({"released", "restricted"})
 
 
 def authorize(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, Kind]) -> None:
@@ -79,6 +81,8 @@ def in_scope(ctx: Ctx, scope: Scope, state: RecordState, kind: Kind) -> bool:
 
 def _check_references(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, Kind]) -> None:
     for field in changed_fields(draft):
+        if field.type == "file":
+            _check_file(ctx, draft, field, loaded)
         if field.type not in ("reference", "references"):
             continue
         target_key = str(field.option("target"))
@@ -90,6 +94,23 @@ def _check_references(ctx: Ctx, draft: Draft, loaded: Loaded, born: dict[UUID, K
                     "reference_unknown",
                     f"There is no such {target_key} for you.",
                 )
+
+
+def _check_file(ctx: Ctx, draft: Draft, field: Field, loaded: Loaded) -> None:
+    """A file that is released, and that its writer brought or that was brought for this record."""
+    value = draft.values[field.fid]
+    for text in references_in(field, value):
+        file = loaded.targets.get(uuid_of(text))
+        data = file.data if file is not None and file.deleted_at is None else {}
+        is_ready = file is not None and file.kind == "sys.file" and data.get("state") in _USABLE
+        is_ours = data.get("for_record") == str(draft.id) or (
+            file is not None and file.owner == ctx.actor and data.get("for_record") is None
+        )
+        if not (is_ready and (is_ours or ctx.door in UNPROFILED)):
+            draft.fault(
+                f"/fields/{field.name}", "file_unknown",
+                "There is no such released file for you; bring it with POST /files first.",
+            )  # fmt: skip
 
 
 def _may_point(

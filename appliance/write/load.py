@@ -125,7 +125,7 @@ def targets_of(drafts: Sequence[Draft]) -> set[UUID]:
         if draft.kind is not None
         for fid, value in draft.values.items()
         if (found := draft.kind.by_fid.get(fid)) is not None
-        and found.type in ("reference", "references")
+        and found.type in ("reference", "references", "file")
         for target in references_in(found, value)
     }
 

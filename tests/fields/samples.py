@@ -185,8 +185,11 @@ SAMPLES: dict[str, Sample] = {
         st.lists(ids, min_size=1, max_size=4),
         [ID, [], [1], [None], [[ID]], ["x" * 36], [ID] * (limits.SET_MEMBERS_MAX + 1)],
     ),
-    # No file exists before the quarantine takes some in, so every id is refused as unknown.
-    "file": Sample(field("file"), [], st.nothing(), [ID, "x"]),
+    # Whether there is such a file, released and for this record, is the write path's to say.
+    "file": Sample(
+        field("file", options={"extensions": ["pdf"], "bytes_max": 5_000}),
+        [(ID, ID), (ID.upper(), ID)], ids, ["", "x", ID[:-1], [ID], 5],
+    ),
     "json": Sample(
         field("json"),
         [({"a": [1, "b", None, True]}, {"a": [1, "b", None, True]}), ("text", "text"), (0, 0)],
