@@ -171,7 +171,10 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the plane stands. `scanner` is `up`, `down` or `baseline`, `sentence` is for people."""
+    """How the plane stands. `scanner` is `ready`, `baseline` or `down`, `sentence` is for people.
+
+    `signatures_dated` is the moment of ClamAV's data, None without it.
+    """
 
     scanner: str
     sentence: str
@@ -182,6 +185,7 @@ class Status(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stored_bytes: int
     notices: int
     tallies: dict[str, float] = {}
+    signatures_dated: datetime | None = None
 
 
 class Ticket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from datetime import datetime
 
 import msgspec
 
@@ -11,12 +12,15 @@ STALE_S = 180.0
 
 
 class ScannerState(msgspec.Struct, frozen=True):
-    """`scanner` is `ready`, `baseline` or `down`; `signatures` names what it scans with."""
+    """`scanner` is `ready`, `baseline` or `down`; `signatures` names what it scans with, `dated`
+    is when ClamAV made them.
+    """
 
     scanner: str
     sentence: str
     signatures: str = ""
     checked: float = 0.0
+    dated: datetime | None = None
 
 
 UNKNOWN = ScannerState("down", "Nobody scans: the worker of the content plane is not running.")

@@ -78,7 +78,8 @@ class Worker:
     async def _check(self) -> None:
         found = await check_scanner(self._scanner)
         signatures = found.signatures if found.is_up else ""
-        state = ScannerState(str(found.state), found.sentence, signatures, time.time())
+        dated = found.signatures_dated
+        state = ScannerState(str(found.state), found.sentence, signatures, time.time(), dated)
         await self._vault.ledger.run(lambda db: health.write_state(db, state))
         if signatures and signatures != self._state.signatures:
             await self._vault.ledger.run(lambda db: ledger.rescan_older(db, signatures))

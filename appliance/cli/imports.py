@@ -91,8 +91,16 @@ async def _mapping(db: Database, ctx: Ctx, connector: str, named: str | None) ->
         raise Invalid(f"{named} holds no mapping: {error}.") from None
 
 
-async def actor_of(db: Database, slug: str, email: str, origin: int) -> Ctx:
-    """A person's context under the first of their profiles that imports. Raises Refused."""
+async def actor_of(
+    db: Database,
+    slug: str,
+    email: str,
+    origin: int,
+    *,
+    capability: str = "import.run",
+    door: Door = Door.INTAKE,
+) -> Ctx:
+    """A person's context under the first of their profiles that may do it. Raises Refused."""
     tenant = db.routes.by_slug(slug).tenant
     (rows,) = await db.read(tenant, (_PERSON, (tenant, email)))
     row = rows.first()
@@ -103,11 +111,11 @@ async def actor_of(db: Database, slug: str, email: str, origin: int) -> Ctx:
     for choice in read_choices(found, now()):
         ctx = await act_as(
             db, tenant, person, choice.profile, frozenset(choice.units), origin=origin,
-            door=Door.INTAKE,
+            door=door,
         )  # fmt: skip
-        if ctx.profile.may("import.run"):
+        if ctx.profile.may(capability):
             return ctx
-    raise Refused(f"{email} has no profile that may import.", code="profile.unknown")
+    raise Refused(f"{email} has no profile with the right {capability}.", code="profile.unknown")
 
 
 async def _start(

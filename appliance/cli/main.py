@@ -22,6 +22,12 @@ app.command("appliance.cli.init:init")
 app.command("appliance.cli.doctor:doctor")
 app.command("appliance.cli.query:query")
 app.command("appliance.cli.imports:import_", name="import")
+file = App(name="file", help="Files: bring, fetch, look, list, review.")
+app.command(file)
+for _name in ("put", "get", "show"):
+    file.command(f"appliance.cli.files:{_name}")
+for _name in ("list", "review"):
+    file.command(f"appliance.cli.files:{_name}_", name=_name)
 tenant = App(name="tenant", help="One tenant whole: list, export, import, move, backup, restore.")
 app.command(tenant)
 for _name in (

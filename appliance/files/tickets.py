@@ -54,7 +54,7 @@ async def issue(
     """A ticket for a file that the actor sees. Raises Clash while it is not released, Unavailable."""
     check_downloadable(ctx, file)
     if file.state is FileState.RELEASED:
-        file = await _made_current(db, ctx, plane, file)
+        file = await make_current(db, ctx, plane, file)
     at = now()
     ticket = Ticket(
         id=secrets.token_urlsafe(24), blob=file.id, tenant=ctx.tenant, file=file.id,
@@ -95,8 +95,11 @@ def check_downloadable(ctx: Ctx, file: File) -> None:
         raise Clash("This file is for reviewers and for who brought it.", code="file.restricted")
 
 
-async def _made_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) -> File:
-    """Scan again first what was last judged more than a week ago by other signatures."""
+async def make_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) -> File:
+    """Scan again first what was last judged more than a week ago by other signatures.
+
+    Raises Clash when it is not released any more or not judged yet.
+    """
     look = await plane.look(ctx.tenant, file.id)
     if (
         look.is_current

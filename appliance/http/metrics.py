@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from appliance.base import logs
+from quarantine.contract import Status
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -40,6 +45,8 @@ class Metrics:
             "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
         )
         lost.set_function(logs.lost_lines)
+        self.files = FileFigures()
+        self.registry.register(self.files)
         # Children are looked up once: labels() costs more than the increment.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
@@ -65,5 +72,70 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+class FileFigures(Collector):
+    """What the content plane says of itself, as it said it last: it counts, this hands on.
+
+    `status` is None while there is no plane or while it does not answer: then there are no figures,
+    because old ones would look like news.
+    """
+
+    def __init__(self) -> None:
+        self.has_plane = False
+        self.status: Status | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of files; none on a node without a content plane."""
+        if not self.has_plane:
+            return
+        status = self.status
+        scanner = GaugeMetricFamily(
+            "nexus_files_scanner", "1 for the state of the virus scanner", labels=("state",)
+        )
+        said = status.scanner if status else "unknown"
+        for state in _SCANNER:
+            scanner.add_metric((state,), 1.0 if state == said else 0.0)
+        yield scanner
+        yield _gauge("nexus_files_plane_up", "Whether the content plane answers", bool(status))
+        if status is not None:
+            yield from _figures(status)
+
+    def describe(self) -> list[Metric]:
+        """Nothing is known of names before the first question."""
+        return []
+
+
+def _figures(status: Status) -> Iterator[Metric]:
+    held = "Files that wait for a verdict"
+    yield _gauge("nexus_files_held", held, status.held)
+    age = "How long the oldest of them waits"
+    yield _gauge("nexus_files_oldest_held_seconds", age, status.oldest_held_s)
+    yield _gauge("nexus_files_stored", "Contents on disk, each once for a tenant", status.stored)
+    yield _gauge("nexus_files_stored_bytes", "Bytes of them", status.stored_bytes)
+    notices = "What the plane has to tell and no worker has taken"
+    yield _gauge("nexus_files_notices", notices, status.notices)
+    dated = status.signatures_dated
+    if dated is not None:
+        when = "When ClamAV made the signatures that are loaded"
+        yield _gauge("nexus_files_signatures_timestamp_seconds", when, dated.timestamp())
+    for sort, (name, text, label) in _TALLIES.items():
+        family = CounterMetricFamily(name, text, labels=(label,))
+        for key, value in sorted(status.tallies.items()):
+            if key.partition(".")[0] == sort:
+                family.add_metric((key.partition(".")[2],), value)
+        yield family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+_SCANNER = ("ready", "baseline", "down", "unknown")
+# As the ledger of the plane names them (`quarantine.ledger.judge`).
+_TALLIES = {
+    "verdicts": ("nexus_files_verdicts", "Verdicts given", "verdict"),
+    "findings": ("nexus_files_findings", "Findings made", "engine"),
+    "seconds": ("nexus_files_scan_seconds", "Seconds that engines worked", "engine"),
+    "runs": ("nexus_files_scan_runs", "Files that engines looked at to their end", "engine"),
+}
 _METHODS = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"})
 _CHILDREN_MAX = 5_000

@@ -169,7 +169,7 @@ async def status(request: Asked) -> Response[bytes]:
     return _json(
         Status(
             state.scanner, state.sentence, state.signatures, int(found["held"]), found["oldest"],
-            int(found["stored"]), int(found["bytes"]), int(found["notices"]), tallies,
+            int(found["stored"]), int(found["bytes"]), int(found["notices"]), tallies, state.dated,
         )
     )  # fmt: skip
 

@@ -9,16 +9,20 @@ from litestar.response.base import ASGIResponse
 from redis.exceptions import RedisError
 
 from appliance.base.errors import ApplianceError, Refused
+from appliance.content import ContentPlane
 from appliance.db.wire import Statement
 from appliance.http.answers import raw, reply
 from appliance.http.ask import Ask
 from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
+from quarantine.contract import Status
 
 book = Book("health")
 _ONE = Statement("SELECT 1")
 _WAIT_S = 2.0
+# A plane that hangs must not make a scrape of the node's own counts late.
+_SCRAPE_WAIT_S = 0.5
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -44,16 +48,18 @@ async def read_alive(ask: Ask) -> ASGIResponse:
 
 @book.route("GET", "/health/ready", capability=PUBLIC, answers={200: Readiness, 503: Readiness})
 async def read_ready(ask: Ask) -> ASGIResponse:
-    """PostgreSQL, Redis, the worker and the scanner, each by name."""
+    """PostgreSQL, Redis, the worker, the content plane and the scanner, each by name."""
     node = ask.node
-    postgresql, redis, workers = await asyncio.gather(
-        _postgresql(node), _redis(node), _workers(node)
+    postgresql, redis, workers, (content, scanner) = await asyncio.gather(
+        _postgresql(node), _redis(node), _workers(node), _content(node)
     )
-    scanner = await node.scanner_state() if node.scanner_state else "none"
-    checks = {"postgresql": postgresql, "redis": redis, "worker": workers, "scanner": scanner}
+    checks = {
+        "postgresql": postgresql, "redis": redis, "worker": workers, "content": content,
+        "scanner": scanner,
+    }  # fmt: skip
     if postgresql != "up" or node.closing.is_set():
         return reply(Readiness("not_ready", checks), 503, {"Retry-After": "2"})
-    is_whole = redis == "up" and workers == "up"
+    is_whole = redis == "up" and workers == "up" and content != "down"
     return reply(Readiness("ready" if is_whole else "degraded", checks))
 
 
@@ -97,9 +103,28 @@ async def _workers(node: Node) -> str:
         return "unknown"
 
 
+async def _content(node: Node) -> tuple[str, str]:
+    """The content plane (`none` on a node without one) and what it says of the scanner."""
+    if node.content is None:
+        return "none", await node.scanner_state() if node.scanner_state else "none"
+    status = await _status(node.content, _WAIT_S)
+    return ("up", status.scanner) if status else ("down", "unknown")
+
+
+async def _status(plane: ContentPlane, wait_s: float) -> Status | None:
+    try:
+        async with asyncio.timeout(wait_s):
+            return await plane.status()
+    except (ApplianceError, TimeoutError):
+        return None
+
+
 async def _collect(node: Node) -> None:
     """Bring the gauges up to date."""
     metrics = node.metrics
+    metrics.files.has_plane = node.content is not None
+    if node.content is not None:
+        metrics.files.status = await _status(node.content, _SCRAPE_WAIT_S)
     try:
         async with asyncio.timeout(_WAIT_S):
             pulses = await node.jobs.pulses()
