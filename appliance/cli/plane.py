@@ -53,9 +53,15 @@ async def ask_status(settings: Settings, plane: ContentPlane) -> Status:
             dependency="content plane",
         ) from None
     except (ApplianceError, TimeoutError):
+        what_to_do = (
+            "Start it on its machine: python -m quarantine serve."
+            if settings.files.plane_url
+            else "It runs with the node: start it with `nexus up`, or say with --port where the node "
+            "listens."
+        )
         raise Unavailable(
-            f"The content plane, which takes and gives files, does not answer at {where}. It runs "
-            "with the node: start it with `nexus up`, or say with --port where the node listens.",
+            f"The content plane, which takes and gives files, does not answer at {where}. "
+            + what_to_do,
             dependency="content plane",
         ) from None
 
