@@ -98,7 +98,11 @@ class Takes:
         if to is None:
             return
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
-        await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+        values = _values(judged)
+        if to is FileState.RECALLED:
+            # Who let it out before does not count again.
+            values["review"] = None
+        await move(self._db, ctx, file, to, _ACTIONS[to], values)
         if to is FileState.RECALLED:
             await self._open_incident(ctx, file, judged)
         elif to is FileState.RELEASED and file.for_field and file.deleted_at is None:
