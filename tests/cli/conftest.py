@@ -11,11 +11,22 @@ import pytest
 
 from appliance.files.verdicts import Takes
 from appliance.work.node import WorkNode, system_context
-from tests.http.conftest import firm, shared, valkey_url
+from tests.http.conftest import _firm, valkey_url
 from tests.plane import PlaneProcesses
 from tests.runtime import scanner
 
-__all__ = ["firm", "shared", "valkey_url"]
+__all__ = ["valkey_url"]
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """Tenants are dear: one for all tests of commands."""
+    return {}
+
+
+@pytest.fixture
+async def firm(db, dsns, kept):
+    return await _firm(db, dsns, kept, "terminal")
 
 
 @pytest.fixture
