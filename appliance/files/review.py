@@ -44,7 +44,9 @@ async def review(
             raise Clash(
                 f"This file is {file.state}; there is nothing to recall.", code="file.state"
             )
-        await move(db, ctx, file, FileState.RECALLED, "file.recalled", {"reason": reason})
+        # Who let it out before does not count again: it takes two anew.
+        values: dict[str, Json] = {"reason": reason, "review": None}
+        await move(db, ctx, file, FileState.RECALLED, "file.recalled", values)
     found = await find_file(db, ctx.tenant, file.id)
     assert found is not None, "files are not removed"
     return found

@@ -114,7 +114,11 @@ class Takes:
         to = after_verdict(file.state, judged.report.verdict)
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
         if to is not None:
-            await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+            values = _values(judged)
+            if to is FileState.RECALLED:
+                # Who let it out before does not count again.
+                values["review"] = None
+            await move(self._db, ctx, file, to, _ACTIONS[to], values)
         elif not _is_of(file, judged):
             return
         else:
