@@ -11,6 +11,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,15 +19,19 @@ from uuid import UUID
 import msgspec
 
 from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
-from quarantine.store.contents import Content, Joined, join, leave
+from quarantine.store.contents import Content, Joined, join, leave, mend
+from quarantine.store.faults import NoSpace, PlaceDown, StoreFault
 from quarantine.store.incoming import Received
+from quarantine.store.threads import to_the_end
 
 T = TypeVar("T")
-LEASE_S = 60.0
+LEASE_S = 20.0
 RETRIES = 5
 RETRY_FIRST_S, RETRY_MAX_S = 60.0, 3_600.0
 DOWN_RETRY_S = 2.0
+STALE_RETRY_S = 10.0
 RESCAN = 5
+SCANNER = "clamd"
 _BUSY_S = 20.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tenant (id TEXT PRIMARY KEY, wrapped BLOB, erased INTEGER DEFAULT 0);
@@ -47,6 +52,11 @@ _COLUMNS = (
     "id, tenant, name, policy, mark, sha256, size, received, attempts, why, verdict, judged, "
     "signatures, reads"
 )
+
+
+_OPEN = "todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
+WAITING = f"SELECT 1 FROM blob WHERE {_OPEN}"
+"""Whether there is a job to take; both values are the moment of asking."""
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -84,28 +94,42 @@ class Ledger:
         self._lock = asyncio.Lock()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` in a transaction of its own."""
+        """`work` in a transaction of its own. Raises NoSpace, PlaceDown when it is not written."""
         async with self._lock:
-            return await asyncio.shield(asyncio.to_thread(self._within, work))
+            # Who is cancelled waits: the connection is in a transaction until the thread ends it.
+            return await to_the_end(partial(self._within, work))
 
     async def peek(self, sql: str, *values: object) -> bool:
         """Whether a query finds anything; takes no lock, so that a look is cheap."""
         async with self._lock:
-            return self._db.execute(sql, values).fetchone() is not None
+            try:
+                return self._db.execute(sql, values).fetchone() is not None
+            except sqlite3.OperationalError as error:
+                raise _fault(error) from error
 
     def _within(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             found = work(self._db)
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            # A full disk ends some transactions by itself, and fails in others only at the end.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _fault(error) from error
             raise
-        self._db.execute("COMMIT")
         return found
 
     def close(self) -> None:
         """Give the file back."""
         self._db.close()
+
+
+def _fault(error: sqlite3.OperationalError) -> StoreFault:
+    if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        return NoSpace("what the ledger has to note")
+    return PlaceDown("write its ledger")
 
 
 def find_blob(db: sqlite3.Connection, ident: UUID) -> Blob | None:
@@ -145,6 +169,23 @@ def put_content(db: sqlite3.Connection, content: Content) -> None:
     )  # fmt: skip
 
 
+def mend_content(db: sqlite3.Connection, received: Received) -> Content | None:
+    """Let bytes that came again take the place of what is damaged or lost, for all blobs of it,
+    which are then judged anew; what lies there until then, None when it is gone by now. The blob
+    that brought them was added before.
+    """
+    known = find_content(db, received.tenant, received.mark)
+    if known is None:
+        return None
+    others = msgspec.structs.replace(known, references=known.references - 1)
+    put_content(db, mend(others, received).content)
+    db.execute(
+        "UPDATE blob SET todo = 1, due = 0, attempts = 0 WHERE tenant = ? AND mark = ?",
+        (received.tenant.hex, received.mark),
+    )
+    return known
+
+
 def unsettled(db: sqlite3.Connection) -> list[Content]:
     """Contents that were whole when a process died and are not known to be at their place."""
     return [_content(r) for r in db.execute("SELECT * FROM content WHERE settled = 0")]
@@ -170,9 +211,8 @@ def take_job(db: sqlite3.Connection, holder: str) -> Blob | None:
     """The next blob to scan, under a lease; people's files before rescans."""
     now = time.time()
     row = db.execute(
-        "UPDATE blob SET lease = ?, holder = ? WHERE id = (SELECT id FROM blob WHERE todo = 1 "
-        "AND due <= ? AND (lease IS NULL OR lease < ?) ORDER BY priority, rank LIMIT 1) "
-        f"RETURNING {_COLUMNS}",
+        f"UPDATE blob SET lease = ?, holder = ? WHERE id = (SELECT id FROM blob WHERE {_OPEN} "
+        f"ORDER BY priority, rank LIMIT 1) RETURNING {_COLUMNS}",
         (now + LEASE_S, holder, now, now),
     ).fetchone()
     return _blob(row) if row else None
@@ -206,13 +246,21 @@ def put_back(db: sqlite3.Connection, ident: UUID, holder: str, why: str, *, fail
 
 
 def judge(db: sqlite3.Connection, blob: Blob, holder: str, judged: Judged, signatures: str) -> bool:
-    """Write the verdict down and tell the node; False when the lease was lost meanwhile."""
+    """Write the verdict down and tell the node; False when the lease was lost meanwhile.
+
+    `signatures` are those that the scanner has now, empty while it is down. What was scanned with
+    others is asked for again: when all older verdicts were, this one was not there yet.
+    """
     report = judged.report
+    used = next((r.signatures for r in report.engines if r.engine == SCANNER), signatures)
+    again = signatures not in ("", used) and report.verdict is not Verdict.REJECTED
     done = db.execute(
-        "UPDATE blob SET todo = 0, lease = NULL, holder = NULL, attempts = 0, why = '', "
-        "verdict = ?, judged = ?, signatures = ? WHERE id = ? AND holder = ?",
-        (report.verdict.value, judged.judged_at.timestamp(), signatures, blob.id.hex, holder),
-    )
+        "UPDATE blob SET todo = ?, due = ?, priority = ?, lease = NULL, holder = NULL, "
+        "attempts = 0, why = '', verdict = ?, judged = ?, signatures = ? WHERE id = ? "
+        "AND holder = ?",
+        (again, time.time() + STALE_RETRY_S, RESCAN, report.verdict.value,
+         judged.judged_at.timestamp(), used, blob.id.hex, holder),
+    )  # fmt: skip
     if not done.rowcount:
         return False
     tell(db, judged)

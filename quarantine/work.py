@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -25,12 +26,19 @@ from quarantine.ledger import LEASE_S, RETRIES, Blob
 from quarantine.pipeline import DOWN, MODULES, Pipeline
 from quarantine.sandbox.parent import Sandbox
 from quarantine.settings import Settings
-from quarantine.store.faults import StoreFault
+from quarantine.store.faults import Damaged, KeyFault, Missing, StoreFault
 from quarantine.vault import Vault
 
 LOOK_S = 0.05
 IDENTIFY_S = 5.0
-_TODO = "SELECT 1 FROM blob WHERE todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
+DOWN_LOOK_S = 1.0
+# A scan may take clamd a minute, but these questions are small: who leaves them open is not there.
+HUNG_S = 6.0
+HANGS = (
+    f"The scanner did not answer within {HUNG_S:g} seconds: it hangs, or loads new signatures. Files "
+    "stay held until it answers."
+)
+FAULT_PAUSE_S = 1.0
 
 
 class Worker:
@@ -61,39 +69,64 @@ class Worker:
 
     async def _keep_watch(self) -> None:
         """Canary each minute, and at once when the scanner's answer or its signatures change."""
-        checked = 0.0
         while not self.stopping.is_set():
-            try:
-                loaded = (await self._scanner.identify()).signatures
-            except ScannerDown:
-                loaded = ""
-            is_news = loaded != self._state.signatures or (
-                self._state.scanner == "down" and bool(loaded)
-            )
-            if is_news or time.time() - checked >= EVERY_S:
-                await self._check()
-                checked = time.time()
-            await self._pause(IDENTIFY_S if self._state.scanner != "down" else 1.0)
+            with contextlib.suppress(StoreFault):
+                await self._look()
+            await self._pause(IDENTIFY_S if self._state.scanner != "down" else DOWN_LOOK_S)
 
-    async def _check(self) -> None:
-        found = await check_scanner(self._scanner)
-        signatures = found.signatures if found.is_up else ""
-        state = ScannerState(str(found.state), found.sentence, signatures, time.time())
-        await self._vault.ledger.run(lambda db: health.write_state(db, state))
-        if signatures and signatures != self._state.signatures:
-            await self._vault.ledger.run(lambda db: ledger.rescan_older(db, signatures))
-        self._state = state
+    async def _look(self) -> None:
+        is_due = time.time() - self._state.checked >= EVERY_S
+        try:
+            async with asyncio.timeout(HUNG_S):
+                loaded = (await self._scanner.identify()).signatures
+                if loaded == self._state.signatures and not is_due:
+                    return
+                found = await check_scanner(self._scanner)
+        except TimeoutError:
+            state = ScannerState("down", HANGS, "", time.time())
+        except ScannerDown as down:
+            state = ScannerState("down", str(down), "", time.time())
+        else:
+            signatures = found.signatures if found.is_up else ""
+            state = ScannerState(str(found.state), found.sentence, signatures, time.time())
+        if is_due or state.sentence != self._state.sentence or state.signatures:
+            await self._take_over(state)
+
+    async def _take_over(self, state: ScannerState) -> None:
+        # Known before the older verdicts are asked for: what is judged from now on sees to itself.
+        former, self._state = self._state, state
+        try:
+            await self._note(state, is_new=state.signatures not in ("", former.signatures))
+        except StoreFault:
+            self._state = former
+            raise
+
+    async def _note(self, state: ScannerState, *, is_new: bool) -> None:
+        def note(db: sqlite3.Connection) -> None:
+            health.write_state(db, state)
+            if is_new:
+                ledger.rescan_older(db, state.signatures)
+
+        await self._vault.ledger.run(note)
 
     async def _scan_on(self, holder: str) -> None:
         while not self.stopping.is_set():
-            now = time.time()
-            is_up = self._state.scanner != "down"
-            if not is_up or not await self._vault.ledger.peek(_TODO, now, now):
-                await self._pause(LOOK_S)
-                continue
-            blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
-            if blob is not None:
-                await self._scan(blob, holder)
+            try:
+                if not await self._scan_next(holder):
+                    await self._pause(LOOK_S)
+            except StoreFault:
+                # The ledger cannot be written, on a full disk: leases run out, nothing is lost.
+                await self._pause(FAULT_PAUSE_S)
+
+    async def _scan_next(self, holder: str) -> bool:
+        now = time.time()
+        is_up = self._state.scanner != "down"
+        if not is_up or not await self._vault.ledger.peek(ledger.WAITING, now, now):
+            return False
+        blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
+        if blob is not None:
+            await self._scan(blob, holder)
+        return True
 
     async def _scan(self, blob: Blob, holder: str) -> None:
         keeper = asyncio.create_task(self._keep(blob.id, holder))
@@ -102,8 +135,13 @@ class Worker:
                 report = await self._pipeline.judge(
                     path, blob.name, blob.policy, sha256=blob.sha256, size=blob.size
                 )
-        except (StoreFault, OSError) as fault:
-            await self._put_back(blob, holder, str(fault) or type(fault).__name__, failed=True)
+        except OSError as full:
+            why = f"There is no room to look into it: {full.strerror or type(full).__name__}."
+            await self._put_back(blob, holder, why, failed=False)
+        except StoreFault as fault:
+            # A full disk or a bucket that is away says nothing of the file.
+            failed = isinstance(fault, Damaged | Missing | KeyFault)
+            await self._put_back(blob, holder, str(fault), failed=failed)
         else:
             if report.verdict is Verdict.ERROR:
                 # The worst stand first; a scanner that is down is no fault of the file.
@@ -114,7 +152,7 @@ class Worker:
                 await self._judge(blob, holder, report)
         finally:
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, StoreFault):
                 await keeper
 
     async def _put_back(self, blob: Blob, holder: str, why: str, *, failed: bool) -> None:
