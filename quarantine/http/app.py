@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from quarantine.http import downloads, node_side
 from quarantine.http.plane import Plane
 from quarantine.settings import Settings
 from quarantine.signing import Signer
+from quarantine.store.faults import StoreFault
 from quarantine.vault import Vault
 
 SWEEP_S = 300.0
@@ -32,7 +34,8 @@ def create_app(settings: Settings) -> Litestar:
 
     async def sweep() -> None:
         while True:
-            await plane.vault.sweep()
+            with contextlib.suppress(StoreFault, OSError):
+                await plane.vault.sweep()
             await asyncio.sleep(SWEEP_S)
 
     async def start() -> None:
@@ -51,7 +54,7 @@ def create_app(settings: Settings) -> Litestar:
         state=State({"plane": plane}),
         on_startup=[start],
         on_shutdown=[stop],
-        exception_handlers={HTTPException: _refuse, Exception: _fault},
+        exception_handlers={HTTPException: _refuse, StoreFault: _explain, Exception: _fault},
         openapi_config=None,
         request_max_body_size=None,
         logging_config=None,
@@ -60,6 +63,11 @@ def create_app(settings: Settings) -> Litestar:
 
 def _refuse(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     return _problem(error.status_code, str(error.detail))
+
+
+def _explain(_: Request[Any, Any, Any], fault: StoreFault) -> Response[bytes]:
+    refusal = node_side.refusal(fault)
+    return _problem(refusal.status_code, refusal.detail)
 
 
 def _fault(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

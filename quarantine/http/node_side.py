@@ -22,7 +22,16 @@ from quarantine import ledger
 from quarantine.contract import ORDER_HEADER, ORDER_S, Action, Look, Order, ScanJob, Status
 from quarantine.http.plane import Plane
 from quarantine.signing import Forged
-from quarantine.store.faults import KeyFault, Missing, NoSpace, PlaceDown, StoreFault, TooLarge
+from quarantine.store.faults import (
+    Busy,
+    Changed,
+    KeyFault,
+    Missing,
+    NoSpace,
+    PlaceDown,
+    StoreFault,
+    TooLarge,
+)
 
 WAIT_S = 20.0
 _LOOK_S = 0.05
@@ -54,8 +63,12 @@ def _job(order: Order) -> ScanJob:
     return order.job
 
 
-def _refuse(fault: StoreFault) -> HTTPException:
-    statuses = {TooLarge: 413, NoSpace: 507, PlaceDown: 503, Missing: 404, KeyFault: 409}
+def refusal(fault: StoreFault) -> HTTPException:
+    """What is wrong in the store, as an answer."""
+    statuses = {
+        TooLarge: 413, NoSpace: 507, PlaceDown: 503, Missing: 404, KeyFault: 409, Changed: 409,
+        Busy: 503,
+    }  # fmt: skip
     return HTTPException(status_code=statuses.get(type(fault), 500), detail=str(fault))
 
 
@@ -68,10 +81,7 @@ async def receive(request: Asked) -> Response[bytes]:
     """Take the bytes of one blob, whole or not at all."""
     job = _job(_order(request, Action.RECEIVE))
     plane = plane_of(request)
-    try:
-        stored = await plane.vault.receive(job, request.stream())
-    except StoreFault as fault:
-        raise _refuse(fault) from None
+    stored = await plane.vault.receive(job, request.stream())
     plane.wake()
     return _json(stored, 201)
 
@@ -115,10 +125,7 @@ async def read(request: Asked) -> Stream:
     blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
     if blob is None or blob.verdict != "clean":
         raise HTTPException(status_code=404, detail="There is no such clean blob.")
-    try:
-        reader = await plane.vault.open(blob)
-    except StoreFault as fault:
-        raise _refuse(fault) from None
+    reader = await plane.vault.open(blob)
 
     async def pieces() -> AsyncIterator[bytes]:
         async for piece in reader.pieces():
