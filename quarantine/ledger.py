@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
-from quarantine.store.contents import Content, Joined, join, leave
+from quarantine.store.contents import Content, Joined, join, leave, mend
 from quarantine.store.faults import NoSpace, PlaceDown, StoreFault
 from quarantine.store.incoming import Received
 from quarantine.store.threads import to_the_end
@@ -54,12 +54,8 @@ _COLUMNS = (
 )
 
 
-# What was noted is scanned when it lies at its place: to a bucket that takes seconds.
-_OPEN = (
-    "todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?) AND EXISTS (SELECT 1 FROM content "
-    "WHERE content.tenant = blob.tenant AND content.mark = blob.mark AND settled = 1)"
-)
-ANY_JOB = f"SELECT 1 FROM blob WHERE {_OPEN}"
+_OPEN = "todo = 1 AND due <= ? AND (lease IS NULL OR lease < ?)"
+WAITING = f"SELECT 1 FROM blob WHERE {_OPEN}"
 """Whether there is a job to take; both values are the moment of asking."""
 
 
@@ -171,6 +167,23 @@ def put_content(db: sqlite3.Connection, content: Content) -> None:
         (content.tenant.hex, content.mark, content.blob.hex, content.wrapped_key, content.size,
          content.references, content.settled),
     )  # fmt: skip
+
+
+def mend_content(db: sqlite3.Connection, received: Received) -> Content | None:
+    """Let bytes that came again take the place of what is damaged or lost, for all blobs of it,
+    which are then judged anew; what lies there until then, None when it is gone by now. The blob
+    that brought them was added before.
+    """
+    known = find_content(db, received.tenant, received.mark)
+    if known is None:
+        return None
+    others = msgspec.structs.replace(known, references=known.references - 1)
+    put_content(db, mend(others, received).content)
+    db.execute(
+        "UPDATE blob SET todo = 1, due = 0, attempts = 0 WHERE tenant = ? AND mark = ?",
+        (received.tenant.hex, received.mark),
+    )
+    return known
 
 
 def unsettled(db: sqlite3.Connection) -> list[Content]:

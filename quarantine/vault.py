@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterator
 from uuid import UUID
 
 from quarantine import ledger
@@ -19,7 +19,15 @@ from quarantine.ledger import Blob, Ledger
 from quarantine.settings import Settings
 from quarantine.store.blobs import Blobs
 from quarantine.store.contents import Content
-from quarantine.store.faults import Busy, Changed, KeyFault, Missing, StoreFault, TooLarge
+from quarantine.store.faults import (
+    Busy,
+    Changed,
+    Damaged,
+    KeyFault,
+    Missing,
+    StoreFault,
+    TooLarge,
+)
 from quarantine.store.incoming import Incoming, Received
 from quarantine.store.keys import MasterKey, TenantKey, load_master_key
 from quarantine.store.places import LocalPlace, Place, open_bucket
@@ -71,21 +79,13 @@ class Vault:
         Raises TooLarge, NoSpace, PlaceDown; Busy while the same blob comes in already, Changed when
         it is there with other bytes, of which nothing is kept.
         """
-        if job.blob in self._coming:
-            raise Busy(job.blob)
-        self._coming.add(job.blob)
-        try:
+        with self._alone(job.blob):
             known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
             if known is not None:
                 return await _repeat(known, job, pieces)
-            return await self._receive(job, pieces)
-        finally:
-            self._coming.discard(job.blob)
-
-    async def _receive(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:
-        key = await self._tenant_key(job.tenant)
-        got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
-        return await self._join(job, got)
+            key = await self._tenant_key(job.tenant)
+            got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
+            return await self._join(job, got)
 
     async def begin(self, job: ScanJob, size: int, sha256: str) -> Progress:
         """Open an upload in parts; one that is open already goes on. Raises TooLarge, NoSpace."""
@@ -110,12 +110,13 @@ class Vault:
 
     async def finish(self, job: ScanJob) -> Stored:
         """Make a blob of all parts. Raises Incomplete, Changed, Missing."""
-        known = await self._known(job)
-        if known is None:
-            key = await self._tenant_key(job.tenant)
-            known = await self._join(job, await self.uploads.finish(job.blob, key))
-        await self.uploads.discard(job.blob)
-        return known
+        with self._alone(job.blob):
+            known = await self._known(job)
+            if known is None:
+                key = await self._tenant_key(job.tenant)
+                known = await self._join(job, await self.uploads.finish(job.blob, key))
+            await self.uploads.discard(job.blob)
+            return known
 
     async def open(self, blob: Blob) -> Reader:
         """Read a blob. Raises Missing, Damaged, KeyFault, PlaceDown."""
@@ -149,6 +150,17 @@ class Vault:
         """Give the ledger back."""
         self.ledger.close()
 
+    @contextlib.contextmanager
+    def _alone(self, blob: UUID) -> Iterator[None]:
+        """One sender of a blob at a time: two would write into one file. Raises Busy."""
+        if blob in self._coming:
+            raise Busy(blob)
+        self._coming.add(blob)
+        try:
+            yield
+        finally:
+            self._coming.discard(blob)
+
     async def _known(self, job: ScanJob) -> Stored | None:
         blob = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
         if blob is None or blob.tenant != job.tenant:
@@ -156,21 +168,45 @@ class Vault:
         return Stored(blob.id, blob.sha256, blob.size)
 
     async def _join(self, job: ScanJob, got: Received) -> Stored:
-        """Note a whole blob and bring its bytes to their place; nothing is kept of a failure."""
         try:
             joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
         except StoreFault:
             await self.incoming.discard(got.blob)
             raise
-        try:
-            if joined.fresh:
-                await self._settle(joined.content)
-        except StoreFault:
-            await self.ledger.run(lambda db: ledger.drop_blob(db, job.blob))
-            raise
-        finally:
+        fresh = joined.fresh
+        if not fresh and not await self._is_sound(joined.content):
+            former = await self.ledger.run(lambda db: ledger.mend_content(db, got))
+            fresh = former is not None
+        if not fresh:
             await self.incoming.discard(got.blob)
+        else:
+            await self._settle_or_drop(job, got)
+            if not joined.fresh:
+                await self._blobs.erase(joined.content)
         return Stored(got.blob, got.sha256, got.size)
+
+    async def _is_sound(self, content: Content) -> bool:
+        """Whether what is stored can be read to its end: else the bytes that came again are kept."""
+        try:
+            reader = await self._blobs.open(content, await self._tenant_key(content.tenant))
+            async for _ in reader.pieces():
+                pass
+        except (Damaged, Missing):
+            return False
+        return True
+
+    async def _settle_or_drop(self, job: ScanJob, got: Received) -> None:
+        content = await self.ledger.run(lambda db: ledger.find_content(db, got.tenant, got.mark))
+        if content is None or content.blob != got.blob:
+            return
+        try:
+            await self._settle(content)
+        except StoreFault:
+            # Nobody was told that it is kept, but equal bytes that came meanwhile may need it.
+            gone = await self.ledger.run(lambda db: ledger.drop_blob(db, job.blob))
+            if gone is not None:
+                await self.incoming.discard(got.blob)
+            raise
 
     async def _settle(self, content: Content) -> None:
         await self._blobs.settle(content)

@@ -31,8 +31,9 @@ from quarantine.vault import Vault
 
 LOOK_S = 0.05
 IDENTIFY_S = 5.0
+DOWN_LOOK_S = 1.0
 # A scan may take clamd a minute, but these questions are small: who leaves them open is not there.
-HUNG_S = 8.0
+HUNG_S = 6.0
 HANGS = (
     f"The scanner did not answer within {HUNG_S:g} seconds: it hangs, or loads new signatures. Files "
     "stay held until it answers."
@@ -68,32 +69,31 @@ class Worker:
 
     async def _keep_watch(self) -> None:
         """Canary each minute, and at once when the scanner's answer or its signatures change."""
-        checked = 0.0
         while not self.stopping.is_set():
-            try:
-                async with asyncio.timeout(HUNG_S):
-                    loaded = (await self._scanner.identify()).signatures
-            except (ScannerDown, TimeoutError):
-                loaded = ""
-            is_news = loaded != self._state.signatures or (
-                self._state.scanner == "down" and bool(loaded)
-            )
-            if is_news or time.time() - checked >= EVERY_S:
-                with contextlib.suppress(StoreFault):
-                    await self._check()
-                    checked = time.time()
-            await self._pause(IDENTIFY_S if self._state.scanner != "down" else 1.0)
+            with contextlib.suppress(StoreFault):
+                await self._look()
+            await self._pause(IDENTIFY_S if self._state.scanner != "down" else DOWN_LOOK_S)
 
-    async def _check(self) -> None:
+    async def _look(self) -> None:
+        is_due = time.time() - self._state.checked >= EVERY_S
         try:
             async with asyncio.timeout(HUNG_S):
+                loaded = (await self._scanner.identify()).signatures
+                if loaded == self._state.signatures and not is_due:
+                    return
                 found = await check_scanner(self._scanner)
         except TimeoutError:
             state = ScannerState("down", HANGS, "", time.time())
+        except ScannerDown as down:
+            state = ScannerState("down", str(down), "", time.time())
         else:
             signatures = found.signatures if found.is_up else ""
             dated = found.signatures_dated
             state = ScannerState(str(found.state), found.sentence, signatures, time.time(), dated)
+        if is_due or state.sentence != self._state.sentence or state.signatures:
+            await self._take_over(state)
+
+    async def _take_over(self, state: ScannerState) -> None:
         # Known before the older verdicts are asked for: what is judged from now on sees to itself.
         former, self._state = self._state, state
         try:
@@ -122,7 +122,7 @@ class Worker:
     async def _scan_next(self, holder: str) -> bool:
         now = time.time()
         is_up = self._state.scanner != "down"
-        if not is_up or not await self._vault.ledger.peek(ledger.ANY_JOB, now, now):
+        if not is_up or not await self._vault.ledger.peek(ledger.WAITING, now, now):
             return False
         blob = await self._vault.ledger.run(lambda db: ledger.take_job(db, holder))
         if blob is not None:

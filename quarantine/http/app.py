@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def create_app(settings: Settings) -> Litestar:
 
     async def sweep() -> None:
         while True:
-            await plane.vault.sweep()
+            with contextlib.suppress(StoreFault, OSError):
+                await plane.vault.sweep()
             await asyncio.sleep(SWEEP_S)
 
     async def start() -> None:

@@ -27,11 +27,11 @@ from quarantine import ledger
 from quarantine.contract import LIVE_KEY, TICKET_KEY, TRANSFER_KEY, Fetched, Ticket, Verdict
 from quarantine.http.node_side import plane_of
 from quarantine.http.plane import Plane
-from quarantine.http.ranges import Span, read_range
+from quarantine.http.ranges import read_range
 from quarantine.ledger import Blob
 from quarantine.signing import Forged
 from quarantine.store.faults import StoreFault
-from quarantine.store.reading import Reader
+from quarantine.store.sealed import Data
 
 IDLE_S, TOTAL_S = 60, 600.0
 GENEROSITY = 1.5
@@ -106,20 +106,22 @@ async def send(request: Request[Any, Any, Any], ident: str) -> Response[bytes] |
             status_code=429, detail="This ticket's bytes are used up; ask for a new one."
         )
     try:
-        reader = await plane.vault.open(blob)
+        source = (await plane.vault.open(blob)).pieces(span.start, span.stop)
+        # Read before the answer begins, so that what is damaged is said and not torn off.
+        first = await anext(source, b"")
     except StoreFault as fault:
         raise HTTPException(status_code=503, detail=str(fault)) from None
-    pieces = _pieces(plane, ident, transfer, blob, reader, span)
+    pieces = _pieces(plane, ident, transfer, blob, _chain(first, source))
     return Stream(pieces, status_code=status, headers=headers)
 
 
 async def _pieces(
-    plane: Plane, ident: str, transfer: Transfer, blob: Blob, reader: Reader, span: Span
+    plane: Plane, ident: str, transfer: Transfer, blob: Blob, source: AsyncIterator[Data]
 ) -> AsyncIterator[bytes]:
     """The bytes as long as the transfer lives; a torn end says that it does not."""
     sent, key = 0, TRANSFER_KEY.format(ident)
     try:
-        async for piece in reader.pieces(span.start, span.stop):
+        async for piece in source:
             if time.time() > transfer.until:
                 return
             if await _redis(plane.redis.eval(_TAKE, 1, key, len(piece), IDLE_S)) < 0:
@@ -133,6 +135,13 @@ async def _pieces(
             ticket.file, ticket.tenant, ticket.person, ticket.id, sent, whole, datetime.now(UTC)
         )
         await plane.vault.ledger.run(lambda db: ledger.tell(db, fetched))
+
+
+async def _chain(first: Data, rest: AsyncIterator[Data]) -> AsyncIterator[Data]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
 
 
 def _read_ticket(plane: Plane, held: bytes | None) -> Ticket:

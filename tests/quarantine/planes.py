@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from appliance.base.errors import Refused
 from appliance.base.ids import uuid7
+from appliance.runtime.account import child_setup, service_account
+from appliance.runtime.engines import locate
+from appliance.runtime.valkey import Valkey
 from quarantine.canary import EICAR
 from quarantine.contract import Policy, ScanJob
 from tests.plane import PlaneProcesses
@@ -112,3 +116,44 @@ async def plane(redis_url, clamd="", *, start=("serve", "work"), folder=None, **
     finally:
         processes.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def open_folder():
+    """A folder that other accounts may pass; pytest's own is closed to them."""
+    found = Path(tempfile.mkdtemp(prefix="nexus-plane-"))
+    found.chmod(0o755)
+    try:
+        yield found
+    finally:
+        shutil.rmtree(found, ignore_errors=True)
+
+
+class Cache:
+    """A Valkey of our own, to be killed; it remembers nothing."""
+
+    def __init__(self, folder):
+        account = service_account()
+        self._account, self._server = (
+            account,
+            Valkey(locate(folder, account).valkey, folder, account),
+        )
+        self._server.prepare()
+        self.url, self._child = self._server.url, None
+
+    def start(self):
+        self._child = subprocess.Popen(
+            self._server.argv(), env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}, cwd="/",
+            preexec_fn=child_setup(self._account), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        end = time.monotonic() + 20
+        while not self._server.is_ready():
+            assert time.monotonic() < end, "valkey did not start"
+            time.sleep(0.02)
+
+    def kill(self):
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None

@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from appliance.base.ids import uuid7
@@ -20,8 +21,8 @@ from quarantine.contract import (
 )
 from quarantine.health import ScannerState
 from quarantine.ledger import Ledger
-from quarantine.store.incoming import Received
 from quarantine.store.faults import NoSpace, PlaceDown
+from quarantine.store.incoming import Received
 from tests.quarantine.planes import job
 
 pytestmark = pytest.mark.anyio
@@ -34,18 +35,13 @@ def books(tmp_path):
     found.close()
 
 
-def received(given, mark=None):
-    return Received(given.blob, given.tenant, "0" * 64, 5, mark or uuid7().hex, b"key")
+def received(given, mark=""):
+    return Received(given.blob, given.tenant, "0" * 64, 5, mark or given.blob.hex * 2, b"key")
 
 
-async def add(books, *, placed=True, priority=0, tenant=None):
-    given = job(tenant)
-    if priority:
-        given = type(given)(**{**{f: getattr(given, f) for f in given.__struct_fields__},
-                               "priority": priority})  # fmt: skip
-    await books.run(lambda db: ledger.add_blob(db, given, received(given)))
-    if placed:
-        await books.run(lambda db: db.execute("UPDATE content SET settled = 1"))
+async def add(books, *, priority=0, tenant=None, mark=""):
+    given = msgspec.structs.replace(job(tenant), priority=priority)
+    await books.run(lambda db: ledger.add_blob(db, given, received(given, mark)))
     return given
 
 
@@ -64,14 +60,13 @@ async def judge(books, blob, holder="one", *, now="s1", **more):
     return await books.run(lambda db: ledger.judge(db, blob, holder, word, now))
 
 
-async def test_a_blob_is_taken_once_it_lies_at_its_place_and_by_one_worker(books):
-    given = await add(books, placed=False)
+async def test_a_blob_is_taken_by_one_worker(books):
     now = time.time()
-    assert not await books.peek(ledger.ANY_JOB, now, now) and await take(books) is None
-    await books.run(lambda db: db.execute("UPDATE content SET settled = 1"))
-    assert await books.peek(ledger.ANY_JOB, time.time(), time.time())
-    first = await take(books)
-    assert first.id == given.blob and await take(books, "two") is None
+    assert not await books.peek(ledger.WAITING, now, now) and await take(books) is None
+    given = await add(books)
+    assert await books.peek(ledger.WAITING, time.time(), time.time())
+    assert (await take(books)).id == given.blob and await take(books, "two") is None
+    assert not await books.peek(ledger.WAITING, time.time(), time.time())
 
 
 async def test_people_wait_for_no_rescan(books):
@@ -165,18 +160,13 @@ async def test_what_was_rejected_or_judged_while_the_scanner_fell_is_not_scanned
 
 
 async def test_equal_bytes_are_kept_once_and_go_with_their_last_blob(books):
-    tenant = uuid7()
-    first = await add(books, tenant=tenant)
-    mark = (await books.run(lambda db: ledger.find_blob(db, first.blob))).mark
-    content = await books.run(lambda db: ledger.find_content(db, tenant, mark))
-    second = job(tenant)
-    joined = await books.run(lambda db: ledger.add_blob(db, second, received(second, mark)))
-    assert not joined.fresh and joined.content.references == 2
+    tenant, mark = uuid7(), "a" * 64
+    first, second = [await add(books, tenant=tenant, mark=mark) for _ in range(2)]
     assert await books.run(lambda db: ledger.drop_blob(db, first.blob)) is None
     last = await books.run(lambda db: ledger.drop_blob(db, second.blob))
     assert last.blob == first.blob
     assert await books.run(lambda db: ledger.drop_blob(db, second.blob)) is None
-    assert await books.run(lambda db: ledger.find_content(db, tenant, content.mark)) is None
+    assert await books.run(lambda db: ledger.find_content(db, tenant, mark)) is None
 
 
 async def test_figures_and_what_was_found(books):
