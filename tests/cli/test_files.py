@@ -14,7 +14,7 @@ from appliance.base.settings import Files, Settings
 from appliance.cli import files
 from appliance.cli.acting import At, only_person, only_tenant
 from appliance.cli.fetching import fetch
-from appliance.cli.imports import actor_of
+from appliance.cli.acting import actor_of
 from appliance.cli.node import Opened
 from appliance.files.places import REVIEW, Place
 from appliance.files.review import review
@@ -51,7 +51,7 @@ async def at(db, firm, plane, who="owner", capability=files.USE):
 
 async def put(here, path, body, place=None):
     path.write_bytes(body)
-    with files._bar() as bar:
+    with files.upload_bar() as bar:
         return await files.bring(here, path, place or Place(), bar)
 
 
@@ -132,7 +132,7 @@ async def test_without_a_scanner_a_file_is_held_and_the_time_is_kept(
         with pytest.raises(Clash, match="held"):
             await fetch(db, here.ctx, here.plane, file, tmp_path / "out", report=print)
         with pytest.raises(Invalid, match="cannot be read"):
-            with files._bar() as bar:
+            with files.upload_bar() as bar:
                 await files.bring(here, tmp_path / "none", Place(), bar)
         with pytest.raises(Refused):
             await files.see(here, str(uuid7()))
