@@ -27,11 +27,11 @@ from quarantine import ledger
 from quarantine.contract import LIVE_KEY, TICKET_KEY, TRANSFER_KEY, Fetched, Ticket, Verdict
 from quarantine.http.node_side import plane_of
 from quarantine.http.plane import Plane
-from quarantine.http.ranges import Span, read_range
+from quarantine.http.ranges import read_range
 from quarantine.ledger import Blob
 from quarantine.signing import Forged
 from quarantine.store.faults import StoreFault
-from quarantine.store.reading import Reader
+from quarantine.store.sealed import Data
 
 IDLE_S, TOTAL_S = 60, 600.0
 GENEROSITY = 1.5
@@ -42,7 +42,7 @@ INLINE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "text/
 _GONE = "This download is over or was never yours; ask for a new ticket."
 
 
-class Transfer(msgspec.Struct):
+class Transfer(msgspec.Struct, frozen=True):
     """A running download; `left` is how many bytes may still be sent under it."""
 
     ticket: Ticket
@@ -60,12 +60,12 @@ async def redeem(request: Request[Any, Any, Any], ticket: str) -> Redirect:
         raise HTTPException(status_code=404, detail=_GONE)
     _check_session(request, found)
     blob = await _servable(plane, found)
-    transfer = Transfer(found, int(blob.size * GENEROSITY) + _SLACK, time.time() + TOTAL_S)
     ident = secrets.token_urlsafe(18)
-    await _keep(plane, ident, transfer)
-    await _redis(plane.redis.hdel(LIVE_KEY, ticket))
-    await _redis(plane.redis.hset(LIVE_KEY, ident, plane.signer.seal(found)))
-    return Redirect(f"/t/{ident}", status_code=303)
+    await _open_transfer(plane, ident, found, blob.size)
+    return Redirect(
+        f"/t/{ident}", status_code=303,
+        headers={"Cache-Control": "private, no-store", "Referrer-Policy": "no-referrer"},
+    )  # fmt: skip
 
 
 @route("/t/{ident:str}", http_method=["GET", "HEAD"])
@@ -77,8 +77,9 @@ async def send(request: Request[Any, Any, Any], ident: str) -> Response[bytes] |
     _check_session(request, ticket)
     blob = await _servable(plane, ticket)
     etag = f'"{blob.sha256[:32]}"'
-    asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
-    span = read_range(asked, blob.size)
+    # A range is asked for with GET alone (RFC 9110, 14.2), and of the bytes that are meant.
+    ranged = request.method == "GET" and request.headers.get("if-range", etag) == etag
+    span = read_range(request.headers.get("range") if ranged else None, blob.size)
     headers = _headers(ticket, etag)
     if span is None:
         headers["Content-Range"] = f"bytes */{blob.size}"
@@ -94,23 +95,26 @@ async def send(request: Request[Any, Any, Any], ident: str) -> Response[bytes] |
             status_code=429, detail="This ticket's bytes are used up; ask for a new one."
         )
     try:
-        reader = await plane.vault.open(blob)
+        source = (await plane.vault.open(blob)).pieces(span.start, span.stop)
+        # Read before the answer begins, so that what is damaged is said and not torn off.
+        first = await anext(source, b"")
     except StoreFault as fault:
         raise HTTPException(status_code=503, detail=str(fault)) from None
-    pieces = _pieces(plane, ident, transfer, blob, reader, span)
+    pieces = _pieces(plane, ident, transfer, blob, _chain(first, source))
     return Stream(pieces, status_code=status, headers=headers)
 
 
 async def _pieces(
-    plane: Plane, ident: str, transfer: Transfer, blob: Blob, reader: Reader, span: Span
+    plane: Plane, ident: str, transfer: Transfer, blob: Blob, source: AsyncIterator[Data]
 ) -> AsyncIterator[bytes]:
     """The bytes as long as the transfer lives; a torn end says that it does not."""
-    sent = 0
+    sent, key = 0, TRANSFER_KEY.format(ident)
     try:
-        async for piece in reader.pieces(span.start, span.stop):
-            now = await _transfer(plane, ident)
-            now.left -= len(piece)
-            await _keep(plane, ident, now)
+        async for piece in source:
+            if time.time() > transfer.until:
+                return
+            if not await _take(plane, key, len(piece)):
+                return
             yield bytes(piece)
             sent += len(piece)
     finally:
@@ -122,6 +126,13 @@ async def _pieces(
         await plane.vault.ledger.run(lambda db: ledger.tell(db, fetched))
 
 
+async def _chain(first: Data, rest: AsyncIterator[Data]) -> AsyncIterator[Data]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
 def _read_ticket(plane: Plane, held: bytes | None) -> Ticket:
     if held is None:
         raise HTTPException(status_code=404, detail=_GONE)
@@ -131,27 +142,38 @@ def _read_ticket(plane: Plane, held: bytes | None) -> Ticket:
         raise HTTPException(status_code=404, detail=_GONE) from None
 
 
+async def _open_transfer(plane: Plane, ident: str, ticket: Ticket, size: int) -> None:
+    """Note the download under its own number, and where the node finds it, in one step."""
+    key, sealed = TRANSFER_KEY.format(ident), plane.signer.seal(ticket)
+    left = int(size * GENEROSITY) + _SLACK
+    async with plane.redis.pipeline(transaction=True) as pipe:
+        noted = {"ticket": sealed, "left": left, "until": time.time() + TOTAL_S}
+        pipe.hset(key, mapping=noted)  # type: ignore[arg-type]  # numbers are taken as they are
+        pipe.expire(key, IDLE_S)
+        pipe.hset(LIVE_KEY, ident, sealed)
+        pipe.hdel(LIVE_KEY, ticket.id)
+        await _redis(pipe.execute())
+
+
+async def _take(plane: Plane, key: str, length: int) -> bool:
+    """Take bytes off what is left, in one step, because parallel ranges share one budget. A key
+    that was taken away begins anew below nothing, without its ticket, and soon ends.
+    """
+    async with plane.redis.pipeline(transaction=True) as pipe:
+        pipe.hincrby(key, "left", -length)
+        pipe.expire(key, IDLE_S)
+        left, _ = await _redis(pipe.execute())
+    return int(left) >= 0
+
+
 async def _transfer(plane: Plane, ident: str) -> Transfer:
-    held = await _redis(plane.redis.get(TRANSFER_KEY.format(ident)))
-    if held is None:
+    held = await _redis(plane.redis.hmget(TRANSFER_KEY.format(ident), "ticket", "left", "until"))
+    if None in held:
         raise HTTPException(status_code=404, detail=_GONE)
-    text, _, rest = held.decode().partition(" ")
-    left, until = rest.split(" ")
-    found = Transfer(_read_ticket(plane, text.encode()), int(left), float(until))
+    found = Transfer(_read_ticket(plane, held[0]), int(held[1]), float(held[2]))
     if found.until < time.time():
         raise HTTPException(status_code=404, detail=_GONE)
     return found
-
-
-async def _keep(plane: Plane, ident: str, transfer: Transfer) -> None:
-    """Note what is left; once the key was taken away it is not made again."""
-    text = f"{plane.signer.seal(transfer.ticket)} {transfer.left} {transfer.until}"
-    fresh = transfer.left == int(transfer.ticket.size * GENEROSITY) + _SLACK
-    done = await _redis(
-        plane.redis.set(TRANSFER_KEY.format(ident), text, ex=IDLE_S, nx=fresh, xx=not fresh)
-    )
-    if not done:
-        raise HTTPException(status_code=404, detail=_GONE)
 
 
 async def _servable(plane: Plane, ticket: Ticket) -> Blob:
