@@ -146,23 +146,41 @@ class Watch:
     async def look_once(self) -> int:
         """One look; how many were taken away. Raises ApplianceError, RedisError."""
         held: dict[bytes, bytes] = await _answer(self._redis.hgetall(LIVE_KEY))
-        ended = 0
+        ended, away = 0, None
         for name, sealed in held.items():
             ident = name.decode()
             keys = (TICKET_KEY.format(ident), TRANSFER_KEY.format(ident))
             if not await _answer(self._redis.exists(*keys)):
                 await _answer(self._redis.hdel(LIVE_KEY, ident))
-            elif not await self._lives(sealed):
+                continue
+            try:
+                lives = await self._lives(sealed)
+            except Unavailable as error:
+                # One tenant's database is away: the others' are looked after all the same.
+                away = error
+                continue
+            if not lives:
                 await _answer(self._redis.delete(*keys))
                 await _answer(self._redis.hdel(LIVE_KEY, ident))
                 ended += 1
+        if away is not None:
+            raise away
         return ended
 
     async def _lives(self, sealed: bytes) -> bool:
+        """Whether it may go on; not when its tenant is gone. Raises Unavailable."""
         try:
             ticket = self._plane.signer.open(sealed.decode(), Ticket)
         except (Forged, UnicodeDecodeError):
             return False
+        try:
+            return await self._is_allowed(ticket)
+        except Unavailable:
+            raise
+        except ApplianceError:
+            return False
+
+    async def _is_allowed(self, ticket: Ticket) -> bool:
         if not await is_live(self._db, ticket.tenant, ticket.session_id):
             return False
         file = await find_file(self._db, ticket.tenant, ticket.file)
