@@ -9,18 +9,20 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from appliance.base.clock import now
-from appliance.base.errors import Clash
+from appliance.base.errors import Clash, Refused
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.files.rows import move, read_row
 from appliance.files.states import FileState
+from appliance.files.upload import job_of
 from appliance.kernel.context import Ctx
 from appliance.write.load import COLUMNS, read_state
 
 UPLOAD_HOURS = 24
 REJECTED_DAYS = 7
 DELETED_DAYS = 30
+MISSED_MINUTES = 30
 _MOST = 500
 _DUE = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND ("
@@ -33,6 +35,31 @@ _GONE = Statement(
     "SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND deleted_at < $2 "
     "AND deleted_at > $2 - interval '7 days' ORDER BY id"
 )
+_WAITING = Statement(
+    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' "
+    "AND t2 IN ('receiving', 'held') AND updated_at < $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"
+)
+
+
+async def ask_for_missed(
+    db: Database, ctx: Ctx, plane: ContentPlane, *, at: datetime | None = None
+) -> int:
+    """Have files judged again that the plane has judged and the node still holds: a word of it was
+    lost, with a folder that came back from a backup or a notice that could not be taken. How many.
+    Raises Unavailable.
+    """
+    before = (at or now()) - timedelta(minutes=MISSED_MINUTES)
+    (rows,) = await db.read(ctx.tenant, (_WAITING, (ctx.tenant, before, _MOST)))
+    count = 0
+    for file in (read_row(read_state(row)) for row in rows):
+        try:
+            look = await plane.look(ctx.tenant, file.id)
+        except Refused:
+            continue
+        if look.verdict is not None:
+            await plane.scan(job_of(file, ctx.tenant, priority=0))
+            count += 1
+    return count
 
 
 async def purge_due(

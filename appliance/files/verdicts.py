@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from appliance.audit import audit_calls
 from appliance.base import logs
-from appliance.base.errors import ApplianceError, Clash, Unavailable
+from appliance.base.errors import ApplianceError, Clash, Refused, Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
@@ -28,6 +29,7 @@ from quarantine.contract import Fetched, Judged, Verdict
 NOBODY = UUID(int=0)
 _RETRY_S = 2.0
 _TRIES = 5
+_SAME_S = 0.002
 _ACTIONS = {
     FileState.RELEASED: "file.released",
     FileState.SUSPICIOUS: "file.suspicious",
@@ -40,6 +42,10 @@ _READERS = Statement(
     "AND actor IS NOT NULL GROUP BY actor ORDER BY actor"
 )
 
+_INCIDENT = Statement(
+    "SELECT 1 FROM record WHERE tenant_id = $1 AND kind = 'sys.incident' AND t5 = $2 "
+    "AND data->'evidence'->>'verdict_at' = $3"
+)
 # The node's own context in a tenant, for somebody: what the worker is given.
 Contexts = Callable[[UUID, UUID], Awaitable[Ctx]]
 
@@ -52,6 +58,7 @@ class Takes:
         self._plane = plane
         self._contexts = contexts
         self._taken = 0
+        self._failures = 0
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what comes until `stop`; a plane or a database that is away is waited for."""
@@ -71,8 +78,13 @@ class Takes:
             except Unavailable:
                 raise
             except ApplianceError as error:
-                # A tenant that is gone or moving: its files went with it.
+                # A tenant that is gone took its files with it; anything else is tried again, and
+                # what is then left out is asked for by `keeping.ask_for_missed`.
+                self._failures += not isinstance(error, Refused)
+                if 0 < self._failures < _TRIES:
+                    raise
                 logs.event("files.notice_dropped", level="warning", code=error.code)
+            self._failures = 0
             self._taken = notice.serial
         return len(found)
 
@@ -95,10 +107,14 @@ class Takes:
         if file is None:
             return
         to = after_verdict(file.state, judged.report.verdict)
-        if to is None:
-            return
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
-        await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+        if to is not None:
+            await move(self._db, ctx, file, to, _ACTIONS[to], _values(judged))
+        elif not _is_of(file, judged):
+            return
+        else:
+            # It came before, and what follows from it may not have: the node was killed between.
+            to = file.state
         if to is FileState.RECALLED:
             await self._open_incident(ctx, file, judged)
         elif to is FileState.RELEASED and file.for_field and file.deleted_at is None:
@@ -113,21 +129,28 @@ class Takes:
             await tx.run(*event, commit=True)
 
     async def _open_incident(self, ctx: Ctx, file: File, judged: Judged) -> None:
-        """Who has it: everybody who was given a ticket, and who was sent bytes."""
-        (rows,) = await self._db.read(ctx.tenant, (_READERS, (ctx.tenant, str(file.id))))
+        """Once for each verdict: who was given a ticket, and who was sent bytes."""
+        opened = judged.judged_at.isoformat()
+        rows, known = await self._db.read(
+            ctx.tenant,
+            (_READERS, (ctx.tenant, str(file.id))),
+            (_INCIDENT, (ctx.tenant, str(file.id), opened)),
+        )
+        if len(known):
+            return
         readers: list[Json] = [
             {"person": _text(who), "last": _text(at), "downloads": int(count or 0)}
             for who, at, count in rows
         ]
         evidence: dict[str, Json] = {
             "file": str(file.id), "sha256": judged.report.sha256,
-            "findings": _findings(judged), "readers": readers,
+            "findings": _findings(judged), "readers": readers, "verdict_at": opened,
         }  # fmt: skip
         fields: dict[str, Json] = {
             "title": f"A file that was released is recalled; {len(readers)} had access to it.",
             "sort": "file.recalled", "severity": "high", "state": "open",
             "subject": str(file.id), "evidence": evidence,
-            "opened_at": judged.judged_at.isoformat(),
+            "opened_at": opened,
         }  # fmt: skip
         command = Command(
             op=Op.CREATE, kind="sys.incident", fields=fields, unit=file.unit, owner=None
@@ -136,6 +159,16 @@ class Takes:
         result = await apply(self._db, system, [command])
         if not result.committed:
             logs.event("files.incident_refused", level="error", tenant=ctx.tenant)
+
+
+def _is_of(file: File, judged: Judged) -> bool:
+    """Whether the file's state follows from this verdict; moments are kept to the millisecond."""
+    if (file.state is FileState.RELEASED) is not (judged.report.verdict is Verdict.CLEAN):
+        return False
+    if not file.judged_at:
+        return False
+    apart = datetime.fromisoformat(file.judged_at) - judged.judged_at
+    return abs(apart.total_seconds()) < _SAME_S
 
 
 def _values(judged: Judged) -> dict[str, Json]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Unavailable
 from appliance.db.wire import Statement
-from appliance.files.keeping import purge_due
+from appliance.files.keeping import ask_for_missed, purge_due
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
 from appliance.write.release import Watch, release_due
@@ -130,6 +130,7 @@ async def purge_files(node: WorkNode) -> int:
     for route in node.db.routes.all():
         ctx = await system_context(node, route.tenant, NOBODY)
         try:
+            await ask_for_missed(node.db, ctx, node.content)
             purged += await purge_due(node.db, ctx, node.content)
         except Unavailable:
             raise
