@@ -218,6 +218,13 @@ def take_job(db: sqlite3.Connection, holder: str) -> Blob | None:
     return _blob(row) if row else None
 
 
+def free_leases(db: sqlite3.Connection) -> None:
+    """A worker starts: what the one before it held is free at once. Were that one alive after all,
+    a blob would be scanned twice, and judged once.
+    """
+    db.execute("UPDATE blob SET lease = NULL, holder = NULL WHERE lease IS NOT NULL")
+
+
 def keep_lease(db: sqlite3.Connection, ident: UUID, holder: str) -> bool:
     """Prolong; False when another worker has it by now."""
     done = db.execute(

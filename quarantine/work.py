@@ -62,6 +62,8 @@ class Worker:
         for left in self._scratch.iterdir():
             if left.is_file():
                 left.unlink()
+        with contextlib.suppress(StoreFault):
+            await self._vault.ledger.run(ledger.free_leases)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_watch())
             for number in range(self._settings.parallel):

@@ -7,7 +7,7 @@ none is lost, whichever side was killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from appliance.files.states import FileState, after_verdict
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.write import Command, Op, apply
-from quarantine.contract import Fetched, Judged, Verdict
+from quarantine.contract import Fetched, Judged, Notice, Verdict
 
 NOBODY = UUID(int=0)
 _RETRY_S = 2.0
@@ -69,7 +69,7 @@ class Takes:
         """Take what comes until `stop`; a plane or a database that is away is waited for."""
         while not stop.is_set():
             try:
-                await self.take_once()
+                await self._take_some(await self._ask(stop))
             except ApplianceError as error:
                 logs.event("files.waiting", level="warning", code=error.code)
                 await _pause(stop, _RETRY_S)
@@ -77,6 +77,22 @@ class Takes:
     async def take_once(self) -> int:
         """One round; how many notices. Raises Unavailable."""
         found = await self._plane.notices(self._taken)
+        await self._take_some(found)
+        return len(found)
+
+    async def _ask(self, stop: asyncio.Event) -> list[Notice]:
+        """What is new; nothing at once when everything stops while the plane waits for news."""
+        asking = asyncio.create_task(self._plane.notices(self._taken))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else []
+        finally:
+            for task in (asking, stopping):
+                task.cancel()
+            await asyncio.gather(asking, stopping, return_exceptions=True)
+
+    async def _take_some(self, found: Sequence[Notice]) -> None:
         for notice in found:
             try:
                 await self._take(notice.what)
@@ -91,7 +107,6 @@ class Takes:
                 logs.event("files.notice_dropped", level="warning", code=error.code)
             self._failures = 0
             self._taken = notice.serial
-        return len(found)
 
     async def _take(self, what: Judged | Fetched) -> None:
         if isinstance(what, Fetched):

@@ -18,7 +18,7 @@ FILES_USER = "files"
 # What the content plane does with tickets and transfers, on keys of its own.
 _FILES_RIGHTS = (
     "~files:* resetchannels -@all +ping +hello +auth +select +client|setinfo +client|setname "
-    "+getdel +exists +expire +hset +hdel +hmget +hincrby +eval +multi +exec +discard"
+    "+get +set +getdel +hset +hdel +hmget +hincrby +expire +multi +exec"
 )
 
 

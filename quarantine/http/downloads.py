@@ -42,17 +42,6 @@ INLINE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "text/
 _GONE = "This download is over or was never yours; ask for a new ticket."
 
 
-# What is left is taken off and looked at in one step: parallel ranges share one budget. A key that
-# was taken away is not made again.
-_TAKE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
-local left = redis.call('HINCRBY', KEYS[1], 'left', -tonumber(ARGV[1]))
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-if left < 0 then return -2 end
-return left
-"""
-
-
 class Transfer(msgspec.Struct, frozen=True):
     """A running download; `left` is how many bytes may still be sent under it."""
 
@@ -124,7 +113,7 @@ async def _pieces(
         async for piece in source:
             if time.time() > transfer.until:
                 return
-            if await _redis(plane.redis.eval(_TAKE, 1, key, len(piece), IDLE_S)) < 0:
+            if not await _take(plane, key, len(piece)):
                 return
             yield bytes(piece)
             sent += len(piece)
@@ -164,6 +153,17 @@ async def _open_transfer(plane: Plane, ident: str, ticket: Ticket, size: int) ->
         pipe.hset(LIVE_KEY, ident, sealed)
         pipe.hdel(LIVE_KEY, ticket.id)
         await _redis(pipe.execute())
+
+
+async def _take(plane: Plane, key: str, length: int) -> bool:
+    """Take bytes off what is left, in one step, because parallel ranges share one budget. A key
+    that was taken away begins anew below nothing, without its ticket, and soon ends.
+    """
+    async with plane.redis.pipeline(transaction=True) as pipe:
+        pipe.hincrby(key, "left", -length)
+        pipe.expire(key, IDLE_S)
+        left, _ = await _redis(pipe.execute())
+    return int(left) >= 0
 
 
 async def _transfer(plane: Plane, ident: str) -> Transfer:

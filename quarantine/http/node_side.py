@@ -33,7 +33,8 @@ from quarantine.store.faults import (
     TooLarge,
 )
 
-WAIT_S = 20.0
+# As long as a process that is told to stop waits for its last answer.
+WAIT_S = 5.0
 _LOOK_S = 0.05
 Asked = Request[Any, Any, Any]
 _encode = msgspec.json.encode

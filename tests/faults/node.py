@@ -21,7 +21,10 @@ from appliance.runtime.valkey import Valkey
 ROOT = Path(__file__).resolve().parents[2]
 SLUG, EMAIL, PASSWORD = "faults", "owner@example.org", "correct horse battery staple"
 # How each role's process is known by its command line, as a direct or later child of `up`.
-SIGNS = {"api": " serve", "worker": " work", "valkey": "valkey-server", "postgres": "postgres -D"}
+SIGNS = {
+    "api": "appliance serve", "worker": "appliance work", "valkey": "valkey-server", "postgres": "postgres -D",
+    "content": "quarantine serve", "scan": "quarantine work", "clamd": "clamd --config-file",
+}  # fmt: skip
 PROGRAM_PARTS = ("up", "init")
 
 

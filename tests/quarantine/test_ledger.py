@@ -88,6 +88,14 @@ async def test_the_lease_of_a_killed_worker_runs_out_and_its_word_counts_no_more
     assert len(await books.run(lambda db: ledger.take_notices(db, 0))) == 1
 
 
+async def test_what_the_worker_before_held_is_free_when_one_starts(books):
+    await add(books)
+    blob = await take(books)
+    await books.run(ledger.free_leases)
+    assert (await take(books, "two")).id == blob.id
+    assert not await judge(books, blob) and await judge(books, blob, "two")
+
+
 async def test_a_failure_waits_longer_each_time_and_a_missing_scanner_counts_as_none(books):
     await add(books)
     waits = []

@@ -16,7 +16,6 @@ import pytest
 
 from appliance.base.errors import Refused, StorageFull, Unavailable
 from quarantine.contract import Judged, Verdict
-from quarantine.ledger import LEASE_S
 from tests.http.conftest import valkey_url  # noqa: F401
 from tests.quarantine.planes import HOSTILE, TEXT, job, open_folder, pieces, plane, until
 from tests.runtime.scanner import Running, program, running
@@ -205,8 +204,6 @@ async def test_a_worker_killed_at_every_step_loses_nothing(bench):
 
     await until(has_plaintext, every=0.01)
     processes.kill("work")
-    # The lease of the dead runs out, here at once.
-    bench.ledger("UPDATE blob SET lease = lease - ? RETURNING id", LEASE_S)
     processes.start("work")
     assert (await bench.verdict(during))[0] is CLEAN
     assert not await has_plaintext(), "none is left"
@@ -217,17 +214,6 @@ async def test_a_worker_killed_at_every_step_loses_nothing(bench):
     heard = await bench.hear()
     assert sorted(n.blob for n in heard) == sorted((before, bad, during))
     assert await bench.hear() == heard, "told once it is taken, not again"
-
-
-@pytest.mark.slow
-async def test_the_lease_of_a_killed_worker_runs_out_by_itself(bench):
-    blob = await bench.bring(LONG)
-    await until(lambda: is_leased(bench), every=0.01)
-    bench.processes.kill("work")
-    bench.processes.start("work")
-    verdict, took = await bench.verdict(blob, LEASE_S + 20)
-    print(f"killed while scanning: judged {took:.1f} s later")
-    assert verdict is CLEAN
 
 
 async def test_serving_killed_in_the_middle_of_an_upload_keeps_nothing_half(bench):
