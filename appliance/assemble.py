@@ -127,7 +127,7 @@ async def find_self(db: Database) -> Self:
 def content_plane(settings: Settings) -> ContentPlane | None:
     """The client of the content plane; None on a node that was never started with one."""
     files = settings.files
-    key = Path(files.key_file) if files.key_file else settings.data_dir / KEY_FILE
+    key = Path(files.key_path) if files.key_path else settings.data_dir / KEY_FILE
     if not key.is_file():
         return None
     here = f"http://127.0.0.1:{settings.files_port}"

@@ -47,14 +47,14 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attachments. `url` is where people reach the content plane (default: its own port here),
-    `plane_url` where the node does; with `plane_url` the plane runs elsewhere, and `key_file` holds
-    the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the data folder.
+    `plane_url` where the node does; with `plane_url` the plane runs elsewhere, and `key_path` is
+    the file with the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the data folder.
     """
 
     port: int = 0
     url: str = ""
     plane_url: str = ""
-    key_file: str = ""
+    key_path: str = ""
     bytes_max: int = 104_857_600
     tenant_bytes_max: int = 53_687_091_200
     person_bytes_max: int = 10_737_418_240

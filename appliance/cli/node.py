@@ -49,7 +49,9 @@ def services_of(settings: Settings) -> Services:
     given = Given(
         found.url, found.owner_url, found.control_url, found.control_owner_url, settings.redis.url
     )
-    return Services(settings.data_dir, given, freshclam=settings.files.freshclam)
+    # A content plane on a machine of its own has its scanner there.
+    files = settings.files
+    return Services(settings.data_dir, given, freshclam=files.freshclam, scans=not files.plane_url)
 
 
 def servers_of(settings: Settings, endpoints: Endpoints, services: Services | None) -> Servers:

@@ -215,7 +215,9 @@ def _greet(settings: Settings, endpoints: Endpoints, password: str | None, took_
         f"Nexus {appliance.__version__} is up after {took_s:.1f} s (role {settings.role.value}).",
         f"  API      {base}/api/v1   OpenAPI {base}/schema/openapi.json",
         f"  Data     {settings.data_dir}   logs in {settings.data_dir / 'log'}",
-        f"  Scanner  {endpoints.scanner.sentence}",
+        f"  Scanner  {endpoints.scanner.sentence}"
+        if not settings.files.plane_url
+        else f"  Files    the content plane at {settings.files.plane_url}",
     ]
     if password is not None:
         slug, _, email = DEMO

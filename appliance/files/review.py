@@ -11,6 +11,7 @@ from appliance.base.clock import now
 from appliance.base.errors import Clash, FieldFault, Forbidden, Invalid
 from appliance.content import ContentPlane
 from appliance.db.database import Database
+from appliance.files.incidents import open_incident
 from appliance.files.rows import File, find_file, move
 from appliance.files.states import DOWNLOADABLE, REVIEWABLE, FileState
 from appliance.files.upload import job_of
@@ -47,6 +48,7 @@ async def review(
         # Who let it out before does not count again: it takes two anew.
         values: dict[str, Json] = {"reason": reason, "review": None}
         await move(db, ctx, file, FileState.RECALLED, "file.recalled", values)
+        await open_incident(db, ctx, file, now(), [], by=str(ctx.actor))
     found = await find_file(db, ctx.tenant, file.id)
     assert found is not None, "files are not removed"
     return found

@@ -11,14 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Clash, Refused, Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database
-from appliance.db.wire import Statement
+from appliance.files.incidents import open_incident
 from appliance.files.rows import File, as_system, find_file, move
 from appliance.files.states import FileState, after_verdict
 from appliance.kernel.context import Ctx
@@ -36,16 +34,6 @@ _ACTIONS = {
     FileState.REJECTED: "file.rejected",
     FileState.RECALLED: "file.recalled",
 }
-_READERS = Statement(
-    "SELECT actor::text, max(at)::text, count(*) FILTER (WHERE action = 'file.downloaded') FROM audit "
-    "WHERE tenant_id = $1 AND subject = $2 AND action IN ('file.ticket_issued', 'file.downloaded') "
-    "AND actor IS NOT NULL GROUP BY actor ORDER BY actor"
-)
-
-_INCIDENT = Statement(
-    "SELECT 1 FROM record WHERE tenant_id = $1 AND kind = 'sys.incident' AND t5 = $2 "
-    "AND data->'evidence'->>'verdict_at' = $3"
-)
 # The node's own context in a tenant, for somebody: what the worker is given.
 Contexts = Callable[[UUID, UUID], Awaitable[Ctx]]
 # Who wants to know that a file has come to rest: its tenant, and the file as it is now.
@@ -128,11 +116,11 @@ class Takes:
             return
         to = after_verdict(file.state, judged.report.verdict)
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
+        if to is None and file.state is FileState.SUSPICIOUS and _says_else(file, judged):
+            to = FileState.SUSPICIOUS
         if to is not None:
-            values = _values(judged)
-            if to is FileState.RECALLED:
-                # Who let it out before does not count again.
-                values["review"] = None
+            # What reviewers said of other findings does not count for these.
+            values = {**_values(judged), "review": None}
             await move(self._db, ctx, file, to, _ACTIONS[to], values)
         elif not _is_of(file, judged):
             return
@@ -143,7 +131,7 @@ class Takes:
         if self._settled is not None and after is not None:
             await self._settled(judged.tenant, after)
         if to is FileState.RECALLED:
-            await self._open_incident(ctx, file, judged)
+            await open_incident(self._db, ctx, file, judged.judged_at, _findings(judged))
         elif to is FileState.RELEASED and file.for_field and file.deleted_at is None:
             await _hang(self._db, ctx, file)
 
@@ -155,38 +143,6 @@ class Takes:
         async with self._db.transaction(read.tenant) as tx:
             await tx.run(*event, commit=True)
 
-    async def _open_incident(self, ctx: Ctx, file: File, judged: Judged) -> None:
-        """Once for each verdict: who was given a ticket, and who was sent bytes."""
-        opened = judged.judged_at.isoformat()
-        rows, known = await self._db.read(
-            ctx.tenant,
-            (_READERS, (ctx.tenant, str(file.id))),
-            (_INCIDENT, (ctx.tenant, str(file.id), opened)),
-        )
-        if len(known):
-            return
-        readers: list[Json] = [
-            {"person": _text(who), "last": _text(at), "downloads": int(count or 0)}
-            for who, at, count in rows
-        ]
-        evidence: dict[str, Json] = {
-            "file": str(file.id), "sha256": judged.report.sha256,
-            "findings": _findings(judged), "readers": readers, "verdict_at": opened,
-        }  # fmt: skip
-        fields: dict[str, Json] = {
-            "title": f"A file that was released is recalled; {len(readers)} had access to it.",
-            "sort": "file.recalled", "severity": "high", "state": "open",
-            "subject": str(file.id), "evidence": evidence,
-            "opened_at": opened,
-        }  # fmt: skip
-        command = Command(
-            op=Op.CREATE, kind="sys.incident", fields=fields, unit=file.unit, owner=None
-        )
-        system = msgspec.structs.replace(as_system(ctx), actor=NOBODY)
-        result = await apply(self._db, system, [command])
-        if not result.committed:
-            logs.event("files.incident_refused", level="error", tenant=ctx.tenant)
-
 
 def _is_of(file: File, judged: Judged) -> bool:
     """Whether the file's state follows from this verdict; moments are kept to the millisecond."""
@@ -196,6 +152,12 @@ def _is_of(file: File, judged: Judged) -> bool:
         return False
     apart = datetime.fromisoformat(file.judged_at) - judged.judged_at
     return abs(apart.total_seconds()) < _SAME_S
+
+
+def _says_else(file: File, judged: Judged) -> bool:
+    """Whether a new look at a suspicious file found something else than the last one."""
+    is_held = judged.report.verdict is Verdict.SUSPICIOUS
+    return is_held and file.verdict.get("findings") != _findings(judged)
 
 
 def _values(judged: Judged) -> dict[str, Json]:

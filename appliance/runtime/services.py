@@ -78,6 +78,7 @@ class Services:
         durable: bool = True,
         signatures: Path = SIGNATURES,
         freshclam: bool = False,
+        scans: bool = True,
     ) -> None:
         self.data = data.absolute()
         self.given = given or Given()
@@ -85,6 +86,7 @@ class Services:
         self._durable = durable
         self._signatures = signatures
         self._freshclam = freshclam
+        self._scans = scans
         self._scanner = scanner_state(None)
         self.content = Content(
             self.data, self.account, helper_account(self.account, CONTENT_ACCOUNT)
@@ -150,6 +152,8 @@ class Services:
         self.valkey = server
 
     async def _start_clamd(self) -> None:
+        if not self._scans:
+            return
         if self.given.scanner_socket:
             self._scanner = given_scanner(self.given.scanner_socket)
             return

@@ -31,7 +31,7 @@ def told(**changes):
 def settings_of(plane, folder):
     key = folder / "doctor.key"
     key.write_bytes(plane.key)
-    return Settings(data=str(folder), files=Files(plane_url=plane.url, key_file=str(key)))
+    return Settings(data=str(folder), files=Files(plane_url=plane.url, key_path=str(key)))
 
 
 async def levels(settings):
@@ -46,7 +46,7 @@ async def test_a_plane_that_nobody_scans_for_is_a_fault_and_a_dead_one_too(deaf,
     assert "Nobody scans" in said["Scanner"] and "held" in said["Scanner"]
     stranger = folder / "other.key"
     stranger.write_bytes(b"k" * 32)
-    other = Settings(data=str(folder), files=Files(plane_url=deaf.url, key_file=str(stranger)))
+    other = Settings(data=str(folder), files=Files(plane_url=deaf.url, key_path=str(stranger)))
     how, said = await levels(other)
     assert how["Content plane"] is Level.FAULT and "not the content plane" in said["Content plane"]
     deaf.kill("serve")

@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from appliance.base.errors import Clash, Invalid, Refused
+from appliance.db import migrate
 from appliance.tenancy import (
     backup_tenant,
     close_tenant,
@@ -28,6 +29,7 @@ from appliance.tenancy.archive import _LEAD, TableSum
 from tests.tenancy.rows import count, make, run, sums
 
 pytestmark = pytest.mark.anyio
+NOW = migrate.head(migrate.PLACEMENT).encode()
 
 
 def as_sums(found):
@@ -145,11 +147,11 @@ async def test_a_damaged_archive_writes_nothing_and_says_where(servers, second, 
         (other_version, r"format 9; this program reads format 1"),
         (lambda d: repack(d, b"10.50", b"10.51"), r"Table record: expected 400 rows with SHA-256"),
         (
-            lambda d: repack(d, b'"schema_revision":"0006"', b'"schema_revision":"0001"'),
+            lambda d: repack(d, b'"schema_revision":"' + NOW, b'"schema_revision":"0001'),
             r"schema revision 0001, this placement has .* start this version over that folder",
         ),
         (
-            lambda d: repack(d, b'"schema_revision":"0006"', b'"schema_revision":"9999"'),
+            lambda d: repack(d, b'"schema_revision":"' + NOW + b'"', b'"schema_revision":"9999"'),
             r"schema revision 9999, this placement has .* newer Nexus: upgrade this node",
         ),
     ]
