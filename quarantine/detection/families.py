@@ -64,9 +64,10 @@ _TYPES: dict[str, frozenset[str]] = {
     "potm": frozenset({"application/vnd.ms-powerpoint.template.macroenabled.12"}),
     "vsdx": frozenset({"application/vnd.ms-visio.drawing"}),
     "vsdm": frozenset({"application/vnd.ms-visio.drawing.macroenabled.12"}),
-    "doc": frozenset({"application/msword"}),
+    # Word and Excel of 2003 wrote XML under the old endings, and programs export it to this day.
+    "doc": frozenset({"application/msword", "application/xml"}),
     "dot": frozenset({"application/msword"}),
-    "xls": frozenset({"application/vnd.ms-excel"}),
+    "xls": frozenset({"application/vnd.ms-excel", "application/xml"}),
     "xlt": frozenset({"application/vnd.ms-excel"}),
     "ppt": frozenset({"application/vnd.ms-powerpoint"}),
     "pps": frozenset({"application/vnd.ms-powerpoint"}),

@@ -150,7 +150,7 @@ def _end_of_gif(data: mmap) -> int:
 
 def _end_of_riff(data: mmap) -> int:
     size = int.from_bytes(data[4:8], "little")
-    return 8 + size + (size & 1 if 8 + size < len(data) else 0)
+    return min(8 + size + (size & 1 if 8 + size < len(data) else 0), len(data))
 
 
 def _end_of_bmp(data: mmap) -> int:

@@ -177,7 +177,8 @@ def _script(text: str, name: str) -> str:
         tool = (found[2] or "") if found[1] == "env" else found[1]
         kinds = (kind for word, kind in _INTERPRETERS if tool.startswith(word))
         return next(kinds, "text/x-shellscript")
-    if re.match(r"\s*<\?php\b", start, re.IGNORECASE) or "<?php" in start:
+    # At the start of a line: a letter that tells of it has words before.
+    if re.search(r"^\s*<\?php\b", start, re.IGNORECASE | re.MULTILINE):
         return "text/x-php"
     if name.endswith((".md", ".rst")):
         # Pages about programs are full of them, and no system runs a page.
