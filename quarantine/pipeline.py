@@ -146,7 +146,7 @@ class Pipeline:
 
 
 def _is_mistaken(finding: Finding, type_: str) -> bool:
-    """clamd takes a table that begins with the letters MZ for a program that is damaged."""
+    """The scanner takes a table that begins with the letters MZ for a program that is damaged."""
     return finding.code == "virus.broken" and type_.startswith("text/")
 
 

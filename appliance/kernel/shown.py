@@ -1,0 +1,243 @@
+"""What people see of a record's registers: one value for each field, and the conflicts.
+
+Both are derived, never written: every node that has the same entries shows the same. A policy that
+decides by itself makes no entry; only a person (or a rule that acts as one) resolves a conflict, by
+an ordinary edit whose base is everything live (research/sync 2.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from enum import StrEnum
+
+import merge3
+import msgspec
+
+from appliance.kernel.kind import Field, Json, Kind, Policy
+from appliance.kernel.registers import Leaf, Registers
+from appliance.kernel.stamps import EXISTS
+
+# The text that an entry replaced, by the entry's dot; None when it is not known any more.
+BaseOf = Callable[[str, str], str | None]
+# Whether a dot was written by the unit that has the last word on the record.
+IsOwners = Callable[[str], bool]
+
+
+class ConflictSort(StrEnum):
+    """What two people did without seeing each other."""
+
+    FIELD = "field"
+    EDIT_VS_DELETE = "edit_vs_delete"
+    PROPOSAL = "proposal"
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One of the values, by the dot of its entry."""
+
+    dot: str
+    values: dict[str, Json]
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Values that wait for somebody to decide; the same on every node."""
+
+    sort: ConflictSort
+    register: str
+    sides: tuple[Side, ...]
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A record as it is shown: `data` without nulls, whether it is there, what is open."""
+
+    data: dict[str, Json]
+    is_deleted: bool
+    conflicts: tuple[Conflict, ...]
+
+
+def show(
+    record: Registers,
+    kind: Kind,
+    *,
+    base_of: BaseOf | None = None,
+    is_owners: IsOwners | None = None,
+) -> Shown:
+    """The shown values and open conflicts of a record. Pure."""
+    data: dict[str, Json] = {}
+    conflicts: list[Conflict] = []
+    for register, fields in kind.registers().items():
+        policy = fields[0].policy
+        if policy is Policy.SET:
+            for field in fields:
+                _set(data, field.fid, _members(record, field.fid))
+            continue
+        if policy is Policy.COUNTER:
+            for field in fields:
+                _count(data, field, record)
+            continue
+        cell = {dot: _of(leaf, fields) for dot, leaf in record.cell(register).items()}
+        if not cell:
+            continue
+        chosen, conflict = _choose(record, register, fields, cell, base_of, is_owners)
+        for field in fields:
+            _set(data, field.fid, chosen.get(field.fid))
+        if conflict is not None:
+            conflicts.append(conflict)
+    is_deleted, conflict = _existence(record)
+    return Shown(data, is_deleted, (*conflicts, *([conflict] if conflict else [])))
+
+
+def _choose(
+    record: Registers,
+    register: str,
+    fields: Sequence[Field],
+    cell: dict[str, dict[str, Json]],
+    base_of: BaseOf | None,
+    is_owners: IsOwners | None,
+) -> tuple[dict[str, Json], Conflict | None]:
+    """The values of a register that is no set and no counter."""
+    policy = fields[0].policy
+    newest = max(cell, key=lambda dot: _rank(record.cell(register)[dot], dot))
+    if len({_key(values) for values in cell.values()}) == 1:
+        return cell[newest], None
+    if policy is Policy.NEWEST:
+        return cell[newest], None
+    if policy in _JOINS:
+        join = _JOINS[policy]
+        return {
+            f.fid: join([v[f.fid] for v in cell.values() if v.get(f.fid) is not None])
+            for f in fields
+        }, None
+    sides = tuple(Side(dot, cell[dot]) for dot in sorted(cell))
+    if policy is Policy.OWNER and is_owners is not None:
+        owners = [dot for dot in cell if is_owners(dot)]
+        if len({_key(cell[dot]) for dot in owners}) == 1:
+            return cell[owners[0]], Conflict(ConflictSort.PROPOSAL, register, sides)
+    if policy is Policy.TEXT3 and base_of is not None and len(fields) == 1:
+        merged = _merge_texts(fields[0].fid, cell, base_of)
+        if merged is not None:
+            return {fields[0].fid: merged}, None
+    return cell[newest], Conflict(ConflictSort.FIELD, register, sides)
+
+
+def _members(record: Registers, fid: str) -> Json:
+    """Add wins: a member is there while any live entry says so."""
+    prefix = f"{fid}/"
+    names = {register[len(prefix) :] for register in record.cells if register.startswith(prefix)}
+    for leaf in record.born.values():
+        held = leaf.values.get(fid)
+        names.update(map(str, held if isinstance(held, list) else ()))
+    found = [
+        n for n in names if any(_holds(leaf, fid, n) for leaf in record.cell(prefix + n).values())
+    ]
+    return [*sorted(found)] or None
+
+
+def _holds(leaf: Leaf, fid: str, member: str) -> bool:
+    register = f"{fid}/{member}"
+    if register in leaf.values:
+        return leaf.values[register] is True
+    held = leaf.values.get(fid)
+    return isinstance(held, list) and member in held
+
+
+def _count(data: dict[str, Json], field: Field, record: Registers) -> None:
+    """Creations give the start (one, as a rule), deltas what came since."""
+    start = sum(
+        (
+            Decimal(str(leaf.values[field.fid]))
+            for leaf in record.born.values()
+            if leaf.values.get(field.fid) is not None
+        ),
+        Decimal(0),
+    )
+    total = start + record.sums.get(field.fid, Decimal(0))
+    if field.fid in record.sums or any(field.fid in leaf.values for leaf in record.born.values()):
+        data[field.fid] = str(total)
+
+
+def _existence(record: Registers) -> tuple[bool, Conflict | None]:
+    """Deleted unless somebody brought it back; an edit that the deleter had not seen is a conflict."""
+    cell = record.cell(EXISTS)
+    gone = {dot for dot, leaf in cell.items() if leaf.values.get(EXISTS) is False}
+    if not gone:
+        return False, None
+    alive = set(cell) - gone
+    known = frozenset[str]().union(*(record.seen.get(dot, frozenset()) for dot in gone))
+    unseen = (record.live_dots() - known - gone) | alive
+    if not unseen:
+        return True, None
+    sides = [Side(dot, {EXISTS: False}) for dot in sorted(gone)]
+    sides += [Side(dot, {}) for dot in sorted(unseen)]
+    return not alive, Conflict(ConflictSort.EDIT_VS_DELETE, EXISTS, tuple(sides))
+
+
+def _merge_texts(fid: str, cell: dict[str, dict[str, Json]], base_of: BaseOf) -> str | None:
+    """All texts against what they replaced; None when two changed the same lines."""
+    dots = sorted(cell)
+    bases = {base_of(fid, dot) for dot in dots}
+    base = bases.pop()
+    if bases or base is None:
+        return None
+    merged = base
+    for dot in dots:
+        text = cell[dot].get(fid)
+        if not isinstance(text, str):
+            return None
+        found = merge3.Merge3(_lines(base), _lines(merged), _lines(text))
+        groups = list(found.merge_groups())
+        if any(group[0] == "conflict" for group in groups):
+            return None
+        merged = "".join(line for group in groups for line in group[1])
+    return merged
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def _of(leaf: Leaf, fields: Sequence[Field]) -> dict[str, Json]:
+    return {f.fid: leaf.values.get(f.fid) for f in fields}
+
+
+def _rank(leaf: Leaf, dot: str) -> tuple[int, int, int, str]:
+    """Which of two is shown, or is the newest: by the hybrid clock, then by the dot."""
+    name, _, stream = dot.partition("@")
+    origin, _, oseq = name.partition(".")
+    return leaf.hlc, int(origin), int(oseq), stream
+
+
+def _key(values: dict[str, Json]) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(values, order="sorted"), digest_size=16).digest()
+
+
+def _set(data: dict[str, Json], fid: str, value: Json) -> None:
+    if value is not None:
+        data[fid] = value
+
+
+def _largest(values: Sequence[Json]) -> Json:
+    return max(values, key=_comparable, default=None)
+
+
+def _least(values: Sequence[Json]) -> Json:
+    return min(values, key=_comparable, default=None)
+
+
+def _comparable(value: Json) -> tuple[int, Decimal, str]:
+    """Numbers by value, everything else as its canonical text, which sorts by time."""
+    if isinstance(value, bool):
+        return 0, Decimal(value), ""
+    try:
+        return 0, Decimal(str(value)), ""
+    except ArithmeticError:
+        return 1, Decimal(0), str(value)
+
+
+_JOINS: dict[Policy, Callable[[Sequence[Json]], Json]] = {
+    Policy.MAX: _largest,
+    Policy.MIN: _least,
+    Policy.OR: lambda values: any(v is True for v in values) if values else None,
+    Policy.AND: lambda values: all(v is True for v in values) if values else None,
+}
