@@ -15,7 +15,7 @@ from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Clash, Refused, Unavailable
 from appliance.content import ContentPlane
-from appliance.db.database import Database
+from appliance.db.database import Database, translated
 from appliance.files.incidents import open_incident
 from appliance.files.rows import File, as_system, find_file, move
 from appliance.files.states import FileState, after_verdict
@@ -83,7 +83,7 @@ class Takes:
     async def _take_some(self, found: Sequence[Notice]) -> None:
         for notice in found:
             try:
-                await self._take(notice.what)
+                await self._take_known(notice.what)
             except Unavailable:
                 raise
             except ApplianceError as error:
@@ -95,6 +95,15 @@ class Takes:
                 logs.event("files.notice_dropped", level="warning", code=error.code)
             self._failures = 0
             self._taken = notice.serial
+
+    async def _take_known(self, what: Judged | Fetched) -> None:
+        try:
+            await self._take(what)
+        except Refused:
+            # A tenant that was made or opened again a moment ago is shut here still.
+            with translated():
+                await self._db.routes.refresh()
+            await self._take(what)
 
     async def _take(self, what: Judged | Fetched) -> None:
         if isinstance(what, Fetched):

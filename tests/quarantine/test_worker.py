@@ -169,6 +169,7 @@ async def bare_clamd(folder, name, **files):
         child.wait()
 
 
+@pytest.mark.slow
 async def test_a_scanner_that_knows_nothing_releases_nothing(data, valkey_url):  # noqa: F811
     async with plane(valkey_url, data / "bare.sock") as bench:
         async with bare_clamd(data, "empty") as child:
@@ -347,6 +348,7 @@ async def test_a_full_disk_refuses_by_name_and_heals(clamd, valkey_url, data):  
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
+@pytest.mark.slow
 async def test_a_scratch_without_room_is_no_fault_of_the_file(clamd, valkey_url, data):  # noqa: F811
     scratch = data / "scratch"
     scratch.mkdir()
