@@ -7,6 +7,7 @@ process that started the services, because its strings hold passwords and argume
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from appliance.base.memory import collect_seldom
 from appliance.base.settings import Settings, load
 from appliance.content import ContentPlane
 from appliance.db.database import Database
+from appliance.files.tickets import Watch
 from appliance.http.app import create_app
 from appliance.http.node import Node
 from appliance.http.streams import STREAMS_MAX
@@ -167,14 +169,22 @@ def http_node(settings: Settings, endpoints: Endpoints) -> Node:
 
 def http_app(node: Node) -> Litestar:
     """The application, which opens its database with the server and closes it last."""
+    ending = asyncio.Event()
+    watching: list[asyncio.Task[None]] = []
 
     async def start() -> None:
         await node.db.start()
         me = await find_self(node.db)
+        if node.content is not None:
+            # The worker looks after downloads too; neither may be the only one that lives.
+            watch = Watch(node.db, node.content, node.redis)
+            watching.append(asyncio.create_task(watch.follow(ending)))
         node.origin, node.sessions = me.origin, _sessions(node.db, node.settings, me)
         logs.event("http.server_started", role=node.role.value, version=node.version)
 
     async def stop() -> None:
+        ending.set()
+        await asyncio.gather(*watching, return_exceptions=True)
         if node.content is not None:
             await node.content.close()
         await node.redis.aclose()
