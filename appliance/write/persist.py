@@ -23,6 +23,7 @@ from appliance.write.command import Op
 from appliance.write.draft import Draft, changed_fields
 from appliance.write.emit import emit_calls
 from appliance.write.floors import Floors
+from appliance.write.follow import stay
 from appliance.write.load import Loaded, references_in
 from appliance.write.log import (
     LOCK_STREAMS,
@@ -63,7 +64,7 @@ async def persist(
 
     Refused late are those whose settled record lies out of reach, or that take what is not there.
     """
-    while good := good if atomic else _without_orphans(good, loaded):
+    while good := good if atomic else _without_orphans(stay(good), loaded):
         marks: list[Call] = [] if atomic else [(_MARK, ())]
         unsent = await _attempt(tx, ctx, good, Floors(ctx, good, loaded), marks)
         if unsent is not None:
