@@ -3,8 +3,10 @@
 A reference with the option `belongs` makes its record part of what it points to. When that moves,
 its records move too, as consequences of the same batch: one change set, one undo. The rights of the
 actor on the document decide; nobody needs a right of their own on its lines. What somebody has put
-into another unit than the document's stays there, and entries of ledgers stay where they were
-written, because they never change.
+into another unit than the document's stays there.
+
+An entry of a balance never changes: it is reversed where it was and entered anew where the document
+is, both at its own moment, so every balance at every moment is what it was.
 """
 
 from __future__ import annotations
@@ -21,14 +23,21 @@ from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Field, Home, Kind
+from appliance.kernel.ledger import LedgerSort, reversal_id, transfer_id
 from appliance.kernel.record import RecordState
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
+from appliance.write.entries import reversing
 from appliance.write.load import COLUMNS, points_at, read_state
 
 _LOCK_BELONGING = (
     "SELECT {columns} FROM record WHERE tenant_id = $1 AND kind = $2 AND deleted_at IS NULL "
     "AND {points} ORDER BY id LIMIT $4 FOR UPDATE"
+)
+_STANDING = (
+    "SELECT {columns} FROM entry WHERE tenant_id = $1 AND kind = $2 AND {points} "
+    "AND reverses IS NULL AND NOT EXISTS (SELECT FROM entry v WHERE v.tenant_id = $1 "
+    "AND v.kind = $2 AND v.reverses = entry.id) ORDER BY id LIMIT $4"
 )
 
 
@@ -49,12 +58,13 @@ async def follow(tx: Transaction, ctx: Ctx, good: Sequence[Draft]) -> list[Draft
     while moved:
         states = await _lock_belonging(tx, ctx, moved.values())
         new = [
-            _consequence(kind, state, leader)
+            draft
             for kind, state in states
-            if state.id not in batch
-            and (leader := _leader(kind, state, moved)) is not None
+            if (leader := _leader(kind, state, moved)) is not None
             and leader.before is not None
             and state.unit == leader.before.unit
+            for draft in _consequences(kind, state, leader)
+            if batch.keys().isdisjoint((state.id, reversal_id(state.id)))
         ]
         found += new
         if len(good) + len(found) > limits.BATCH_COMMANDS_MAX:
@@ -63,7 +73,7 @@ async def follow(tx: Transaction, ctx: Ctx, good: Sequence[Draft]) -> list[Draft
                 "documents at once."
             )
         # What belongs to a line goes with the line.
-        moved = {d.id: d for d in new}
+        moved = {d.id: d for d in new if _is_moved(d)}
         batch |= moved
     return found
 
@@ -110,12 +120,20 @@ def _leader(kind: Kind, state: RecordState, moved: dict[UUID, Draft]) -> Draft |
     return moved.get(uuid_of(parent)) if isinstance(parent, str) else None
 
 
-def _consequence(kind: Kind, state: RecordState, leader: Draft) -> Draft:
-    command = Command(op=Op.UPDATE, kind=kind.key, id=state.id, unit=leader.unit)
-    return Draft(
-        -1, command, state.id, kind=kind, before=state, unit=leader.unit, owner=state.owner,
-        follows=leader,
-    )  # fmt: skip
+def _consequences(kind: Kind, state: RecordState, leader: Draft) -> list[Draft]:
+    if kind.ledger is None:
+        command = Command(op=Op.UPDATE, kind=kind.key, id=state.id, unit=leader.unit)
+        return [Draft(-1, command, state.id, kind=kind, before=state, unit=leader.unit,
+                      owner=state.owner, follows=leader)]  # fmt: skip
+    steps = (
+        (transfer_id(state.id), leader.unit, dict(state.data)),
+        (reversal_id(state.id), state.unit, reversing(kind, state)),
+    )
+    return [
+        Draft(-1, Command(op=Op.CREATE, kind=kind.key, id=ident), ident, kind=kind, values=values,
+              unit=unit, owner=state.owner, follows=leader)
+        for ident, unit, values in steps
+    ]  # fmt: skip
 
 
 async def _lock_belonging(
@@ -140,10 +158,12 @@ async def _lock_belonging(
 
 def _moving(kind: Kind) -> Field | None:
     """The field by which records of a kind belong somewhere, if they can move at all."""
-    return kind.belonging if kind.home is Home.UNIT and kind.ledger is None else None
+    is_kept = kind.ledger is not None and kind.ledger.sort is not LedgerSort.BALANCE
+    return kind.belonging if kind.home is Home.UNIT and not is_kept else None
 
 
 def _lock_call(ctx: Ctx, kind: Kind, field: Field, ids: Sequence[UUID]) -> Call:
-    text = _LOCK_BELONGING.format(columns=COLUMNS, points=points_at(field))
+    form = _STANDING if kind.ledger else _LOCK_BELONGING
+    text = form.format(columns=COLUMNS, points=points_at(field))
     most = limits.BATCH_COMMANDS_MAX + 1
     return Statement(text), (ctx.tenant, kind.key, sorted(ids), most)

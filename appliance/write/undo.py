@@ -19,7 +19,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.ledger import REVERSES
+from appliance.kernel.ledger import REVERSES, transfer_id
 from appliance.kernel.record import OWNER, UNIT, RecordState, fold
 from appliance.write.command import Command, Op
 from appliance.write.outcome import Result
@@ -66,6 +66,8 @@ def _without_consequences(
 ) -> list[Command]:
     """Lines that had followed their document follow it back, whatever the actor may do to lines."""
     moved = {c.id for c in commands if c.op is Op.UPDATE and c.unit is not UNSET}
+    gone = _transferred(ctx, trails)
+    commands = [c for c in commands if c.fields.get(REVERSES) not in gone]
     placed = [
         msgspec.structs.replace(c, unit=UNSET) if _followed(ctx, c, moved, trails) else c
         for c in commands
@@ -74,6 +76,20 @@ def _without_consequences(
         c for c, was in zip(placed, commands, strict=True)
         if c is was or c.fields or c.owner is not UNSET
     ]  # fmt: skip
+
+
+def _transferred(ctx: Ctx, trails: Mapping[UUID, Sequence[Entry]]) -> set[Json]:
+    """Entries that had gone along, in both units: they go back when the document does."""
+    found: set[Json] = set()
+    for ident, trail in trails.items():
+        state = _replay(trail)
+        kind = ctx.schema.kinds.get(state.kind) if state is not None else None
+        if state is None or kind is None or kind.ledger is None:
+            continue
+        reversed_ = state.data.get(REVERSES)
+        if reversed_ and (there := transfer_id(UUID(str(reversed_)))) in trails:
+            found |= {str(ident), str(there)}
+    return found
 
 
 def _followed(

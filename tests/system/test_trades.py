@@ -111,6 +111,36 @@ def test_an_office_runs_a_project_and_decides(node, new_tenant):
     assert one(lead, 'article where title contains "pictures"')["id"] == article["id"]
 
 
+def test_a_document_goes_to_another_branch_with_all_that_belongs_to_it(node, new_tenant):
+    owner = new_tenant("branches")
+    owner.post("/templates/multi_branch_sales:install", {})
+    north, south = (one(owner, f'sys.unit where name = "{n} branch"') for n in ("North", "South"))
+    here = invite(node, owner, "branches", north, nina="branch_manager")["nina"]
+    there = invite(node, owner, "branches", south, sam="branch_manager")["sam"]
+    customer = here.make("customer", name="Firm")["id"]
+    invoice = here.make("invoice", customer=customer, issued="2027-01-10")
+    here.make("invoice_line", invoice=invoice["id"], text="Work", unit_price="100", tax_rate="20")
+    payment = owner.make("payment", customer=customer, amount="120")
+    owner.make("allocation", invoice=invoice["id"], payment=payment["id"], amount="50")
+    path = f"/records/invoice/{invoice['id']}"
+    totals = ("gross_total", "paid")
+    before = here.get(path)
+    assert [before["fields"][n] for n in totals] == ["120.00", "50.00"]
+    tag = {"If-Match": f'"{before["version"]}"'}
+    beyond = {"json": {"unit": south["id"]}, "headers": tag}
+    here.call("PATCH", path, 422, **beyond)
+    answer = owner.http.patch(path, **beyond)
+    assert answer.status_code == 200, answer.text
+    here.call("GET", path, 404)
+    assert here.rows("invoice_line") == [] and len(there.rows("invoice_line")) == 1
+    assert [there.get(path)["fields"][n] for n in totals] == ["120.00", "50.00"]
+    assert [owner.get(path)["fields"][n] for n in totals] == ["120.00", "50.00"]
+    owner.post(f"/changes/{answer.headers['x-change-set']}/undo", {})
+    there.call("GET", path, 404)
+    assert [here.get(path)["fields"][n] for n in totals] == ["120.00", "50.00"]
+    assert there.rows("invoice_line") == [] and len(here.rows("invoice_line")) == 1
+
+
 def test_a_blank_tenant_builds_its_own(new_tenant):
     owner = new_tenant("own")
     assert entries(owner) == set()

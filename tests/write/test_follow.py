@@ -56,6 +56,21 @@ async def places(office, table="record"):
     return {k: "".join(sorted(n[0] for n in v)) for k, v in found.items()}
 
 
+async def balances(office, deal):
+    """What a unit sees as the balance of a deal."""
+    names = {str(i): n for n, i in office.units.items()}
+    rows = await office.sql(
+        "SELECT unit_id::text, sum((data->>'amount')::numeric) FROM entry WHERE tenant_id = $1 "
+        "AND kind = 'payment' AND data->>'deal' = $2 GROUP BY 1", office.id, str(deal),
+    )  # fmt: skip
+    turnover = await office.sql(
+        "SELECT unit_id::text, sum(n1) / 100.0 FROM turnover WHERE tenant_id = $1 "
+        "AND kind = 'payment' AND r1 = $2 GROUP BY 1", office.id, deal,
+    )  # fmt: skip
+    assert {u: float(n) for u, n in rows} == {u: float(n) for u, n in turnover}
+    return {names[unit]: amount for unit, amount in rows}
+
+
 async def test_lines_follow_in_one_change_and_one_undo_takes_it_back(office):
     deal, (first, _) = await document(office)
     await document(office)
@@ -65,20 +80,29 @@ async def test_lines_follow_in_one_change_and_one_undo_takes_it_back(office):
     (outcome,) = moved.outcomes
     assert isinstance(outcome, Applied), outcome
     assert await places(office) == {"deal": "ns", "line": "nnss", "part": "nnss"}
-    assert await places(office, "entry") == {"payment": "nn"}, "entries never change"
+    # The other deal's; this one's, what took it back, and the same in its new place.
+    assert await places(office, "entry") == {"payment": "nnns"}
+    assert await balances(office, deal) == {"north": "0.00", "south": "5.00"}
     sets = await office.sql(
         "SELECT DISTINCT kind FROM change WHERE tenant_id = $1 AND change_set = $2 ORDER BY 1",
         office.id, moved.change_set,
     )  # fmt: skip
-    assert sets == [["deal"], ["line"], ["part"]]
+    assert sets == [["deal"], ["line"], ["part"], ["payment"]]
     added = await office.apply(create("line", deal=str(deal), text="later"))
     assert added.committed and (await places(office))["line"] == "nnsss"
     await office.apply(update("line", first, text="changed since"))
     back = await undo(office.db, await office.ctx(), moved.change_set)
     assert back.committed, back
     assert await places(office) == {"deal": "nn", "line": "nnnnn", "part": "nnnn"}
+    assert await balances(office, deal) == {"north": "5.00", "south": "0.00"}
     again = await undo(office.db, await office.ctx(), back.change_set)
     assert again.committed and (await places(office))["line"] == "nnsss"
+    assert await balances(office, deal) == {"north": "0.00", "south": "5.00"}
+    whole = await office.sql(
+        "SELECT sum((data->>'amount')::numeric), count(DISTINCT at) FROM entry WHERE tenant_id = $1 "
+        "AND data->>'deal' = $2 AND kind = 'payment'", office.id, str(deal),
+    )  # fmt: skip
+    assert whole == [["5.00", "1"]], "at its own moment, so every balance is what it was"
     assert not (await verify_log(office.db, office.id)).faults
     assert not [d async for d in rebuild(office.db, await office.ctx())]
 
