@@ -74,7 +74,7 @@ def view_kind(ctx: Ctx, kind: Kind, layout: Json = None) -> KindView:
 def tag_of(ask: Ask) -> str:
     """The entity tag of every schema answer: schema and rights at their revisions."""
     ctx = ask.ctx
-    return f'"{ctx.schema.rev}.{ctx.profile.rev}.{ctx.profile.id[:8]}.{ctx.locale}"'
+    return f'"{ctx.schema.rev}.{ctx.profile.rev}.{ctx.profile.id}.{ctx.locale}"'
 
 
 def _view_field(ctx: Ctx, field: Field, mode: Mode) -> FieldView:

@@ -57,6 +57,11 @@ def reversal_id(entry: UUID) -> UUID:
     return _following(entry, b"", b"reversal")
 
 
+def transfer_id(entry: UUID) -> UUID:
+    """The id of the entry that says the same in another unit, when its document goes there."""
+    return _following(entry, b"", b"transfer")
+
+
 def release_id(entry: UUID, amount: int) -> UUID:
     """The id of the entry that releases what is left of a promise when its time is over."""
     return _following(entry, str(amount).encode(), b"release")

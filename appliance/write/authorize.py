@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
+
 from appliance.base.ids import uuid_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Field, Kind
@@ -53,8 +55,14 @@ def check_settled(ctx: Ctx, draft: Draft) -> None:
     """The same scope over the record as it will be: nobody writes a row out of their reach."""
     if draft.after is None or draft.kind is None or ctx.door in UNPROFILED:
         return
+    if draft.is_consequence:
+        return  # The document's own draft was asked.
+    after, leader = draft.after, draft.follows
+    if leader is not None and leader.before is not None:
+        # A line is judged where its document was: that one answers for the unit it goes to.
+        after = msgspec.structs.replace(after, unit=leader.before.unit)
     scope = ctx.profile.scope(draft.kind.key, draft.command.op)
-    if not in_scope(ctx, scope, draft.after, draft.kind):
+    if not in_scope(ctx, scope, after, draft.kind):
         draft.fault(
             "/fields",
             "out_of_scope",

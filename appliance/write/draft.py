@@ -15,7 +15,10 @@ from appliance.write.outcome import Outcome
 
 @dataclass(slots=True)
 class Draft:
-    """`values` are canonical by field id; `registers` are what the entry will cover."""
+    """`values` are canonical by field id; `registers` are what the entry will cover.
+
+    `follows`: the document that this record goes into another unit with.
+    """
 
     place: int
     command: Command
@@ -31,6 +34,12 @@ class Draft:
     entries: list[Entry] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
+    follows: Draft | None = None
+
+    @property
+    def is_consequence(self) -> bool:
+        """Whether nobody asked for it: it is written because something else is."""
+        return self.place < 0
 
     @property
     def is_open(self) -> bool:

@@ -14,6 +14,7 @@ from appliance.fields import type_of
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Field, Json, Kind
 from appliance.kernel.ledger import REVERSES, LedgerSort, reversal_id
+from appliance.kernel.record import RecordState
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.load import Loaded
@@ -70,16 +71,25 @@ def reverse(ctx: Ctx, draft: Draft, loaded: Loaded) -> None:
         return
     ledger, draft.unit = kind.ledger, target.unit
     at = kind.by_name[ledger.at]
-    if ledger.sort is LedgerSort.STATE:
-        draft.values[at.fid] = target.data[at.fid]
-    else:
-        draft.values.setdefault(at.fid, _now(ctx, at))
+    moment = draft.values.get(at.fid) if ledger.sort is LedgerSort.BALANCE else None
+    draft.values |= reversing(kind, target)
+    if ledger.sort is LedgerSort.BALANCE:
+        draft.values[at.fid] = moment or _now(ctx, at)
+
+
+def reversing(kind: Kind, target: RecordState) -> dict[str, Json]:
+    """What an entry says that takes another one back, at the moment of that one."""
+    ledger = kind.ledger
+    assert ledger is not None, "asked of entries only"
+    at = kind.by_name[ledger.at].fid
+    values: dict[str, Json] = {kind.by_name[REVERSES].fid: str(target.id), at: target.data[at]}
     for name in (*ledger.key, *ledger.values):
         fid = kind.by_name[name].fid
         value = target.data.get(fid)
         if value is not None:
             negate = name in ledger.values and ledger.sort is LedgerSort.BALANCE
-            draft.values[fid] = negated(value) if negate else value
+            values[fid] = negated(value) if negate else value
+    return values
 
 
 def negated(value: Json) -> Json:

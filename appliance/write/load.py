@@ -49,6 +49,12 @@ _CLAIMS = Statement(
     "JOIN unnest($2::text[], $3::text[], $4::text[]) AS w(kind, rule, value) "
     "ON c.kind = w.kind AND c.rule = w.rule AND c.value = w.value WHERE c.tenant_id = $1"
 )
+_BY_SLOT = "{slot} = ANY($3::uuid[])"
+_BY_VALUE = "data->>'{fid}' = ANY($3::uuid[]::text[])"
+_BY_LINK = (
+    "id IN (SELECT record_id FROM record_link l WHERE l.tenant_id = $1 AND l.kind = $2 "
+    "AND l.fid = '{fid}' AND l.value = ANY($3::uuid[]::text[]))"
+)
 _VALUE_LOCKS_MAX = 256
 
 decode_data = msgspec.json.Decoder(dict[str, Json]).decode
@@ -66,13 +72,15 @@ class Loaded:
 
 def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[Call]:
     """The statements of the round trip, in the order `read_loaded` takes their answers."""
-    existing = sorted({d.id for d in drafts if d.command.id is not None and not d.faults})
+    existing = {d.id for d in drafts if d.command.id is not None and not d.faults}
+    documents = _documents(ctx, drafts, existing)
+    existing -= documents
     claims = sorted({c for d in drafts for c in claims_of(d)})
     calls: list[Call] = []
     if claims:
         calls.append((_LOCK_VALUES, (_lock_keys(ctx.tenant, claims),)))
-    if existing:
-        calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, existing)))
+    for rows in filter(None, (documents, existing)):
+        calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, sorted(rows))))
     if targets := targets_of(drafts):
         calls.append((_READ_ROWS, (ctx.tenant, sorted(targets))))
     if entries := _entries_of(ctx, drafts):
@@ -128,6 +136,32 @@ def targets_of(drafts: Sequence[Draft]) -> set[UUID]:
         and found.type in ("reference", "references", "file")
         for target in references_in(found, value)
     }
+
+
+def _documents(ctx: Ctx, drafts: Sequence[Draft], existing: set[UUID]) -> set[UUID]:
+    """What lines of the batch belong to, and what lines may belong to: locked before any line, so
+    that a line cannot come to a document that is being moved to another unit, and none waits for
+    the other in a circle.
+    """
+    found: set[UUID] = set()
+    for draft in drafts:
+        field = draft.kind.belonging if draft.kind is not None else None
+        parent = draft.values.get(field.fid) if field is not None else None
+        if isinstance(parent, str):
+            found.add(uuid_of(parent))
+    if len(existing) > 1:
+        kinds = {str(f.option("target")) for k in ctx.schema.kinds.values() if (f := k.belonging)}
+        found |= {d.id for d in drafts if d.id in existing and d.command.kind in kinds}
+    return found
+
+
+def points_at(field_: Field) -> str:
+    """The condition that a field points to one of the records in $3; $1 tenant, $2 kind."""
+    if type_of(field_.type).slot == "link":
+        return _BY_LINK.format(fid=field_.fid)
+    if field_.slot and field_.slot_ready:
+        return _BY_SLOT.format(slot=field_.slot)
+    return _BY_VALUE.format(fid=field_.fid)
 
 
 def references_in(field_: Field, value: Json) -> list[str]:

@@ -24,7 +24,7 @@ from appliance.kernel.profile import Mode
 from appliance.kernel.record import RecordState
 from appliance.write.authorize import in_scope
 from appliance.write.command import Command, Op
-from appliance.write.load import COLUMNS, read_state, references_in
+from appliance.write.load import COLUMNS, points_at, read_state, references_in
 from appliance.write.outcome import Rejected, Result
 from appliance.write.pipeline import Guard, apply
 
@@ -36,12 +36,6 @@ _READ = Statement(
 _POINTING = (
     "SELECT {columns} FROM {table} WHERE tenant_id = $1 AND kind = $2 AND deleted_at IS NULL "
     "AND {points} LIMIT $4"
-)
-_BY_SLOT = "{slot} = ANY($3::uuid[])"
-_BY_VALUE = "data->>'{fid}' = ANY($3::uuid[]::text[])"
-_BY_LINK = (
-    "id IN (SELECT record_id FROM record_link l WHERE l.tenant_id = $1 AND l.kind = $2 "
-    "AND l.fid = '{fid}' AND l.value = ANY($3::uuid[]::text[]))"
 )
 
 
@@ -209,7 +203,7 @@ async def _pointing(
     ]
     calls = []
     for other, fields in asked:
-        points = " OR ".join(f"({_condition(f)})" for f in fields)
+        points = " OR ".join(f"({points_at(f)})" for f in fields)
         text = _POINTING.format(columns=COLUMNS, table=other.table, points=f"({points})")
         args = (ctx.tenant, other.key, list(losers), limits.BATCH_COMMANDS_MAX + 1)
         calls.append((Statement(text), args))
@@ -225,14 +219,6 @@ async def _pointing(
         for state in map(read_state, rows):
             if state.id not in losers:
                 yield _point_anew(other, fields, state, winner, losers)
-
-
-def _condition(field: Field) -> str:
-    if type_of(field.type).slot == "link":
-        return _BY_LINK.format(fid=field.fid)
-    if field.slot and field.slot_ready:
-        return _BY_SLOT.format(slot=field.slot)
-    return _BY_VALUE.format(fid=field.fid)
 
 
 def _point_anew(

@@ -23,6 +23,7 @@ from appliance.write.command import Op
 from appliance.write.draft import Draft, changed_fields
 from appliance.write.emit import emit_calls
 from appliance.write.floors import Floors
+from appliance.write.follow import stay
 from appliance.write.load import Loaded, references_in
 from appliance.write.log import (
     LOCK_STREAMS,
@@ -63,9 +64,9 @@ async def persist(
 
     Refused late are those whose settled record lies out of reach, or that take what is not there.
     """
-    while good := good if atomic else _without_orphans(good, loaded):
+    while good := good if atomic else _without_orphans(stay(good), loaded):
         marks: list[Call] = [] if atomic else [(_MARK, ())]
-        unsent = await _attempt(tx, ctx, good, Floors(ctx, good, loaded), marks)
+        unsent = await _attempt(tx, ctx, good, _floors(ctx, good, loaded), marks)
         if unsent is not None:
             return unsent
         for draft in good:
@@ -76,6 +77,11 @@ async def persist(
         good = [d for d in good if not d.faults]
         await tx.run((_BACK, ()))
     return None
+
+
+def _floors(ctx: Ctx, good: list[Draft], loaded: Loaded) -> Floors:
+    """Bounds of what somebody asked for; consequences change no balance."""
+    return Floors(ctx, [d for d in good if not d.is_consequence], loaded)
 
 
 def _without_orphans(good: list[Draft], loaded: Loaded) -> list[Draft]:

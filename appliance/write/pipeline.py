@@ -31,6 +31,7 @@ from appliance.write.derive import derive
 from appliance.write.draft import Draft
 from appliance.write.entries import reverse
 from appliance.write.fit import fit
+from appliance.write.follow import follow
 from appliance.write.hooks import check_system
 from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
@@ -175,6 +176,7 @@ async def _apply(
         # The guard is asked also about what is refused.
         await tx.run()
         return _uncommitted(ctx, drafts, refused=refused)
+    good += await follow(tx, ctx, good)
     unsent = await persist(tx, ctx, good, loaded, atomic=atomic)
     if unsent is None:
         await tx.finish(commit=False)

@@ -32,7 +32,7 @@ def settle(draft: Draft) -> None:
     before, kind = draft.before, draft.kind
     assert before is not None and kind is not None, "authorize has refused the others"
     command = draft.command
-    draft.unit = before.unit if command.unit is UNSET else command.unit
+    draft.unit = (draft.unit or before.unit) if command.unit is UNSET else command.unit
     draft.owner = before.owner if command.owner is UNSET else command.owner
     if kind.home == "unit" and draft.unit is None:
         draft.fault("/unit", "required", "Say which unit the record belongs to.")
@@ -55,18 +55,22 @@ def settle(draft: Draft) -> None:
 
 
 def place_with_parent(ctx: Ctx, draft: Draft, loaded: Loaded, batch: dict[UUID, Draft]) -> None:
-    """A new line belongs where its document does, unless somebody said a unit."""
-    kind = draft.kind
-    field = kind.belonging if kind is not None and draft.command.op is Op.CREATE else None
+    """A line that is new, or comes from another document, belongs where its document does, unless
+    somebody said a unit. Whether the document moves is not known yet: see `follow`.
+    """
+    kind, op = draft.kind, draft.command.op
+    field = kind.belonging if kind is not None and op in (Op.CREATE, Op.UPDATE) else None
     if kind is None or field is None or draft.command.unit is not UNSET or kind.home != "unit":
         return
     parent = draft.values.get(field.fid)
+    if draft.before is not None and parent == draft.before.data.get(field.fid):
+        return
     if isinstance(parent, str):
         ident = UUID(parent)
         target, sibling = loaded.targets.get(ident), batch.get(ident)
-        found = sibling.unit if sibling is not None else target.unit if target else None
+        found = target.unit if target else sibling.unit if sibling is not None else None
         draft.unit = found or draft.unit
-    if draft.unit is None and ctx.door is not Door.SYNC:
+    if op is Op.CREATE and draft.unit is None and ctx.door is not Door.SYNC:
         draft.fault("/unit", "required", "Say which unit the record belongs to.")
 
 

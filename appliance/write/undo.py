@@ -6,9 +6,11 @@ A field that somebody changed since is a conflict with both values, never an ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET
 
 from appliance.base.errors import Forbidden, Refused
@@ -17,7 +19,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.ledger import REVERSES
+from appliance.kernel.ledger import REVERSES, transfer_id
 from appliance.kernel.record import OWNER, UNIT, RecordState, fold
 from appliance.write.command import Command, Op
 from appliance.write.outcome import Result
@@ -52,10 +54,58 @@ async def undo(
     for entry in map(read_entry, trail):
         trails.setdefault(entry.record_id, []).append(entry)
     commands = [c for i in ids if (c := _inverse(ctx, trails[i], change_set)) is not None]
+    commands = _without_consequences(ctx, commands, trails)
     _refuse_hidden(ctx, commands)
     # Last made first undone: what refers to a new record goes before the record itself.
     commands.sort(key=lambda c: c.op is Op.DELETE)
     return await apply(db, ctx, commands, command_id=command_id, guard=guard)
+
+
+def _without_consequences(
+    ctx: Ctx, commands: Sequence[Command], trails: Mapping[UUID, Sequence[Entry]]
+) -> list[Command]:
+    """Lines that had followed their document follow it back, whatever the actor may do to lines."""
+    moved = {c.id for c in commands if c.op is Op.UPDATE and c.unit is not UNSET}
+    gone = _transferred(ctx, trails)
+    commands = [c for c in commands if c.fields.get(REVERSES) not in gone]
+    placed = [
+        msgspec.structs.replace(c, unit=UNSET) if _followed(ctx, c, moved, trails) else c
+        for c in commands
+    ]
+    return [
+        c for c, was in zip(placed, commands, strict=True)
+        if c is was or c.fields or c.owner is not UNSET
+    ]  # fmt: skip
+
+
+def _transferred(ctx: Ctx, trails: Mapping[UUID, Sequence[Entry]]) -> set[Json]:
+    """Entries that had gone along, in both units: they go back when the document does."""
+    found: set[Json] = set()
+    for ident, trail in trails.items():
+        state = _replay(trail)
+        kind = ctx.schema.kinds.get(state.kind) if state is not None else None
+        if state is None or kind is None or kind.ledger is None:
+            continue
+        reversed_ = state.data.get(REVERSES)
+        if reversed_ and (there := transfer_id(UUID(str(reversed_)))) in trails:
+            found |= {str(ident), str(there)}
+    return found
+
+
+def _followed(
+    ctx: Ctx,
+    command: Command,
+    moved: AbstractSet[UUID | None],
+    trails: Mapping[UUID, Sequence[Entry]],
+) -> bool:
+    """Whether a line was moved together with the document that it belongs to."""
+    kind = ctx.schema.kinds.get(command.kind)
+    field = kind.belonging if kind is not None else None
+    if field is None or command.id is None or command.id not in moved:
+        return False
+    state = _replay(trails[command.id])
+    parent = state.data.get(field.fid) if state is not None else None
+    return isinstance(parent, str) and UUID(parent) in moved and field.name not in command.fields
 
 
 def _refuse_hidden(ctx: Ctx, commands: Sequence[Command]) -> None:

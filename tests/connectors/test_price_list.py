@@ -7,6 +7,7 @@ import zipfile
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,31 @@ def test_a_learned_header_outranks_the_words(tmp_path):
     path.write_text("Zeichen,Ding,Preis\nA1,Schraube lang,1.50\nB2,Mutter kurz,2.25\n", "utf-8")
     (table,) = CONNECTOR.open(path).inspect({"zeichen": "barcode"}).inspection.tables
     assert table.columns[0].target == "barcode"
+
+
+def test_a_currency_that_only_its_shop_knows_is_asked_about_and_variants_are_named(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text(
+        "Product,Variant,Price,Currency ID\nChair,red,10.50,980\nChair,blue,11.50,usd\n"
+        "Lamp,In stock,12.50,4\nRed lamp,red,13.50,\n", "utf-8",
+    )  # fmt: skip
+    said = [
+        (r.values["name"], r.values.get("currency:retail"), [f.code for f in r.faults])
+        for r in items(path)
+    ]
+    assert said == [
+        ("Chair, red", "UAH", []), ("Chair, blue", "USD", []),
+        ("Lamp", None, ["currency-unknown"]), ("Red lamp", None, []),
+    ]  # fmt: skip
+    mapping = CONNECTOR.open(path).inspect({}).proposal
+    (table,) = mapping.tables
+    columns = [
+        msgspec.structs.replace(c, options={"4": "EUR"}) if c.target == "currency" else c
+        for c in table.columns
+    ]
+    tables = (msgspec.structs.replace(table, columns=tuple(columns)),)
+    third = items(path, msgspec.structs.replace(mapping, tables=tables))[2]
+    assert (third.values["currency:retail"], third.faults) == ("EUR", ())
 
 
 def test_rows_that_lost_a_quote_are_not_taken_for_prices(tmp_path):

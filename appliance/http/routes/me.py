@@ -10,7 +10,6 @@ from litestar.response.base import ASGIResponse
 from appliance.db.wire import Statement
 from appliance.http.answers import reply
 from appliance.http.ask import Ask
-from appliance.http.kindview import tag_of
 from appliance.http.route import API, SIGNED_IN, Book
 from appliance.kernel.kind import Json, label_of
 from appliance.kernel.query import Item, Query, Sort
@@ -111,7 +110,7 @@ async def read_menu(ask: Ask) -> ASGIResponse:
         for key, needs in _SETTINGS
         if ctx.profile.may(needs)
     ]
-    return reply(Menu(items), headers={"ETag": tag_of(ask)})
+    return reply(Menu(items))
 
 
 async def _views(ask: Ask, kinds: set[str]) -> list[MenuItem]:

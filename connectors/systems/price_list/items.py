@@ -17,7 +17,13 @@ from connectors.sdk.contract import (
     Value,
 )
 from connectors.systems.price_list.numbers import read_number
-from connectors.systems.price_list.words import find_currency, find_unit, is_phrase, starts_phrase
+from connectors.systems.price_list.words import (
+    find_currency,
+    find_unit,
+    is_phrase,
+    read_currency,
+    starts_phrase,
+)
 
 ENTITY = "price_list.item"
 TEXT_MAX = 2_000
@@ -119,9 +125,9 @@ class Reader:
             case "stock":
                 return _stock(values, cell, mapped.options.get("decimal", ""))
             case "currency":
-                code = find_currency(text_of(cell)) or text_of(cell).upper()[:3]
-                values["currency"] = code
-                return None
+                return _currency(values, mapped, cell)
+            case "variant":
+                return _variant(values, cell)
             case "unit":
                 values["unit"] = find_unit(text_of(cell)) or text_of(cell)
                 return None
@@ -157,6 +163,9 @@ class Reader:
 
     def _finish(self, values: dict[str, Value], faults: list[Fault], row: int) -> None:
         """What a row as a whole must say."""
+        name, variant = values.get("name"), values.pop("variant", None)
+        if name and variant and str(variant).lower() not in str(name).lower():
+            values["name"] = f"{name}, {variant}"
         for key in [k for k in values if k.startswith("price:")]:
             own = values.get("currency")
             if own:
@@ -164,6 +173,28 @@ class Reader:
         if not any(values.get(n) for n in _NAMES):
             place = Place(self._table.sheet, row)
             faults.append(Fault("name-missing", "a name, a code or a barcode", "", place))
+
+
+def _currency(values: dict[str, Value], mapped: MappedColumn, cell: Cell) -> Fault | None:
+    """What a cell says, or what the mapping says that it stands for: a shop's own number of a
+    currency means nothing outside it, and a guess would be a wrong price.
+    """
+    text = text_of(cell).strip()
+    code = mapped.options.get(text) or read_currency(text)
+    if not code:
+        expected = "a currency; say in the mapping's options of this column which one it stands for"
+        return Fault("currency-unknown", expected, text[:60])
+    values["currency"] = code
+    return None
+
+
+def _variant(values: dict[str, Value], cell: Cell) -> Fault | None:
+    """Shops keep "in stock" among their variants: that is no part of a name."""
+    text = text_of(cell)
+    if is_phrase(text, "in_stock") or is_phrase(text, "out_of_stock"):
+        values.setdefault("stock_note", text)
+        return None
+    return _text(values, "variant", cell)
 
 
 def _typed(number: Decimal) -> Decimal:

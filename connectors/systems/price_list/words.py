@@ -70,6 +70,16 @@ def find_currency(text: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=1_000)
+def read_currency(text: str) -> str:
+    """The code that a cell of a currency column stands for: a word, ISO 4217 letters or number."""
+    bare = text.strip().upper()
+    for code, numbers in _WORDS["currency_numbers"].items():
+        if bare.lstrip("0") in numbers:
+            return str(code)
+    return find_currency(text) or (bare if re.fullmatch("[A-Z]{3}", bare) else "")
+
+
 @lru_cache(maxsize=10_000)
 def find_unit(text: str) -> str:
     """The unit a word stands for, or nothing."""
