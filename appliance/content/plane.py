@@ -41,6 +41,8 @@ from quarantine.signing import Signer
 
 T = TypeVar("T")
 NAME = "content plane"
+# The code of a refusal that says: the plane has no such upload in parts, or no longer.
+LOST = "upload.unknown"
 _CONNECT_S, _ANSWER_S, _WAIT_S = 2.0, 20.0, 40.0
 # All parts are read, sealed anew and hashed, and equal bytes that are there already are read.
 _FINISH_S = 600.0
@@ -211,4 +213,4 @@ def _of_part(hitch: Hitch, said: _Said) -> ApplianceError:
         case Hitch.BUSY:
             return Locked(said.detail, code="upload.busy")
         case Hitch.MISSING:
-            return Refused(said.detail, code="upload.unknown")
+            return Refused(said.detail, code=LOST)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from appliance.base.clock import now
 from appliance.base.errors import Clash, Locked, Refused
-from appliance.content import ContentPlane
+from appliance.content import LOST, ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.files.parts import SILENT
@@ -107,7 +107,9 @@ async def _expire_silent(db: Database, ctx: Ctx, plane: ContentPlane, before: da
             await plane.progress(job_of(file, ctx.tenant, priority=0))
         except Locked:
             continue
-        except Refused:
+        except Refused as refused:
+            if refused.code != LOST:
+                continue
             with contextlib.suppress(Clash):
                 await move(db, ctx, file, FileState.EXPIRED, "file.expired", {"reason": SILENT})
                 count += 1

@@ -27,7 +27,7 @@ from appliance.base.errors import (
     TooLarge,
 )
 from appliance.base.settings import Files as Limits
-from appliance.content import ContentPlane
+from appliance.content import LOST, ContentPlane
 from appliance.db.database import Database
 from appliance.files import upload
 from appliance.files.places import Place
@@ -92,8 +92,8 @@ async def look(door: Door, file: File) -> Standing:
         return Standing(file, file.size)
     try:
         arrived = await door.plane.progress(_job(door, file))
-    except Refused:
-        raise await _lost(door, file) from None
+    except Refused as refused:
+        raise await _lost(door, file, refused) from None
     return Standing(file, arrived.offset, arrived.expires_at)
 
 
@@ -110,8 +110,8 @@ async def take(
         return Standing(file, file.size)
     try:
         arrived = await door.plane.append(_job(door, file), offset, pieces, crc32)
-    except Refused:
-        raise await _lost(door, file) from None
+    except Refused as refused:
+        raise await _lost(door, file, refused) from None
     return Standing(file, arrived.offset, arrived.expires_at)
 
 
@@ -135,14 +135,16 @@ async def finish(door: Door, file: File) -> File:
     job = ScanJob(file.id, door.ctx.tenant, file.name, upload.policy_of(taking), now())
     try:
         stored = await door.plane.finish(job)
-    except Refused:
-        raise await _lost(door, file) from None
+    except Refused as refused:
+        raise await _lost(door, file, refused) from None
     except Clash as clash:
         if clash.code == "file.changed":
             await _expire(door, file, clash.detail)
         raise
     held = await upload.hold(door.db, door.ctx, file, stored)
     if held.state in _OVER:
+        # It was given up while the plane made a blob of it.
+        await door.plane.give_up(door.ctx.tenant, file.id)
         raise _gone()
     return held
 
@@ -157,8 +159,10 @@ def _job(door: Door, file: File) -> ScanJob:
     return upload.job_of(file, door.ctx.tenant, priority=0)
 
 
-async def _lost(door: Door, file: File) -> Refused:
-    """The plane has given it up: so does the node."""
+async def _lost(door: Door, file: File, refused: Refused) -> Refused:
+    """When the plane has given it up, so does the node; any other refusal stays what it is."""
+    if refused.code != LOST:
+        return refused
     await _expire(door, file, SILENT)
     return _gone()
 

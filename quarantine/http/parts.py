@@ -34,8 +34,7 @@ from quarantine.store.uploads import Progress
 DEAD_S = 2.0
 _HITCHES: dict[type[StoreFault], tuple[int, Hitch]] = {
     WrongOffset: (409, Hitch.OFFSET), Incomplete: (409, Hitch.OFFSET),
-    Changed: (409, Hitch.CHANGED), TooManyParts: (409, Hitch.CHANGED),
-    Spoiled: (409, Hitch.SPOILED), Busy: (423, Hitch.BUSY), Missing: (404, Hitch.MISSING),
+    Changed: (409, Hitch.CHANGED), Spoiled: (409, Hitch.SPOILED), Busy: (423, Hitch.BUSY), Missing: (404, Hitch.MISSING),
 }  # fmt: skip
 
 
@@ -43,8 +42,8 @@ def explain(_: Request[Any, Any, Any], fault: StoreFault) -> Response[bytes]:
     """A fault of the store with its code and, where the sender needs it, the offset."""
     known = _HITCHES.get(type(fault))
     if known is None:
-        other = refusal(fault)
-        return _problem({"status": other.status_code, "detail": other.detail})
+        status = 413 if isinstance(fault, TooManyParts) else refusal(fault).status_code
+        return _problem({"status": status, "detail": str(fault)})
     status, hitch = known
     body: dict[str, object] = {"status": status, "detail": str(fault), "code": hitch.value}
     if isinstance(fault, WrongOffset | Spoiled):

@@ -1,7 +1,9 @@
 """`nexus file put` of a large file: part by part, on over a plane that is killed meanwhile."""
 
 import asyncio
+import contextlib
 import random
+import sqlite3
 
 import pytest
 
@@ -68,13 +70,19 @@ async def test_a_plane_that_is_killed_and_comes_back_costs_a_part_at_most(db, fi
 
 
 async def whole(processes, here, file):
-    import contextlib
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(processes.folder / "ledger.sqlite3", timeout=20)) as db:
         db.execute("UPDATE blob SET verdict = 'clean' WHERE id = ?", (file.id.hex,))
         db.commit()
     return b"".join([p async for p in here.plane.read(here.ctx.tenant, file.id)])
+
+
+async def test_a_large_file_is_judged_like_any_other(db, firm, scanning, tmp_path):
+    path = tmp_path / "large.csv"
+    path.write_bytes(b"Date,Sum\n2026-11-21,10\n" * 400_000)
+    async with at(db, firm, scanning, "manager") as here:
+        assert path.stat().st_size > sending.IN_PARTS_FROM
+        rested = await files.follow(here, await bring(here, path), 60)
+        assert rested.state is FileState.RELEASED, rested.reason
 
 
 async def test_a_small_file_goes_in_one_piece(db, firm, deaf, tmp_path):

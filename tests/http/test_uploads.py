@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
+import json
 import os
+import sqlite3
 import zlib
 from datetime import timedelta
 from hashlib import sha256
@@ -10,16 +13,19 @@ from hashlib import sha256
 import pytest
 
 from appliance.base.clock import now
+from appliance.base.errors import Limited, Refused
 from appliance.base.ids import uuid7
 from appliance.base.settings import Files
-from appliance.files import keeping, upload
+from appliance.files import keeping, parts, upload
 from appliance.files.places import Place
-from appliance.files.rows import bytes_used, find_file
+from appliance.files.rows import bytes_used, find_file, move
 from appliance.files.states import FileState
 from appliance.http.door import is_streamed
 from appliance.http.routes.uploads import CHUNK_MAX
+from quarantine.signing import Signer
 from tests.http.conftest import client_of
 from tests.http.test_door import assert_problem
+from tests.quarantine.planes import pieces
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/v1/uploads"
@@ -179,7 +185,9 @@ async def test_what_does_not_begin(client, firm, sign_in, given, status):
     assert before == after
 
 
-async def test_a_field_takes_its_types_and_sizes_also_at_the_end(client, firm, sign_in, node):
+async def test_a_field_takes_its_types_and_sizes_also_at_the_end(
+    client, firm, sign_in, node, holding
+):
     owner = await sign_in(firm, "owner")
     options = {"extensions": ["csv"], "bytes_max": 100}
     field = {"name": "paper", "type": "file", "options": options}
@@ -194,6 +202,10 @@ async def test_a_field_takes_its_types_and_sizes_also_at_the_end(client, firm, s
         assert_problem(await owner.post(PATH, json={**given, **place}), status)
     ident = await begin(owner, 5, **place)
     assert (await send(owner, ident, 0, b"bytes")).status_code == 204
+    with contextlib.closing(sqlite3.connect(holding.folder / "ledger.sqlite3")) as ledger:
+        query = "SELECT policy FROM blob WHERE id = ?"
+        (policy,) = ledger.execute(query, (ident.replace("-", ""),)).fetchone()
+    assert {k: json.loads(policy)[k] for k in options} == options, "it is judged by these"
     late = await begin(owner, 5, **place)
     await send(owner, late, 0, b"byt")
     await owner.delete(f"/api/v1/records/folder/{made.json()['id']}")
@@ -233,11 +245,8 @@ async def test_an_end_that_was_cut_short_is_ended_by_whoever_looks(client, firm,
         file = await find_file(node.db, firm.tenant.id, ident)
         job = upload.job_of(file, firm.tenant.id, priority=0)
 
-        async def bytes_():
-            yield b"bytes"
-
         # As far as a node came that was killed then.
-        await node.content.append(job, 0, bytes_(), None)
+        await node.content.append(job, 0, pieces(b"bytes"), None)
         if is_finished:
             await node.content.finish(job)
         assert (await state(node, firm, ident))[0] is FileState.RECEIVING
@@ -256,7 +265,7 @@ async def test_room_is_kept_from_the_beginning(client, firm, sign_in, node):
     assert (await bytes_used(node.db, firm.tenant.id, actor))[1] == used
     ctx = await firm.tenant.ctx(person="seller")
     limits = Files(person_bytes_max=used + 1_000)
-    with pytest.raises(Exception, match="space for files is used up"):
+    with pytest.raises(Limited, match="space for files is used up"):
         await upload.begin(node.db, ctx, limits, name="a.txt", place=Place(), size=1_001)
 
 
@@ -272,10 +281,7 @@ async def test_the_chore_expires_what_the_plane_gave_up_and_nothing_that_goes_on
     file = await find_file(node.db, firm.tenant.id, whole)
     job = upload.job_of(file, firm.tenant.id, priority=0)
 
-    async def bytes_():
-        yield b"0123456789"
-
-    await node.content.append(job, 0, bytes_(), None)
+    await node.content.append(job, 0, pieces(b"0123456789"), None)
     await node.content.finish(job)
     ctx = await firm.tenant.ctx()
     states = []
@@ -314,3 +320,40 @@ async def test_every_way_to_write_the_address_is_one(client, firm, sign_in, path
     path = path.format(await begin(seller, 5))
     headers = {"Content-Type": MEDIA, "Upload-Offset": "0"}
     assert (await seller.patch(path, content=b"bytes", headers=headers)).status_code == 204
+
+
+async def test_a_plane_that_does_not_know_our_orders_ends_no_upload(client, firm, sign_in, node):
+    """A clock that is wrong, another key: the plane answers as to anybody, and nothing expires."""
+    seller = await sign_in(firm, "seller")
+    ident = await begin(seller, 5)
+    signer, node.content.signer = node.content.signer, Signer(bytes(32))
+    assert (await seller.head(f"{PATH}/{ident}")).status_code == 404
+    assert (await send(seller, ident, 0, b"bytes")).status_code == 404
+    later = now() + timedelta(hours=2)
+    await keeping.purge_due(node.db, await firm.tenant.ctx(), node.content, at=later)
+    node.content.signer = signer
+    assert (await state(node, firm, ident))[0] is FileState.RECEIVING
+    assert (await send(seller, ident, 0, b"bytes")).status_code == 204
+
+
+async def test_an_end_that_meets_a_giving_up_leaves_no_bytes(client, firm, sign_in, node):
+    seller = await sign_in(firm, "seller")
+    ident = await begin(seller, 5)
+    ctx = await firm.tenant.ctx(person="seller")
+    door = parts.Door(node.db, ctx, Files(), node.content)
+    file = await find_file(node.db, firm.tenant.id, ident)
+    await node.content.append(
+        upload.job_of(file, firm.tenant.id, priority=0), 0, pieces(b"bytes"), None
+    )
+    finish = node.content.finish
+
+    async def slowly(job):
+        stored = await finish(job)
+        await move(node.db, ctx, file, FileState.EXPIRED, "file.expired")
+        return stored
+
+    node.content.finish = slowly
+    with pytest.raises(Refused, match="ended"):
+        await parts.finish(door, file)
+    with pytest.raises(Refused):
+        await node.content.look(firm.tenant.id, file.id)
