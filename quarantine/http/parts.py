@@ -30,8 +30,8 @@ from quarantine.store.faults import (
 )
 from quarantine.store.uploads import Progress
 
-# A part that was silent for so long loses its place to the next one that asks for it.
-DEAD_S = 2.0
+# A part that was silent for so long loses its place to whoever comes back and asks for it.
+DEAD_S = 3.0
 _HITCHES: dict[type[StoreFault], tuple[int, Hitch]] = {
     WrongOffset: (409, Hitch.OFFSET), Incomplete: (409, Hitch.OFFSET),
     Changed: (409, Hitch.CHANGED), Spoiled: (409, Hitch.SPOILED), Busy: (423, Hitch.BUSY), Missing: (404, Hitch.MISSING),
@@ -111,6 +111,7 @@ async def give_up(request: Asked) -> Response[bytes]:
 
 async def _find(plane: Plane, job: ScanJob) -> Arrived:
     """How an upload stands. Raises Missing, Busy."""
+    _make_way(plane, job)
     try:
         return _arrived(await plane.vault.progress(job))
     except Missing:

@@ -154,7 +154,7 @@ async def test_who_comes_back_while_the_dead_part_hangs_gets_the_place(place, db
     ident = await begin(place.who, len(body))
     with place.dial() as dead:
         dead.sendall(place.head(ident, 0, len(body)) + body[:300_000])
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.5)
         headers = {"Content-Type": MEDIA, "Upload-Offset": "0"}
         answer = await place.who.patch(f"{PATH}/{ident}", content=body, headers=headers)
         assert (answer.status_code, answer.headers["retry-after"]) == (423, "1")

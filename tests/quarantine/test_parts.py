@@ -138,7 +138,10 @@ async def test_nobody_but_the_node_and_its_tenant(bench):
             assert (await http.request(method, "/parts", headers=sealed)).status_code == 404
 
 
-async def test_who_comes_back_waits_for_a_living_part_and_takes_the_place_of_a_dead_one(bench):
+@pytest.mark.parametrize("looks", [True, False])
+async def test_who_comes_back_waits_for_a_living_part_and_takes_the_place_of_a_dead_one(
+    bench, looks
+):
     body, given = os.urandom(MEBI), job(bench.tenant)
     await bench.client.begin(given, len(body))
     with dial(bench) as link:
@@ -151,9 +154,14 @@ async def test_who_comes_back_waits_for_a_living_part_and_takes_the_place_of_a_d
             with pytest.raises(Locked):
                 await ask
         link.sendall(body[70_000:140_000])
-        await asyncio.sleep(2.3)
+        await asyncio.sleep(3.3)
+        ask = (
+            bench.client.progress(given)
+            if looks
+            else bench.client.append(given, 0, pieces(body), None)
+        )
         with pytest.raises(Locked):
-            await bench.client.append(given, 0, pieces(body), None)
+            await ask
         began = time.monotonic()
         assert (await progress(bench, given)).offset == 140_000
         assert time.monotonic() - began < 1
