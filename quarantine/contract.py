@@ -131,6 +131,8 @@ class Action(enum.StrEnum):
     """What the node may ask of the plane."""
 
     RECEIVE = "receive"
+    PARTS = "parts"
+    FINISH = "finish"
     SCAN = "scan"
     LOOK = "look"
     READ = "read"
@@ -138,6 +140,17 @@ class Action(enum.StrEnum):
     ERASE = "erase"
     NOTICES = "notices"
     STATUS = "status"
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an order about an upload in parts says: `size` and `sha256` (hex, or empty) of the whole
+    where it begins, `offset` and CRC-32 of one part where it goes on.
+    """
+
+    size: int = 0
+    sha256: str = ""
+    offset: int = 0
+    crc32: int | None = None
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +162,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: UUID | None = None
     job: ScanJob | None = None
     taken: int = 0
+    part: Part | None = None
 
 
 class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,6 +171,27 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blob: UUID
     sha256: str
     size: int
+
+
+class Arrived(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many bytes of an upload in parts are on disk, and until when the next ones are waited
+    for. One that was finished has all of them, and no end.
+    """
+
+    blob: UUID
+    offset: int
+    size: int
+    expires_at: datetime | None = None
+
+
+class Hitch(enum.StrEnum):
+    """Why a part was not taken, for programs; `code` of the refusal."""
+
+    OFFSET = "offset"
+    CHANGED = "changed"
+    SPOILED = "spoiled"
+    BUSY = "busy"
+    MISSING = "missing"
 
 
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,3 +255,5 @@ LIVE_KEY = "files:live"
 TICKET_S = 30
 ORDER_HEADER = "x-nexus-order"
 ORDER_S = 60.0
+UPLOAD_S = 3_600.0
+"""An upload in parts to which nothing came for so long is given up by the plane."""

@@ -111,7 +111,7 @@ class Vault:
     async def finish(self, job: ScanJob) -> Stored:
         """Make a blob of all parts. Raises Incomplete, Changed, Missing."""
         with self._alone(job.blob):
-            known = await self._known(job)
+            known = await self.stored(job)
             if known is None:
                 key = await self._tenant_key(job.tenant)
                 known = await self._join(job, await self.uploads.finish(job.blob, key))
@@ -161,7 +161,8 @@ class Vault:
         finally:
             self._coming.discard(blob)
 
-    async def _known(self, job: ScanJob) -> Stored | None:
+    async def stored(self, job: ScanJob) -> Stored | None:
+        """What is known of a blob that is whole; None while it is not, or is another tenant's."""
         blob = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
         if blob is None or blob.tenant != job.tenant:
             return None

@@ -111,6 +111,22 @@ class Clash(ApplianceError):
     code = "record.conflict"
 
 
+class Locked(ApplianceError):
+    """Another request is at work on the thing just now (423); to be tried again in a moment."""
+
+    status = 423
+    title = "Locked"
+    code = "resource.locked"
+
+
+class Spoiled(ApplianceError):
+    """Bytes are not those of their checksum, so none of them was kept (460, as tus has it)."""
+
+    status = 460
+    title = "Checksum mismatch"
+    code = "upload.spoiled"
+
+
 class Limited(ApplianceError):
     """Too many requests or too costly a request (429)."""
 

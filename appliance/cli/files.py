@@ -25,7 +25,8 @@ from appliance.base.errors import ApplianceError, Forbidden, Invalid, Refused
 from appliance.base.ids import parse_uuid
 from appliance.cli.acting import At, Call, run
 from appliance.cli.fetching import fetch
-from appliance.files import upload
+from appliance.cli.sending import IN_PARTS_FROM, send_in_parts
+from appliance.files import parts, upload
 from appliance.files.places import REVIEW, Place, may_see
 from appliance.files.review import RESCAN, review
 from appliance.files.rows import File, files_in, files_of, find_file
@@ -264,9 +265,14 @@ async def bring(at: At, path: Path, place: Place, progress: Progress) -> File:
     except OSError as bad:
         raise Invalid(f"It cannot be read: {bad.strerror}.") from None
     with source:
+        task = progress.add_task(path.name, total=size)
+        if size > IN_PARTS_FROM:
+            return await send_in_parts(
+                parts.Door(at.node.db, at.ctx, at.node.settings.files, at.plane), path.name, place,
+                source, lambda offset: progress.update(task, completed=offset),
+            )  # fmt: skip
         limits = at.node.settings.files
         file, job = await upload.begin(at.node.db, at.ctx, limits, name=path.name, place=place)
-        task = progress.add_task(path.name, total=size)
 
         async def pieces() -> AsyncIterator[bytes]:
             while piece := await asyncio.to_thread(source.read, _PIECE):

@@ -1,5 +1,5 @@
 """How the node talks to the content plane: signed orders out, notices in, tickets into Redis."""
 
-from appliance.content.plane import ContentPlane
+from appliance.content.plane import LOST, ContentPlane
 
-__all__ = ["ContentPlane"]
+__all__ = ["LOST", "ContentPlane"]

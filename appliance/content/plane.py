@@ -14,13 +14,25 @@ import httpx
 import msgspec
 
 from appliance.base.clock import now
-from appliance.base.errors import Refused, StorageFull, TooLarge, Unavailable
+from appliance.base.errors import (
+    ApplianceError,
+    Clash,
+    Locked,
+    Refused,
+    Spoiled,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
 from quarantine.contract import (
     ORDER_HEADER,
     Action,
+    Arrived,
+    Hitch,
     Look,
     Notice,
     Order,
+    Part,
     ScanJob,
     Status,
     Stored,
@@ -29,7 +41,11 @@ from quarantine.signing import Signer
 
 T = TypeVar("T")
 NAME = "content plane"
+# The code of a refusal that says: the plane has no such upload in parts, or no longer.
+LOST = "upload.unknown"
 _CONNECT_S, _ANSWER_S, _WAIT_S = 2.0, 20.0, 40.0
+# All parts are read, sealed anew and hashed, and equal bytes that are there already are read.
+_FINISH_S = 600.0
 
 
 class ContentPlane:
@@ -48,6 +64,44 @@ class ContentPlane:
         """
         order = Order(Action.RECEIVE, now(), job.blob, job.tenant, job)
         return await self._ask("PUT", "/blobs", order, Stored, content=pieces)
+
+    async def begin(self, job: ScanJob, size: int, sha256: str = "") -> Arrived:
+        """Open an upload in parts of `size` bytes; `sha256` (hex) is checked at its end.
+
+        Raises TooLarge, StorageFull, Unavailable.
+        """
+        order = _about(Action.PARTS, job, Part(size=size, sha256=sha256))
+        return await self._ask("POST", "/parts", order, Arrived)
+
+    async def progress(self, job: ScanJob) -> Arrived:
+        """Where an upload in parts goes on; all of it, once it was finished.
+
+        Raises Refused, Locked, Unavailable.
+        """
+        return await self._ask("GET", "/parts", _about(Action.PARTS, job), Arrived)
+
+    async def append(
+        self, job: ScanJob, offset: int, pieces: AsyncIterable[bytes], crc32: int | None
+    ) -> Arrived:
+        """Hand over one part; its bytes are on the plane's disk when it returns.
+
+        Raises Clash (`upload.offset` with the right one as `offset`, `file.changed`), Spoiled,
+        Locked, TooLarge, StorageFull, Refused, Unavailable, and whatever `pieces` raises.
+        """
+        order = _about(Action.PARTS, job, Part(offset=offset, crc32=crc32))
+        return await self._ask("PATCH", "/parts", order, Arrived, content=pieces)
+
+    async def finish(self, job: ScanJob) -> Stored:
+        """Make a blob of all parts; it is then judged under the job's policy. Again is fine.
+
+        Raises Clash, Locked, StorageFull, Refused, Unavailable.
+        """
+        order = _about(Action.FINISH, job)
+        return await self._ask("PUT", "/parts", order, Stored, timeout=_FINISH_S)
+
+    async def give_up(self, tenant: UUID, blob: UUID) -> None:
+        """Forget an upload in parts and what was made of it. Raises Unavailable."""
+        await self._ask("DELETE", "/parts", Order(Action.PURGE, now(), blob, tenant), dict)
 
     async def scan(self, job: ScanJob) -> None:
         """Have a blob looked at again. Raises Refused, Unavailable."""
@@ -118,12 +172,19 @@ def _down() -> Unavailable:
     )
 
 
+def _about(action: Action, job: ScanJob, part: Part | None = None) -> Order:
+    return Order(action, now(), job.blob, job.tenant, job, part=part)
+
+
 def _refusal(answer: httpx.Response) -> Exception:
     """What the plane says in its own words, under our own errors."""
     try:
-        detail = str(msgspec.json.decode(answer.content)["detail"])
-    except (msgspec.MsgspecError, KeyError, TypeError):
-        detail = "The content plane could not do this."
+        said = msgspec.json.decode(answer.content, type=_Said)
+    except msgspec.MsgspecError:
+        said = _Said()
+    if said.code is not None:
+        return _of_part(said.code, said)
+    detail = said.detail
     if answer.status_code == 413:
         return TooLarge(detail)
     if answer.status_code == 507:
@@ -131,3 +192,25 @@ def _refusal(answer: httpx.Response) -> Exception:
     if answer.status_code in (404, 409):
         return Refused(detail, code="file.unknown")
     return Unavailable(detail, dependency=NAME)
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """A refusal of the plane."""
+
+    detail: str = "The content plane could not do this."
+    code: Hitch | None = None
+    offset: int | None = None
+
+
+def _of_part(hitch: Hitch, said: _Said) -> ApplianceError:
+    match hitch:
+        case Hitch.OFFSET:
+            return Clash(said.detail, code="upload.offset", offset=said.offset)
+        case Hitch.CHANGED:
+            return Clash(said.detail, code="file.changed")
+        case Hitch.SPOILED:
+            return Spoiled(said.detail, offset=said.offset)
+        case Hitch.BUSY:
+            return Locked(said.detail, code="upload.busy")
+        case Hitch.MISSING:
+            return Refused(said.detail, code=LOST)

@@ -5,28 +5,37 @@ The bytes go, with their key first; name, hash and verdict stay as the record of
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from appliance.base.clock import now
-from appliance.base.errors import Clash, Refused
-from appliance.content import ContentPlane
+from appliance.base.errors import Clash, Locked, Refused
+from appliance.content import LOST, ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
+from appliance.files.parts import SILENT
 from appliance.files.rows import move, read_row
 from appliance.files.states import FileState
 from appliance.files.upload import job_of
 from appliance.kernel.context import Ctx
 from appliance.write.load import COLUMNS, read_state
+from quarantine.contract import UPLOAD_S
 
 UPLOAD_HOURS = 24
 REJECTED_DAYS = 7
 DELETED_DAYS = 30
 MISSED_MINUTES = 30
 _MOST = 500
+# What comes in parts has said its size, and lasts as long as parts come: the plane knows.
+_IN_PARTS = Statement(
+    f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' "
+    "AND t2 = 'receiving' AND n1 IS NOT NULL AND created_at < $2 AND deleted_at IS NULL "
+    "ORDER BY id LIMIT $3"
+)
 _DUE = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND ("
-    "(t2 = 'receiving' AND created_at < $2) OR "
+    "(t2 = 'receiving' AND n1 IS NULL AND created_at < $2) OR "
     "(t2 IN ('rejected', 'expired') AND updated_at < $3) OR "
     "(t2 = 'recalled' AND updated_at < $4)) AND deleted_at IS NULL ORDER BY id LIMIT $5"
 )
@@ -74,7 +83,7 @@ async def purge_due(
     )
     for ident in gone.column():
         await plane.purge(ctx.tenant, UUID((ident or b"").decode()))
-    count = 0
+    count = await _expire_silent(db, ctx, plane, moment - timedelta(seconds=UPLOAD_S))
     for file in (read_row(read_state(row)) for row in rows):
         to = FileState.EXPIRED if file.state is FileState.RECEIVING else FileState.PURGED
         if to is FileState.PURGED:
@@ -86,4 +95,22 @@ async def purge_due(
         except Clash:
             continue
         count += 1
+    return count
+
+
+async def _expire_silent(db: Database, ctx: Ctx, plane: ContentPlane, before: datetime) -> int:
+    """Expire the uploads in parts that the plane has given up; how many. Raises Unavailable."""
+    (rows,) = await db.read(ctx.tenant, (_IN_PARTS, (ctx.tenant, before, _MOST)))
+    count = 0
+    for file in (read_row(read_state(row)) for row in rows):
+        try:
+            await plane.progress(job_of(file, ctx.tenant, priority=0))
+        except Locked:
+            continue
+        except Refused as refused:
+            if refused.code != LOST:
+                continue
+            with contextlib.suppress(Clash):
+                await move(db, ctx, file, FileState.EXPIRED, "file.expired", {"reason": SILENT})
+                count += 1
     return count

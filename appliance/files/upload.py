@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base.clock import now
-from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Limited
+from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Limited, TooLarge
 from appliance.base.ids import uuid7
 from appliance.base.settings import Files as Limits
 from appliance.content import ContentPlane
@@ -30,18 +30,21 @@ WAITS = "It waits for its scan."
 
 
 async def begin(
-    db: Database, ctx: Ctx, limits: Limits, *, name: str, place: Place
+    db: Database, ctx: Ctx, limits: Limits, *, name: str, place: Place, size: int | None = None
 ) -> tuple[File, ScanJob]:
     """A file that is about to come, and the job under which its bytes go to the plane.
 
-    Raises Invalid for a name or a type that is not taken there, Limited over a quota, Refused.
+    `size`, where it is known before, is counted as used from now on. Raises Invalid for a name or
+    a type that is not taken there, TooLarge, Limited over a quota, Refused.
     """
     clean = _check_name(name)
-    taking = await check_place(db, ctx, place, limits.bytes_max)
-    _check_extension(clean, taking)
+    taking = await check_terms(db, ctx, limits, name=clean, place=place, size=size or 0)
     of_tenant, of_person = await bytes_used(db, ctx.tenant, ctx.actor)
-    if of_tenant >= limits.tenant_bytes_max or of_person >= limits.person_bytes_max:
-        whose = "The company's" if of_tenant >= limits.tenant_bytes_max else "Your"
+    # Of a file whose size is not said one byte is enough to know that there is room.
+    more = size or 1
+    over = of_tenant + more > limits.tenant_bytes_max
+    if over or of_person + more > limits.person_bytes_max:
+        whose = "The company's" if over else "Your"
         raise Limited(
             f"{whose} space for files is used up; delete some, or have it raised.",
             code="file.quota", retry_after_s=3_600,
@@ -49,9 +52,25 @@ async def begin(
     ident = uuid7()
     fields = {"name": clean, "for_kind": place.kind or None, "for_field": place.field or None,
               "for_record": str(place.record) if place.record else None}  # fmt: skip
-    given = {k: v for k, v in fields.items() if v is not None}
-    file = await create(db, ctx, ident, dict(given), taking.unit)
-    return file, ScanJob(ident, ctx.tenant, clean, _policy(taking), now())
+    given: dict[str, Json] = {k: v for k, v in fields.items() if v is not None}
+    if size is not None:
+        given["size"] = size
+    file = await create(db, ctx, ident, given, taking.unit)
+    return file, ScanJob(ident, ctx.tenant, clean, policy_of(taking), now())
+
+
+async def check_terms(
+    db: Database, ctx: Ctx, limits: Limits, *, name: str, place: Place, size: int
+) -> Taking:
+    """Whether the actor may bring such a file there. Raises Refused, Forbidden, Invalid, TooLarge."""
+    taking = await check_place(db, ctx, place, limits.bytes_max)
+    _check_extension(name, taking)
+    if size > taking.bytes_max:
+        raise TooLarge(
+            f"The file has {size} bytes; at most {taking.bytes_max} are taken there.",
+            code="file.too_large",
+        )
+    return taking
 
 
 async def receive(
@@ -96,7 +115,8 @@ def job_of(file: File, tenant: UUID, *, priority: int, policy: Policy | None = N
     return ScanJob(file.id, tenant, file.name, policy or Policy(), now(), priority)
 
 
-def _policy(taking: Taking) -> Policy:
+def policy_of(taking: Taking) -> Policy:
+    """The policy of the plane for what a place takes."""
     policy = Policy(extensions=taking.extensions, bytes_max=taking.bytes_max)
     # One part of an archive is never larger than what may come in as a whole.
     return msgspec.structs.replace(

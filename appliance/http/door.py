@@ -27,7 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 # A client that dribbles holds memory, no worker; it still has to come to an end.
 BODY_WAIT_S = 60.0
 # Files are counted and hashed by their route while they arrive; memory stays flat.
-STREAMED = frozenset({"/api/v1/files"})
+_FILES, _UPLOADS = ["api", "v1", "files"], ["api", "v1", "uploads"]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),
@@ -80,7 +80,7 @@ class Door:
             await send(message)
 
         try:
-            if scope["method"] == "POST" and scope["path"] in STREAMED:
+            if is_streamed(scope["method"], scope["path"]):
                 visit.receive = receive
             elif scope["method"] in _WITH_BODY:
                 visit.body = await _read_body(scope, receive)
@@ -104,6 +104,20 @@ class Door:
             duration_ms=round(seconds * 1000, 2), request_id=visit.request_id, bytes=visit.sent,
             tenant=visit.tenant, actor=visit.actor, code=visit.code,
         )  # fmt: skip
+
+
+def is_streamed(method: str, path: str) -> bool:
+    """Whether the body goes to its route as it comes: a file, or a part of one by its id. Written
+    with more slashes it is the same address, as it is for the router.
+    """
+    steps = [step for step in path.split("/") if step]
+    match method:
+        case "POST":
+            return steps == _FILES
+        case "PATCH":
+            return steps[:-1] == _UPLOADS
+        case _:
+            return False
 
 
 async def answer_error(error: Exception, visit: Visit, send: Send) -> None:

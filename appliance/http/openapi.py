@@ -26,7 +26,8 @@ _REASONS = {
     400: "The request cannot be read", 401: "Sign in first", 403: "Not allowed",
     404: "Unknown, or not for you", 405: "Method not taken here", 406: "No such representation",
     409: "Conflict", 413: "Too large", 415: "Media type not taken", 422: "Content not acceptable",
-    429: "Too many, or too costly", 500: "A fault of the node", 503: "A dependency is down",
+    423: "Busy: another request is at it",
+    429: "Too many, or too costly", 460: "Not the bytes of its checksum", 500: "A fault of the node", 503: "A dependency is down",
     507: "The disk is full",
 }  # fmt: skip
 _ABOUT = (
@@ -42,6 +43,13 @@ _HEADERS: dict[str, Schema] = {
     },
     "Prefer": {"type": "string", "description": "return=minimal leaves the record out."},
     "Last-Event-ID": {"type": "string", "description": "Where to go on."},
+    "Upload-Offset": {
+        "type": "string", "pattern": "^[0-9]{1,18}$", "description": "Where the part begins, in bytes."
+    },
+    "Upload-Checksum": {
+        "type": "string", "pattern": "^crc32 [A-Za-z0-9+/]{6}==$",
+        "description": "CRC-32 of the part: a part that does not fit is not kept.",
+    },
     "Accept": {"type": "string", "description": "Which representation to send."},
 }  # fmt: skip
 _PATH_PARTS: dict[str, Schema] = {
@@ -114,7 +122,7 @@ def _responses(route: Route) -> Schema:
 
 
 def _refusals(route: Route) -> set[int]:
-    found = {400, 404, 429, 500, 503}
+    found = {400, 404, 429, 500, 503, *route.refuses}
     if route.capability != PUBLIC:
         found |= {401, 403}
     if route.method != "GET":

@@ -56,6 +56,8 @@ class Route:
     answers: dict[int, Any] = field(default_factory=dict)
     media: Sequence[str] = ("application/json",)
     headers: Sequence[str] = ()
+    # Refusals beyond those that every route of its sort has.
+    refuses: Sequence[int] = ()
     writes: bool = False
     gated: bool = False
     # Open also to who has not yet replaced a one-time password.

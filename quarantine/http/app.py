@@ -13,7 +13,7 @@ from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
-from quarantine.http import downloads, node_side
+from quarantine.http import downloads, node_side, parts
 from quarantine.http.plane import Plane
 from quarantine.settings import Settings
 from quarantine.signing import Signer
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> Litestar:
         plane.vault.close()
 
     return Litestar(
-        route_handlers=[*node_side.HANDLERS, *downloads.HANDLERS],
+        route_handlers=[*node_side.HANDLERS, *parts.HANDLERS, *downloads.HANDLERS],
         state=State({"plane": plane}),
         on_startup=[start],
         on_shutdown=[stop],

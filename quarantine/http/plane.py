@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import redis.asyncio as aioredis
 
@@ -15,14 +16,23 @@ from quarantine.vault import Vault
 
 
 @dataclass
+class Writer:
+    """A part on its way in: `heard` is when its last bytes came, `end` breaks it off."""
+
+    end: asyncio.Timeout
+    heard: float
+
+
+@dataclass
 class Plane:
-    """`closing` is set when the process is told to stop."""
+    """`closing` is set when the process is told to stop; `writers` are the parts that come in."""
 
     settings: Settings
     vault: Vault
     signer: Signer
     redis: aioredis.Redis
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    writers: dict[UUID, Writer] = field(default_factory=dict)
 
     async def scanner_state(self) -> ScannerState:
         """What the working process last found out about the scanner."""

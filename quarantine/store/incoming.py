@@ -17,13 +17,14 @@ from uuid import UUID
 
 import msgspec
 
+from quarantine.contract import UPLOAD_S
 from quarantine.store.disk import KEEP_FREE, NewFile, make_folders, sync_folder
 from quarantine.store.faults import TooLarge
 from quarantine.store.keys import TenantKey
 from quarantine.store.sealed import CHUNK, Sealer
 from quarantine.store.threads import to_the_end
 
-ABANDONED_SECONDS = 3600.0
+ABANDONED_SECONDS = UPLOAD_S
 CONTENT = "content"
 
 

@@ -132,6 +132,11 @@ class Journal:
     def _fd(self) -> int:
         return self._file.fileno()
 
+    @property
+    def touched(self) -> float:
+        """When it was last written to, as seconds of the epoch."""
+        return os.fstat(self._fd).st_mtime
+
     def add(self, data: Data, *, closes: bool) -> None:
         """Write one frame at the end; durable after `sync`."""
         if len(self.frames.starts) >= FRAMES_MAX:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
@@ -42,11 +43,12 @@ _REMEMBERED = 64
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How much of an upload is durable, in bytes."""
+    """How much of an upload is durable, in bytes; `touched` is when the last of it came (epoch)."""
 
     blob: UUID
     offset: int
     size: int
+    touched: float
 
 
 class Uploads:
@@ -68,7 +70,7 @@ class Uploads:
             content_key=tenant_key.make_key(CONTENT, blob)[1],
         )  # fmt: skip
         await asyncio.to_thread(begin, self._path(blob), opening, self._incoming.keep_free)
-        return Progress(blob, 0, size)
+        return Progress(blob, 0, size, time.time())
 
     async def look(self, blob: UUID, tenant_key: TenantKey) -> Progress:
         """Where to go on. Raises Missing, Busy (a part is being written just now)."""
@@ -231,7 +233,7 @@ async def _fill(part: _Part, pieces: AsyncIterable[bytes]) -> None:
 
 def _progress(journal: Journal) -> Progress:
     opening = journal.opening
-    return Progress(opening.blob, journal.frames.offset, opening.size)
+    return Progress(opening.blob, journal.frames.offset, opening.size, journal.touched)
 
 
 async def _read_again(journal: Journal) -> AsyncIterator[bytes]:
