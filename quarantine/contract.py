@@ -134,6 +134,8 @@ class Action(enum.StrEnum):
     SCAN = "scan"
     LOOK = "look"
     READ = "read"
+    COPY = "copy"
+    RESTORE = "restore"
     PURGE = "purge"
     ERASE = "erase"
     NOTICES = "notices"
@@ -157,6 +159,34 @@ class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blob: UUID
     sha256: str
     size: int
+
+
+class Copied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes before the bytes of a blob that is copied out: the hash and size of its bytes, and
+    all that it takes to restore it.
+    """
+
+    blob: UUID
+    sha256: str
+    size: int
+    name: str
+    policy: Policy
+
+
+class Restored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes that are on disk again and wait for their scan; `fresh`: the blob was not here."""
+
+    blob: UUID
+    sha256: str
+    size: int
+    fresh: bool
+
+
+class Erased(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What went with a tenant: its blobs, and the bytes of their contents, each content once."""
+
+    blobs: int
+    bytes: int
 
 
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -219,4 +249,5 @@ LIVE_KEY = "files:live"
 """All of both by id, so that the node can look after them: id -> signed ticket."""
 TICKET_S = 30
 ORDER_HEADER = "x-nexus-order"
+COPY_HEADER = "x-nexus-copy"
 ORDER_S = 60.0
