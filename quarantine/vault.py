@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterable, Iterator
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
@@ -107,8 +108,8 @@ class Vault:
                 return Restored(same.blob, same.sha256, same.size, fresh=False)
             key = await self._tenant_key(job.tenant, asked=math.inf)
             # Under a seal of its own: what lies at the old one's address may still go.
-            limit = job.policy.bytes_max
-            got = await self.incoming.receive(uuid4(), key, pieces, limit=limit)
+            seal, limit = UUID(bytes=secrets.token_bytes(16)), job.policy.bytes_max
+            got = await self.incoming.receive(seal, key, pieces, limit=limit)
             if known is not None:
                 if got.sha256 != known.sha256:
                     await self.incoming.discard(got.blob)

@@ -127,9 +127,7 @@ class ContentPlane:
         Raises as `put`; Refused when other bytes are there under this id.
         """
         order = Order(Action.RESTORE, now(), job.blob, job.tenant, job)
-        return await self._ask(
-            "PUT", "/copies", order, Restored, content=pieces, timeout=_LONG
-        )
+        return await self._ask("PUT", "/copies", order, Restored, content=pieces, timeout=_LONG)
 
     async def close(self) -> None:
         """End the connections."""
