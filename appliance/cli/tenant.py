@@ -45,7 +45,7 @@ def _run_with_files(data: str | None, port: int | None, work: FileWork) -> int:
 @contextlib.asynccontextmanager
 async def _plane_of(settings: Settings) -> AsyncIterator[ContentPlane | None]:
     """The plane's client, None on a node that never had one. Whether it answers is not asked."""
-    key = settings.files.key_file
+    key = settings.files.key_path
     if not (Path(key) if key else settings.data_dir / KEY_FILE).exists():
         yield None
         return

@@ -58,7 +58,7 @@ def plane_of(request: Asked) -> Plane:
     return found
 
 
-def _order(request: Asked, *actions: Action) -> Order:
+def order_of(request: Asked, *actions: Action) -> Order:
     """The signed order of a request. Raises 404 for anybody but the node."""
     text = request.headers.get(ORDER_HEADER, "")
     try:
@@ -70,7 +70,8 @@ def _order(request: Asked, *actions: Action) -> Order:
     return order
 
 
-def _job(order: Order) -> ScanJob:
+def job_of(order: Order) -> ScanJob:
+    """The job of an order. Raises 422."""
     if order.job is None:
         raise HTTPException(status_code=422, detail="The order holds no job.")
     return order.job
@@ -85,34 +86,35 @@ def refusal(fault: StoreFault) -> HTTPException:
     return HTTPException(status_code=statuses.get(type(fault), 500), detail=str(fault))
 
 
-def _json(value: object, status: int = 200) -> Response[bytes]:
+def json_of(value: object, status: int = 200) -> Response[bytes]:
+    """A message as an answer."""
     return Response(_encode(value), status_code=status, media_type="application/json")
 
 
 @put("/blobs")
 async def receive(request: Asked) -> Response[bytes]:
     """Take the bytes of one blob, whole or not at all."""
-    job = _job(_order(request, Action.RECEIVE))
+    job = job_of(order_of(request, Action.RECEIVE))
     plane = plane_of(request)
     stored = await plane.vault.receive(job, request.stream())
     plane.wake()
-    return _json(stored, 201)
+    return json_of(stored, 201)
 
 
 @post("/scans")
 async def scan(request: Asked) -> Response[bytes]:
     """Look at a blob again; its verdict stands until then."""
-    job, plane = _job(_order(request, Action.SCAN)), plane_of(request)
+    job, plane = job_of(order_of(request, Action.SCAN)), plane_of(request)
     known = await plane.vault.ledger.run(lambda db: ledger.ask_again(db, job.blob, job.priority))
     if not known:
         raise HTTPException(status_code=404, detail="There is no such blob.")
-    return _json({}, 202)
+    return json_of({}, 202)
 
 
 @get("/blobs")
 async def look(request: Asked) -> Response[bytes]:
     """How a blob stands."""
-    ident, plane = _blob(_order(request, Action.LOOK)), plane_of(request)
+    ident, plane = blob_of(order_of(request, Action.LOOK)), plane_of(request)
     blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
     if blob is None:
         raise HTTPException(status_code=404, detail="There is no such blob.")
@@ -125,7 +127,7 @@ async def look(request: Asked) -> Response[bytes]:
         if state.scanner == "down"
         else "It waits for its scan."
     )
-    return _json(
+    return json_of(
         Look(blob.id, why, blob.verdict, judged, blob.signatures == state.signatures, blob.attempts)
     )
 
@@ -133,8 +135,8 @@ async def look(request: Asked) -> Response[bytes]:
 @get("/bytes")
 async def read(request: Asked) -> Stream:
     """The bytes of a blob for the node itself (an import): only of one that is clean."""
-    order, plane = _order(request, Action.READ), plane_of(request)
-    ident = _blob(order)
+    order, plane = order_of(request, Action.READ), plane_of(request)
+    ident = blob_of(order)
     blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
     if blob is None or blob.verdict != "clean":
         raise HTTPException(status_code=404, detail="There is no such clean blob.")
@@ -150,8 +152,8 @@ async def read(request: Asked) -> Stream:
 @get("/copies")
 async def copy(request: Asked) -> Stream:
     """All bytes of a blob for an archive, whatever its verdict is, but never of a rejected one."""
-    order, plane = _order(request, Action.COPY), plane_of(request)
-    ident = _blob(order)
+    order, plane = order_of(request, Action.COPY), plane_of(request)
+    ident = blob_of(order)
     blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
     if blob is None or blob.tenant != order.tenant:
         raise HTTPException(status_code=404, detail="There is no such blob.")
@@ -178,52 +180,52 @@ async def copy(request: Asked) -> Stream:
 @put("/copies")
 async def restore(request: Asked) -> Response[bytes]:
     """Take the bytes of a blob back from an archive, and have them judged anew."""
-    job = _job(_order(request, Action.RESTORE))
+    job = job_of(order_of(request, Action.RESTORE))
     plane = plane_of(request)
     restored = await plane.vault.restore(job, request.stream())
     plane.wake()
-    return _json(restored, 201)
+    return json_of(restored, 201)
 
 
 @delete("/blobs", status_code=200)
 async def purge(request: Asked) -> Response[bytes]:
     """Forget a blob, its key first."""
-    ident = _blob(_order(request, Action.PURGE))
+    ident = blob_of(order_of(request, Action.PURGE))
     await plane_of(request).vault.purge(ident)
-    return _json({})
+    return json_of({})
 
 
 @delete("/tenants", status_code=200)
 async def erase(request: Asked) -> Response[bytes]:
     """Forget everything of a tenant; what went."""
-    tenant = _order(request, Action.ERASE).tenant
+    tenant = order_of(request, Action.ERASE).tenant
     if tenant is None:
         raise HTTPException(status_code=422, detail="The order names no tenant.")
-    return _json(await plane_of(request).vault.erase(tenant))
+    return json_of(await plane_of(request).vault.erase(tenant))
 
 
 @get("/notices")
 async def notices(request: Asked) -> Response[bytes]:
     """What the node has not taken yet; waits a while for the first one."""
-    taken, plane = _order(request, Action.NOTICES).taken, plane_of(request)
+    taken, plane = order_of(request, Action.NOTICES).taken, plane_of(request)
     end = time.monotonic() + WAIT_S
     while not (plane.closing.is_set() or time.monotonic() > end):
         if await plane.vault.ledger.peek("SELECT 1 FROM notice WHERE serial > ?", taken):
             break
         await asyncio.sleep(_LOOK_S)
     found = await plane.vault.ledger.run(lambda db: ledger.take_notices(db, taken))
-    return _json(found)
+    return json_of(found)
 
 
 @get("/status")
 async def status(request: Asked) -> Response[bytes]:
     """How the plane stands, for the node's health and metrics."""
-    _order(request, Action.STATUS)
+    order_of(request, Action.STATUS)
     plane = plane_of(request)
     found = await plane.vault.ledger.run(ledger.figures)
     state = await plane.scanner_state()
     tallies = {k.removeprefix("tally."): v for k, v in found.items() if k.startswith("tally.")}
-    return _json(
+    return json_of(
         Status(
             state.scanner, state.sentence, state.signatures, int(found["held"]), found["oldest"],
             int(found["stored"]), int(found["bytes"]), int(found["notices"]), tallies, state.dated,
@@ -236,7 +238,8 @@ async def alive() -> None:
     """The server answers."""
 
 
-def _blob(order: Order) -> UUID:
+def blob_of(order: Order) -> UUID:
+    """The blob of an order. Raises 422."""
     if order.blob is None:
         raise HTTPException(status_code=422, detail="The order names no blob.")
     return order.blob
