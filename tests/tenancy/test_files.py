@@ -377,3 +377,40 @@ async def test_a_full_or_foreign_plane_stops_a_restore_before_any_row(
     assert await count(servers, second.target, made.id) == 0
     with pytest.raises(Refused):
         await find_tenant(servers, slug)
+
+
+async def test_a_plane_that_is_killed_in_between_stops_all_and_all_can_be_repeated(
+    servers, second, slug, plane, processes, tmp_path
+):
+    made = await make(servers, slug)
+    blobs = [await add(servers, plane, made, BIG + bytes([n])) for n in range(8)]
+    path = tmp_path / "a.nxt"
+    await export_tenant(servers, made.id, path, plane=plane)
+    await gone(servers, made, plane)
+
+    async def killed(work):
+        task = asyncio.create_task(work)
+        while not task.done():
+            if len(in_ledger(processes, "SELECT 1 FROM blob")) in (2, 3):
+                processes.kill("serve")
+                break
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await task
+        processes.start("serve")
+
+    await killed(import_tenant(servers, path, second.name, plane=plane))
+    assert await count(servers, second.target, made.id) == 0
+    with pytest.raises(Refused):
+        await find_tenant(servers, slug)
+    await import_tenant(servers, path, second.name, plane=plane, grace_s=0)
+    for number, blob in enumerate(blobs):
+        assert await copied(plane, made.id, blob) == BIG + bytes([number])
+
+    def stop(name, _):
+        if name == "record":
+            processes.kill("serve")
+
+    with pytest.raises(Unavailable):
+        await export_tenant(servers, made.id, tmp_path / "b.nxt", plane=plane, progress=stop)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nxt"]
