@@ -23,7 +23,7 @@ from quarantine.contract import ORDER_S, Erased, Restored, ScanJob, Stored
 from quarantine.ledger import Blob, Ledger
 from quarantine.settings import Settings
 from quarantine.store.blobs import Blobs
-from quarantine.store.contents import Content
+from quarantine.store.contents import Content, Joined
 from quarantine.store.faults import (
     Busy,
     Changed,
@@ -218,8 +218,15 @@ class Vault:
         return Stored(blob.id, blob.sha256, blob.size)
 
     async def _join(self, job: ScanJob, got: Received) -> Stored:
+        def add(db: sqlite3.Connection) -> Joined:
+            # Erased while the bytes came in: nobody could read them, nor may their name stay.
+            erased = "SELECT 1 FROM tenant WHERE id = ? AND erased <> 0"
+            if db.execute(erased, (job.tenant.hex,)).fetchone():
+                raise _erased(job.tenant)
+            return ledger.add_blob(db, job, got)
+
         try:
-            joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
+            joined = await self.ledger.run(add)
         except StoreFault:
             await self.incoming.discard(got.blob)
             raise
@@ -286,13 +293,17 @@ class Vault:
             if row is not None and not row[1]:
                 return bytes(row[0])
             if row is not None and asked <= row[1] + ORDER_S:
-                raise KeyFault(f"The files of tenant {tenant} were erased; it takes no new ones.")
+                raise _erased(tenant)
             made = master.make_tenant_key(tenant)
             db.execute("INSERT OR REPLACE INTO tenant VALUES (?, ?, 0)", (tenant.hex, made))
             db.execute("DELETE FROM note WHERE name = ?", (f"erased.{tenant.hex}",))
             return made
 
         return master.open_tenant_key(tenant, await self.ledger.run(find))
+
+
+def _erased(tenant: UUID) -> KeyFault:
+    return KeyFault(f"The files of tenant {tenant} were erased; it takes no new ones.")
 
 
 async def _repeat(known: Blob, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from appliance.base.settings import Settings
 from appliance.cli.node import Opened, opened, read_settings
 from appliance.cli.plane import reached
 from appliance.content import ContentPlane
+from appliance.intake.files import forget_tenant
 from appliance.runtime.content import KEY_FILE
 
 Work = Callable[[Opened], Awaitable[None]]
@@ -243,7 +245,10 @@ def erase_(
 
     async def work(node: Opened, plane: ContentPlane | None) -> int:
         found = await tenancy.find_tenant(node.servers, tenant)
-        gone = await tenancy.erase_tenant(node.servers, found.id, confirm, plane=plane)
+        gone = await tenancy.erase_tenant(
+            node.servers, found.id, confirm, plane=plane,
+            forget_here=partial(forget_tenant, node.settings.data_dir),
+        )  # fmt: skip
         print(f"Erased {found.slug} ({found.id}): {gone.rows} rows.")
         print(
             f"The content plane forgot its key and {gone.files} files with {gone.bytes} bytes."

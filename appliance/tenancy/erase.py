@@ -7,6 +7,8 @@ made it for one tenant and no route leads to it; everything else on the server i
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -34,9 +36,15 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 async def erase_tenant(
-    servers: Servers, tenant: UUID, confirm_slug: str, *, plane: ContentPlane | None = None
+    servers: Servers,
+    tenant: UUID,
+    confirm_slug: str,
+    *,
+    plane: ContentPlane | None = None,
+    forget_here: Callable[[UUID], None] | None = None,
 ) -> Erasure:
-    """Delete a closed tenant for good. `confirm_slug` must repeat its short name.
+    """Delete a closed tenant for good. `confirm_slug` must repeat its short name. `forget_here`
+    removes what this machine has of it outside of databases.
 
     Raises Misconfigured, Unavailable when it has files and no plane answers; nothing is erased
     then. To repeat it after a crash is to go on; it then reports the files as the first time.
@@ -53,6 +61,8 @@ async def erase_tenant(
                 f"Tenant {found.slug} is {found.state}; close it first.", code="tenant.state"
             )
         erased = await _erase_files(servers, found, plane)
+        if forget_here is not None:
+            await asyncio.to_thread(forget_here, tenant)
         async with connect(servers.dsn(found.target)) as there, entered(there, tenant):
             count = await delete_tenant(there, tenant)
             await there.execute("DELETE FROM tenant_fence WHERE tenant_id = %s", (tenant,))

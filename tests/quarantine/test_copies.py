@@ -62,6 +62,22 @@ async def test_an_erased_tenant_is_taken_in_again_when_nothing_old_can_be_under_
     assert await vault.erase(given.tenant) == Erased(0, 0)
 
 
+async def test_bytes_that_were_under_way_when_a_tenant_was_erased_are_not_kept(vault, tmp_path):
+    given = job()
+
+    async def slow():
+        yield BODY
+        await vault.erase(given.tenant)
+        yield b"the rest"
+
+    for take in (vault.receive, vault.restore):
+        fresh = later(given, ORDER_S + 5)
+        with pytest.raises(KeyFault):
+            await take(fresh, slow())
+        assert await vault.ledger.run(lambda db, f=fresh: ledger.find_blob(db, f.blob)) is None
+    assert not list((tmp_path / "incoming").iterdir())
+
+
 async def test_words_on_an_erased_tenant_are_told_to_nobody(vault):
     one, other = job(), job()
     for given in (one, other):

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import zstandard
 
 from appliance.base.errors import Clash, Misconfigured, Refused, Unavailable
 from appliance.base.ids import uuid7
+from appliance.intake.files import forget_tenant
 from appliance.tenancy import (
     backup_tenant,
     close_tenant,
@@ -179,25 +181,30 @@ async def test_erasure_takes_key_bytes_and_words_and_can_be_repeated(
 
 
 async def test_erasure_of_files_needs_the_plane_and_says_so_before_anything_goes(
-    servers, slug, plane, processes
+    servers, slug, plane, processes, tmp_path
 ):
     made, bare = await make(servers, slug), await make(servers, slug + "-b")
     blob = await add(servers, plane, made, BIG)
     await close_tenant(servers, made.id)
     await close_tenant(servers, bare.id)
     rows = await count(servers, made.target, made.id)
+    imported = tmp_path / "intake" / made.id.hex / "a"
+    imported.parent.mkdir(parents=True)
+    imported.write_bytes(b"a price list")
+    forget = partial(forget_tenant, tmp_path)
     with pytest.raises(Misconfigured, match=f"Tenant {slug} has 1 files to erase"):
-        await erase_tenant(servers, made.id, slug)
+        await erase_tenant(servers, made.id, slug, forget_here=forget)
     processes.kill("serve")
     with pytest.raises(Unavailable, match=f"Tenant {slug} has 1 files.*does not answer"):
-        await erase_tenant(servers, made.id, slug, plane=plane)
-    assert await count(servers, made.target, made.id) == rows
+        await erase_tenant(servers, made.id, slug, plane=plane, forget_here=forget)
+    assert imported.exists() and await count(servers, made.target, made.id) == rows
     assert (await find_tenant(servers, slug)).state == "closed"
     # Who has no files needs nobody.
     assert not (await erase_tenant(servers, bare.id, slug + "-b", plane=plane)).asked
     processes.start("serve")
     assert await copied(plane, made.id, blob) == BIG
-    assert (await erase_tenant(servers, made.id, slug, plane=plane)).files == 1
+    done = await erase_tenant(servers, made.id, slug, plane=plane, forget_here=forget)
+    assert done.files == 1 and list((tmp_path / "intake").iterdir()) == []
 
 
 async def test_an_erased_tenant_comes_back_under_a_new_key(
