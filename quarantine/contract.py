@@ -136,6 +136,8 @@ class Action(enum.StrEnum):
     SCAN = "scan"
     LOOK = "look"
     READ = "read"
+    COPY = "copy"
+    RESTORE = "restore"
     PURGE = "purge"
     ERASE = "erase"
     NOTICES = "notices"
@@ -192,6 +194,34 @@ class Hitch(enum.StrEnum):
     SPOILED = "spoiled"
     BUSY = "busy"
     MISSING = "missing"
+
+
+class Copied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes before the bytes of a blob that is copied out: the hash and size of its bytes, and
+    all that it takes to restore it.
+    """
+
+    blob: UUID
+    sha256: str
+    size: int
+    name: str
+    policy: Policy
+
+
+class Restored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes that are on disk again and wait for their scan; `fresh`: the blob was not here."""
+
+    blob: UUID
+    sha256: str
+    size: int
+    fresh: bool
+
+
+class Erased(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What went with a tenant: its blobs, and the bytes of their contents, each content once."""
+
+    blobs: int
+    bytes: int
 
 
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,6 +284,7 @@ LIVE_KEY = "files:live"
 """All of both by id, so that the node can look after them: id -> signed ticket."""
 TICKET_S = 30
 ORDER_HEADER = "x-nexus-order"
+COPY_HEADER = "x-nexus-copy"
 ORDER_S = 60.0
 UPLOAD_S = 3_600.0
 """An upload in parts to which nothing came for so long is given up by the plane."""

@@ -121,6 +121,19 @@ class Ledger:
             raise
         return found
 
+    async def forget_log(self) -> None:
+        """Empty the write-ahead log, in which what was deleted still stands. Raises PlaceDown."""
+        async with self._lock:
+            await to_the_end(self._empty_log)
+
+    def _empty_log(self) -> None:
+        try:
+            (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError as error:
+            raise _fault(error) from error
+        if busy:
+            raise PlaceDown("empty the log of its ledger")
+
     def close(self) -> None:
         """Give the file back."""
         self._db.close()

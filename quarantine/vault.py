@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
+import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterable, Iterator
 from uuid import UUID
 
+import msgspec
+
 from quarantine import ledger
-from quarantine.contract import ScanJob, Stored
+from quarantine.contract import ORDER_S, Erased, Restored, ScanJob, Stored
 from quarantine.ledger import Blob, Ledger
 from quarantine.settings import Settings
 from quarantine.store.blobs import Blobs
-from quarantine.store.contents import Content
+from quarantine.store.contents import Content, Joined
 from quarantine.store.faults import (
     Busy,
     Changed,
@@ -83,15 +88,41 @@ class Vault:
             known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
             if known is not None:
                 return await _repeat(known, job, pieces)
-            key = await self._tenant_key(job.tenant)
+            key = await self._tenant_key(job.tenant, asked=job.issued_at.timestamp())
             got = await self.incoming.receive(job.blob, key, pieces, limit=job.policy.bytes_max)
             return await self._join(job, got)
+
+    async def restore(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Restored:
+        """Bytes of a blob that come back from an archive, to be judged anew whatever they were.
+
+        A blob that is here is looked at: sound bytes stay and have to be the same, damaged or lost
+        ones are replaced. An erased tenant is taken in again, under a new key. Raises as `receive`.
+        """
+        with self._alone(job.blob):
+            known = await self.ledger.run(lambda db: ledger.find_blob(db, job.blob))
+            if known is not None and known.tenant != job.tenant:
+                raise Changed(job.blob)
+            if known is not None and await self._holds(known):
+                same = await _repeat(known, job, pieces)
+                await self.ledger.run(lambda db: ledger.ask_again(db, job.blob, job.priority))
+                return Restored(same.blob, same.sha256, same.size, fresh=False)
+            key = await self._tenant_key(job.tenant, asked=math.inf)
+            # Under a seal of its own: what lies at the old one's address may still go.
+            seal, limit = UUID(bytes=secrets.token_bytes(16)), job.policy.bytes_max
+            got = await self.incoming.receive(seal, key, pieces, limit=limit)
+            if known is not None:
+                if got.sha256 != known.sha256:
+                    await self.incoming.discard(got.blob)
+                    raise Changed(job.blob)
+                await self.purge(job.blob)
+            await self._join(job, got)
+            return Restored(job.blob, got.sha256, got.size, fresh=known is None)
 
     async def begin(self, job: ScanJob, size: int, sha256: str) -> Progress:
         """Open an upload in parts; one that is open already goes on. Raises TooLarge, NoSpace."""
         if size > job.policy.bytes_max:
             raise TooLarge(job.policy.bytes_max)
-        key = await self._tenant_key(job.tenant)
+        key = await self._tenant_key(job.tenant, asked=job.issued_at.timestamp())
         try:
             return await self.uploads.look(job.blob, key)
         except Missing:
@@ -131,20 +162,39 @@ class Vault:
         if content is not None:
             await self._blobs.erase(content)
 
-    async def erase(self, tenant: UUID) -> None:
-        """Forget a tenant's key, then all that lay under it."""
+    async def erase(self, tenant: UUID) -> Erased:
+        """Forget a tenant's key, then all that lay under it and all that is to be told of it; what
+        went. Repeated after a crash it says the same.
+        """
+        note = f"erased.{tenant.hex}"
 
-        def forget(db: sqlite3.Connection) -> None:
+        def forget(db: sqlite3.Connection) -> Erased:
+            row = db.execute("SELECT body FROM note WHERE name = ?", (note,)).fetchone()
+            before = msgspec.json.decode(row[0], type=Erased) if row else Erased(0, 0)
+            (size,) = db.execute(
+                "SELECT COALESCE(sum(size), 0) FROM content WHERE tenant = ?", (tenant.hex,)
+            ).fetchone()
             db.execute(
-                "INSERT INTO tenant VALUES (?, NULL, 1) ON CONFLICT (id) DO UPDATE SET "
-                "wrapped = NULL, erased = 1",
-                (tenant.hex,),
+                "INSERT INTO tenant VALUES (?, NULL, ?) ON CONFLICT (id) DO UPDATE SET "
+                "wrapped = NULL, erased = excluded.erased",
+                (tenant.hex, time.time()),
             )
-            for table in ("blob", "content"):
-                db.execute(f"DELETE FROM {table} WHERE tenant = ?", (tenant.hex,))
+            db.execute("DELETE FROM content WHERE tenant = ?", (tenant.hex,))
+            gone = db.execute("DELETE FROM blob WHERE tenant = ?", (tenant.hex,)).rowcount
+            db.execute(
+                "DELETE FROM notice WHERE json_extract(CAST(body AS TEXT), '$.tenant') = ?",
+                (str(tenant),),
+            )
+            found = Erased(before.blobs + gone, before.bytes + size)
+            db.execute(
+                "INSERT OR REPLACE INTO note VALUES (?, ?)", (note, msgspec.json.encode(found))
+            )
+            return found
 
-        await self.ledger.run(forget)
+        erased = await self.ledger.run(forget)
+        await self.ledger.forget_log()
         await self._blobs.erase_tenant(tenant)
+        return erased
 
     def close(self) -> None:
         """Give the ledger back."""
@@ -169,8 +219,15 @@ class Vault:
         return Stored(blob.id, blob.sha256, blob.size)
 
     async def _join(self, job: ScanJob, got: Received) -> Stored:
+        def add(db: sqlite3.Connection) -> Joined:
+            # Erased while the bytes came in: nobody could read them, nor may their name stay.
+            erased = "SELECT 1 FROM tenant WHERE id = ? AND erased <> 0"
+            if db.execute(erased, (job.tenant.hex,)).fetchone():
+                raise _erased(job.tenant)
+            return ledger.add_blob(db, job, got)
+
         try:
-            joined = await self.ledger.run(lambda db: ledger.add_blob(db, job, got))
+            joined = await self.ledger.run(add)
         except StoreFault:
             await self.incoming.discard(got.blob)
             raise
@@ -185,6 +242,11 @@ class Vault:
             if not joined.fresh:
                 await self._blobs.erase(joined.content)
         return Stored(got.blob, got.sha256, got.size)
+
+    async def _holds(self, blob: Blob) -> bool:
+        """Whether all bytes of a blob can be read."""
+        content = await self.ledger.run(lambda db: ledger.find_content(db, blob.tenant, blob.mark))
+        return content is not None and await self._is_sound(content)
 
     async def _is_sound(self, content: Content) -> bool:
         """Whether what is stored can be read to its end: else the bytes that came again are kept."""
@@ -218,7 +280,10 @@ class Vault:
             )
         )
 
-    async def _tenant_key(self, tenant: UUID) -> TenantKey:
+    async def _tenant_key(self, tenant: UUID, *, asked: float = 0.0) -> TenantKey:
+        """The key of a tenant, made when it is new. One that was erased is new again for what was
+        `asked` more than an order's life later: what was under way before is not taken.
+        """
         master = self._master
         assert master is not None, "the vault was started"
 
@@ -226,15 +291,20 @@ class Vault:
             row = db.execute(
                 "SELECT wrapped, erased FROM tenant WHERE id = ?", (tenant.hex,)
             ).fetchone()
-            if row is None:
-                made = master.make_tenant_key(tenant)
-                db.execute("INSERT INTO tenant VALUES (?, ?, 0)", (tenant.hex, made))
-                return made
-            if row[1]:
-                raise KeyFault(f"The files of tenant {tenant} were erased; it takes no new ones.")
-            return bytes(row[0])
+            if row is not None and not row[1]:
+                return bytes(row[0])
+            if row is not None and asked <= row[1] + ORDER_S:
+                raise _erased(tenant)
+            made = master.make_tenant_key(tenant)
+            db.execute("INSERT OR REPLACE INTO tenant VALUES (?, ?, 0)", (tenant.hex, made))
+            db.execute("DELETE FROM note WHERE name = ?", (f"erased.{tenant.hex}",))
+            return made
 
         return master.open_tenant_key(tenant, await self.ledger.run(find))
+
+
+def _erased(tenant: UUID) -> KeyFault:
+    return KeyFault(f"The files of tenant {tenant} were erased; it takes no new ones.")
 
 
 async def _repeat(known: Blob, job: ScanJob, pieces: AsyncIterable[bytes]) -> Stored:

@@ -28,7 +28,9 @@ for _name in ("put", "get", "show"):
     file.command(f"appliance.cli.files:{_name}")
 for _name in ("list", "review"):
     file.command(f"appliance.cli.files:{_name}_", name=_name)
-tenant = App(name="tenant", help="One tenant whole: list, export, import, move, backup, restore.")
+tenant = App(
+    name="tenant", help="One tenant whole: list, export, import, move, backup, restore, erase."
+)
 app.command(tenant)
 for _name in (
     "list",
@@ -40,6 +42,8 @@ for _name in (
     "suspend",
     "resume",
     "drill",
+    "close",
+    "erase",
 ):
     tenant.command(f"appliance.cli.tenant:{_name}_", name=_name)
 template = App(name="template", help="Templates: look, install, upgrade, take back, publish.")

@@ -1,15 +1,30 @@
-"""`nexus tenant …`: one tenant whole."""
+"""`nexus tenant …`: one tenant whole, with the bytes of its files where they are needed.
+
+The content plane is asked through its door, so files need the node (or the plane's own machine) to
+run; a tenant without files does not.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from appliance import tenancy
+from appliance.base.errors import ApplianceError
+from appliance.base.settings import Settings
 from appliance.cli.node import Opened, opened, read_settings
+from appliance.cli.plane import reached
+from appliance.content import ContentPlane
+from appliance.intake.files import forget_tenant
+from appliance.runtime.content import KEY_FILE
 
 Work = Callable[[Opened], Awaitable[None]]
+FileWork = Callable[[Opened, ContentPlane | None], Awaitable[int]]
+_NAMED_MAX = 10
 
 
 def _run(data: str | None, work: Work) -> None:
@@ -18,6 +33,68 @@ def _run(data: str | None, work: Work) -> None:
             await work(node)
 
     asyncio.run(go())
+
+
+def _run_with_files(data: str | None, port: int | None, work: FileWork) -> int:
+    async def go() -> int:
+        settings = read_settings(data, port=port)
+        async with _plane_of(settings) as plane, opened(settings) as node:
+            return await work(node, plane)
+
+    return asyncio.run(go())
+
+
+@contextlib.asynccontextmanager
+async def _plane_of(settings: Settings) -> AsyncIterator[ContentPlane | None]:
+    """The plane's client, None on a node that never had one. Whether it answers is not asked."""
+    key = settings.files.key_path
+    if not (Path(key) if key else settings.data_dir / KEY_FILE).exists():
+        yield None
+        return
+    async with reached(settings) as plane:
+        yield plane
+
+
+def _say_files(manifest: tenancy.Manifest) -> int:
+    """What became of the bytes of files; 1 when some are missing."""
+    files = manifest.files
+    if files is None:
+        print("The bytes of files are not in it: --without-files.")
+        return 0
+    if files.count:
+        print(f"{files.count} files with {files.bytes} bytes are in it.")
+    if files.rejected:
+        print(f"{len(files.rejected)} files that were rejected are in it without their bytes.")
+    if files.missing:
+        print(
+            f"{len(files.missing)} files are in it WITHOUT their bytes, which the content plane does "
+            f"not have or cannot read: {_named(files.missing)}"
+        )
+    return 1 if files.missing else 0
+
+
+async def _say_restored(node: Opened, manifest: tenancy.Manifest, *, resumed: bool) -> None:
+    """What to expect of files that came back."""
+    files = manifest.files
+    if files is None:
+        if count := await tenancy.count_files(node.servers, manifest.tenant):
+            print(
+                f"The archive is without the bytes of files: {count} files are here as records. "
+                "Those whose bytes this node's content plane does not hold cannot be fetched."
+            )
+        return
+    if files.count:
+        print(
+            f"{files.count} files with {files.bytes} bytes are back; each is served when it was "
+            "scanned again and found clean" + ("." if resumed else ", after the tenant is resumed.")
+        )
+    if lost := (*files.missing, *files.rejected):
+        print(f"{len(lost)} files have no bytes in the archive: {_named(lost)}")
+
+
+def _named(idents: tuple[UUID, ...]) -> str:
+    more = len(idents) - _NAMED_MAX
+    return ", ".join(map(str, idents[:_NAMED_MAX])) + (f" and {more} more" if more > 0 else "")
 
 
 def _progress(table: str, rows: int) -> None:
@@ -34,30 +111,40 @@ def list_(*, data: str | None = None) -> None:
     _run(data, work)
 
 
-def export_(tenant: str, file: Path, *, data: str | None = None) -> None:
-    """Write one tenant whole into a file."""
+def export_(
+    tenant: str, file: Path, *, without_files: bool = False, data: str | None = None,
+    port: int | None = None,
+) -> int:  # fmt: skip
+    """Write one tenant whole into a file; exit code 1 when it misses bytes of files."""
 
-    async def work(node: Opened) -> None:
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
         found = await tenancy.find_tenant(node.servers, tenant)
-        manifest = await tenancy.export_tenant(node.servers, found.id, file, progress=_progress)
+        manifest = await tenancy.export_tenant(
+            node.servers, found.id, file, plane=plane, with_files=not without_files,
+            progress=_progress,
+        )  # fmt: skip
         rows = sum(t.rows for t in manifest.tables.values())
         print(f"\rExported {tenant}: {rows} rows to {file}.\x1b[K")
+        return _say_files(manifest)
 
-    _run(data, work)
+    return _run_with_files(data, port, work)
 
 
 def import_(
-    file: Path, *, placement: str = "pool", slug: str | None = None, data: str | None = None
-) -> None:
+    file: Path, *, placement: str = "pool", slug: str | None = None, data: str | None = None,
+    port: int | None = None,
+) -> int:  # fmt: skip
     """Read a tenant from a file that was exported or backed up."""
 
-    async def work(node: Opened) -> None:
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
         manifest = await tenancy.import_tenant(
-            node.servers, file, placement, slug=slug, progress=_progress
+            node.servers, file, placement, slug=slug, plane=plane, progress=_progress
         )
         print(f"\rImported {slug or manifest.slug}; every table fits by count and hash.\x1b[K")
+        await _say_restored(node, manifest, resumed=True)
+        return 0
 
-    _run(data, work)
+    return _run_with_files(data, port, work)
 
 
 def move_(tenant: str, *, to: str, data: str | None = None) -> None:
@@ -74,32 +161,43 @@ def move_(tenant: str, *, to: str, data: str | None = None) -> None:
     _run(data, work)
 
 
-def backup_(tenant: str, *, folder: Path, keep: int = 7, data: str | None = None) -> None:
-    """Back a tenant up into a folder, verify it, keep the newest few."""
+def backup_(
+    tenant: str, *, folder: Path, keep: int = 7, without_files: bool = False,
+    data: str | None = None, port: int | None = None,
+) -> int:  # fmt: skip
+    """Back a tenant up into a folder, verify it, keep the newest few; exit code 1 when it misses
+    bytes of files, and then all older ones are kept.
+    """
 
-    async def work(node: Opened) -> None:
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
         found = await tenancy.find_tenant(node.servers, tenant)
         backup = await tenancy.backup_tenant(
-            node.servers, found.id, folder, keep=keep, progress=_progress
-        )
+            node.servers, found.id, folder, keep=keep, plane=plane,
+            with_files=not without_files, progress=_progress,
+        )  # fmt: skip
         print(f"\rBacked {tenant} up to {backup.path}.\x1b[K")
+        return _say_files(backup.manifest)
 
-    _run(data, work)
+    return _run_with_files(data, port, work)
 
 
 def restore_(
     file: Path, *, placement: str | None = None, slug: str | None = None, replace: bool = False,
-    data: str | None = None,
-) -> None:  # fmt: skip
+    data: str | None = None, port: int | None = None,
+) -> int:  # fmt: skip
     """Restore a tenant; `--replace` overwrites one that was suspended."""
 
-    async def work(node: Opened) -> None:
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
         manifest = await tenancy.restore_tenant(
-            node.servers, file, placement, slug=slug, replace=replace, progress=_progress
-        )
+            node.servers, file, placement, slug=slug, replace=replace, plane=plane,
+            progress=_progress,
+        )  # fmt: skip
         print(f"\rRestored {slug or manifest.slug}; every table fits by count and hash.\x1b[K")
+        state = (await tenancy.find_tenant(node.servers, str(manifest.tenant))).state
+        await _say_restored(node, manifest, resumed=state == "active")
+        return 0
 
-    _run(data, work)
+    return _run_with_files(data, port, work)
 
 
 def suspend_(tenant: str, *, data: str | None = None) -> None:
@@ -112,14 +210,54 @@ def suspend_(tenant: str, *, data: str | None = None) -> None:
     _run(data, work)
 
 
-def resume_(tenant: str, *, data: str | None = None) -> None:
-    """Let a suspended tenant in again."""
+def resume_(tenant: str, *, data: str | None = None, port: int | None = None) -> int:
+    """Let a suspended tenant in again, and take over what was judged of its files meanwhile."""
+
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
+        found = await tenancy.find_tenant(node.servers, tenant)
+        await tenancy.resume(node.servers, found.id)
+        print(f"{tenant} is active.")
+        if plane is not None and await tenancy.count_files(node.servers, found.id):
+            try:
+                await tenancy.ask_for_verdicts(node.servers, found.id, plane)
+            except ApplianceError as away:
+                print(f"What was judged of its files meanwhile comes later: {away.detail}")
+        return 0
+
+    return _run_with_files(data, port, work)
+
+
+def close_(tenant: str, *, data: str | None = None) -> None:
+    """End a tenant for good; nobody gets in again. What it has stays until `erase`."""
 
     async def work(node: Opened) -> None:
-        await tenancy.resume(node.servers, (await tenancy.find_tenant(node.servers, tenant)).id)
-        print(f"{tenant} is active.")
+        found = await tenancy.find_tenant(node.servers, tenant)
+        await tenancy.close_tenant(node.servers, found.id)
+        print(f"{tenant} is closed. To erase it: nexus tenant erase {tenant} --confirm {tenant}")
 
     _run(data, work)
+
+
+def erase_(
+    tenant: str, *, confirm: str, data: str | None = None, port: int | None = None
+) -> int:  # fmt: skip
+    """Erase a closed tenant, rows and files; `--confirm` repeats its short name."""
+
+    async def work(node: Opened, plane: ContentPlane | None) -> int:
+        found = await tenancy.find_tenant(node.servers, tenant)
+        gone = await tenancy.erase_tenant(
+            node.servers, found.id, confirm, plane=plane,
+            forget_here=partial(forget_tenant, node.settings.data_dir),
+        )  # fmt: skip
+        print(f"Erased {found.slug} ({found.id}): {gone.rows} rows.")
+        print(
+            f"The content plane forgot its key and {gone.files} files with {gone.bytes} bytes."
+            if gone.asked
+            else "It had no files; the content plane was not asked."
+        )
+        return 0
+
+    return _run_with_files(data, port, work)
 
 
 def drill_(file: Path, *, data: str | None = None) -> int:
@@ -130,6 +268,11 @@ def drill_(file: Path, *, data: str | None = None) -> int:
         nonlocal result
         drill = await tenancy.run_drill(node.servers, file, progress=_progress)
         print(f"\r{'The backup is good.' if drill.ok else chr(10).join(drill.faults)}\x1b[K")
+        if drill.records_only:
+            print(f"{drill.records_only} files are in it as records, without their bytes.")
+        elif drill.ok and drill.manifest and drill.manifest.files:
+            files = drill.manifest.files
+            print(f"{files.count} files with {files.bytes} bytes are in it and fit their records.")
         result = 0 if drill.ok else 1
 
     _run(data, work)

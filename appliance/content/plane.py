@@ -6,6 +6,7 @@ order is signed and nobody else answers one; no bytes of a file are held in memo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,19 +26,23 @@ from appliance.base.errors import (
     Unavailable,
 )
 from quarantine.contract import (
+    COPY_HEADER,
     ORDER_HEADER,
     Action,
     Arrived,
+    Copied,
+    Erased,
     Hitch,
     Look,
     Notice,
     Order,
     Part,
+    Restored,
     ScanJob,
     Status,
     Stored,
 )
-from quarantine.signing import Signer
+from quarantine.signing import Forged, Signer
 
 T = TypeVar("T")
 NAME = "content plane"
@@ -46,6 +51,8 @@ LOST = "upload.unknown"
 _CONNECT_S, _ANSWER_S, _WAIT_S = 2.0, 20.0, 40.0
 # All parts are read, sealed anew and hashed, and equal bytes that are there already are read.
 _FINISH_S = 600.0
+# Reads a whole blob, or removes all of a tenant, before it answers.
+_LONG = httpx.Timeout(600.0, connect=_CONNECT_S)
 
 
 class ContentPlane:
@@ -117,9 +124,12 @@ class ContentPlane:
         """Forget a blob for good. Raises Unavailable."""
         await self._ask("DELETE", "/blobs", Order(Action.PURGE, now(), blob, tenant), dict)
 
-    async def erase(self, tenant: UUID) -> None:
-        """Forget everything of a tenant for good. Raises Unavailable."""
-        await self._ask("DELETE", "/tenants", Order(Action.ERASE, now(), None, tenant), dict)
+    async def erase(self, tenant: UUID) -> Erased:
+        """Forget everything of a tenant for good, its key first; what went. May be repeated.
+        Raises Unavailable.
+        """
+        order = Order(Action.ERASE, now(), None, tenant)
+        return await self._ask("DELETE", "/tenants", order, Erased, timeout=_LONG)
 
     async def notices(self, taken: int) -> list[Notice]:
         """What is new after `taken`, which is acknowledged; waits a while. Raises Unavailable."""
@@ -143,6 +153,35 @@ class ContentPlane:
                     yield piece
         except httpx.HTTPError as error:
             raise _down() from error
+
+    @contextlib.asynccontextmanager
+    async def copy(
+        self, tenant: UUID, blob: UUID
+    ) -> AsyncIterator[tuple[Copied, AsyncIterator[bytes]]]:
+        """All bytes of a blob for an archive, judged or not, and what they are.
+
+        Raises Refused when there is no such blob, it cannot be read, or it was rejected (code
+        `file.rejected`); Unavailable also when the bytes break off.
+        """
+        order = Order(Action.COPY, now(), blob, tenant)
+        headers = {ORDER_HEADER: self.signer.seal(order)}
+        try:
+            async with self._http.stream("GET", "/copies", headers=headers) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise _refusal(answer)
+                copied = self.signer.open(answer.headers.get(COPY_HEADER, ""), Copied)
+                yield copied, answer.aiter_bytes()
+        except (httpx.HTTPError, Forged) as error:
+            raise _down() from error
+
+    async def restore(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Restored:
+        """Bring bytes of an archive back; stored, and waiting for their scan, when it returns.
+
+        Raises as `put`; Refused when other bytes are there under this id.
+        """
+        order = Order(Action.RESTORE, now(), job.blob, job.tenant, job)
+        return await self._ask("PUT", "/copies", order, Restored, content=pieces, timeout=_LONG)
 
     async def close(self) -> None:
         """End the connections."""
@@ -189,6 +228,8 @@ def _refusal(answer: httpx.Response) -> Exception:
         return TooLarge(detail)
     if answer.status_code == 507:
         return StorageFull(detail, dependency=NAME)
+    if answer.status_code == 410:
+        return Refused(detail, code="file.rejected")
     if answer.status_code in (404, 409):
         return Refused(detail, code="file.unknown")
     return Unavailable(detail, dependency=NAME)

@@ -31,7 +31,7 @@ from appliance.files.rows import File, find_file
 from appliance.files.states import DOWNLOADABLE, FileState
 from appliance.files.upload import job_of
 from appliance.kernel.context import Ctx
-from quarantine.contract import LIVE_KEY, TICKET_KEY, TICKET_S, TRANSFER_KEY, Ticket
+from quarantine.contract import LIVE_KEY, TICKET_KEY, TICKET_S, TRANSFER_KEY, Ticket, Verdict
 from quarantine.signing import Forged
 
 OLD_DAYS = 7
@@ -98,14 +98,19 @@ def check_downloadable(ctx: Ctx, file: File) -> None:
 async def make_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) -> File:
     """Scan again first what was last judged more than a week ago by other signatures.
 
-    Raises Clash when it is not released any more or not judged yet.
+    Raises Clash when it is not released any more, or not judged yet: one that came from a backup.
     """
     look = await plane.look(ctx.tenant, file.id)
-    if (
-        look.is_current
-        or look.judged_at is None
-        or now() - look.judged_at < timedelta(days=OLD_DAYS)
-    ):
+    if look.verdict is None or look.judged_at is None:
+        raise Clash(
+            "This file came back from a backup and waits for its scan; ask again in a while.",
+            code="file.rescanning",
+        )
+    if look.verdict is not Verdict.CLEAN:
+        # Judged while nobody listened, with the tenant suspended: the word has to come again.
+        await plane.scan(job_of(file, ctx.tenant, priority=0))
+        raise Clash("This file is not released any more.", code="file.recalled")
+    if look.is_current or now() - look.judged_at < timedelta(days=OLD_DAYS):
         return file
     await plane.scan(job_of(file, ctx.tenant, priority=0))
     end = asyncio.get_running_loop().time() + RESCAN_WAIT_S

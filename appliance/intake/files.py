@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 
-from appliance.base.errors import Refused, StorageFull, TooLarge
+from appliance.base.errors import Refused, StorageFull, TooLarge, Unavailable
 from appliance.base.ids import uuid7
 
 FOLDER = "intake"
@@ -75,3 +76,17 @@ def locate(folder: Path, tenant: UUID, file: str) -> Path:
 def has(folder: Path, tenant: UUID, file: str) -> bool:
     """Whether the node has a copy of it."""
     return (folder / FOLDER / tenant.hex / file).is_file()
+
+
+def forget_tenant(folder: Path, tenant: UUID) -> None:
+    """Remove the node's copies of all files of a tenant that is erased; may be repeated."""
+    place = folder / FOLDER / tenant.hex
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unavailable(
+            f"The node's copies of imported files cannot be removed ({error.strerror}); run this as "
+            "the user who starts the node.", dependency="disk",
+        ) from error  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.tenancy.archive import Manifest, TableSum, read_manifest
 from appliance.tenancy.backup import Backup, backup_tenant, list_backups
+from appliance.tenancy.blobs import FileSums
 from appliance.tenancy.control import (
     Node,
     Placement,
@@ -22,7 +23,8 @@ from appliance.tenancy.control import (
     suspend,
 )
 from appliance.tenancy.drill import Drill, run_drill
-from appliance.tenancy.erase import drop_placement, erase_tenant
+from appliance.tenancy.erase import Erasure, drop_placement, erase_tenant
+from appliance.tenancy.files import ask_for_verdicts, count_files
 from appliance.tenancy.move import Moved, Settled, move_tenant, settle
 from appliance.tenancy.names import check_slug
 from appliance.tenancy.servers import Progress, Servers
@@ -31,6 +33,8 @@ from appliance.tenancy.transfer import export_tenant, import_tenant, restore_ten
 __all__ = [
     "Backup",
     "Drill",
+    "Erasure",
+    "FileSums",
     "Manifest",
     "Moved",
     "Node",
@@ -41,9 +45,11 @@ __all__ = [
     "TableSum",
     "Tenant",
     "activate",
+    "ask_for_verdicts",
     "backup_tenant",
     "check_slug",
     "close_tenant",
+    "count_files",
     "create_dedicated",
     "create_placement",
     "create_tenant",

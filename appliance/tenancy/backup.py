@@ -1,7 +1,7 @@
 """Backups of one tenant by time in a folder, each proven by reading it again.
 
-Promises: an older backup is removed only after the new one was read back whole; nothing is ever
-removed that this module did not name itself.
+Promises: an older backup is removed only after the new one was read back whole and misses no bytes
+of a file; nothing is ever removed that this module did not name itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.base.clock import now
 from appliance.base.errors import Invalid
+from appliance.content import ContentPlane
 from appliance.tenancy import control
 from appliance.tenancy.archive import Manifest, read_manifest
 from appliance.tenancy.servers import Progress, Servers
@@ -39,9 +40,14 @@ async def backup_tenant(
     *,
     keep: int = KEEP_DEFAULT,
     node: str = "",
+    plane: ContentPlane | None = None,
+    with_files: bool = True,
     progress: Progress | None = None,
 ) -> Backup:
-    """Export into `folder` as `slug-YYYYMMDDTHHMMSSZ.nxt`, read it back, keep the newest `keep`."""
+    """Export into `folder` as `slug-YYYYMMDDTHHMMSSZ.nxt`, read it back, keep the newest `keep`.
+
+    One that misses bytes which an older one may have takes none of those away.
+    """
     if keep < 1:
         raise Invalid(f"A backup keeps at least 1 file, not {keep}.")
     found = await control.find_tenant(servers, str(tenant))
@@ -50,7 +56,9 @@ async def backup_tenant(
     while path.exists():
         await asyncio.sleep(0.2)
         path = folder / f"{found.slug}-{now():%Y%m%dT%H%M%SZ}{SUFFIX}"
-    written = await export_tenant(servers, tenant, path, node=node, progress=progress)
+    written = await export_tenant(
+        servers, tenant, path, node=node, plane=plane, with_files=with_files, progress=progress
+    )
     manifest = await asyncio.to_thread(read_manifest, path)
     if manifest != written:
         raise Invalid(
@@ -58,7 +66,8 @@ async def backup_tenant(
             "Check the disk.",
             code="archive.mismatch",
         )
-    removed = list_backups(folder, found.slug)[:-keep]
+    is_short = manifest.files is not None and bool(manifest.files.missing)
+    removed = [] if is_short else list_backups(folder, found.slug)[:-keep]
     for old in removed:
         old.unlink(missing_ok=True)
     return Backup(path, manifest, tuple(removed))

@@ -1,8 +1,9 @@
 """Restore drill: a backup is worth what a restore of it shows.
 
 Promises: the restore runs in a scratch database made for it under a name nobody else uses, and
-only that database is dropped afterwards; live tenants are not touched. A fault of the backup is
-in the report; a server that does not answer is raised, because then nothing was shown.
+only that database is dropped afterwards; live tenants are not touched, and no content plane is:
+the bytes of files are hashed and held against what the restored records say of them. A fault of the
+backup is in the report; a server that does not answer is raised, because then nothing was shown.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from appliance.db import migrate
 from appliance.db.database import Transaction, bound
 from appliance.db.wire import Wire
 from appliance.tenancy.archive import Manifest, open_archive, read_manifest
+from appliance.tenancy.blobs import BlobEnd
+from appliance.tenancy.files import compare_files, count_rows
 from appliance.tenancy.servers import (
     Progress,
     Servers,
@@ -39,11 +42,14 @@ Verify = Callable[[Transaction, UUID], Awaitable[Sequence[str]]]
 
 
 class Drill(msgspec.Struct, frozen=True):
-    """What a drill showed. `manifest` is None when the file could not be read whole."""
+    """What a drill showed. `manifest` is None when the file could not be read whole;
+    `records_only` counts files of an archive that was made without bytes of files.
+    """
 
     manifest: Manifest | None
     faults: tuple[str, ...]
     duration_ms: int
+    records_only: int = 0
 
     @property
     def ok(self) -> bool:
@@ -62,9 +68,11 @@ async def run_drill(
     began = time.monotonic()
     manifest: Manifest | None = None
     faults: list[str] = []
+    records_only = 0
     try:
         manifest = await asyncio.to_thread(read_manifest, path)
-        faults += await _rehearse(servers, path, manifest, verify, progress)
+        found, records_only = await _rehearse(servers, path, manifest, verify, progress)
+        faults += found
     except Unavailable:
         raise
     except ApplianceError as error:
@@ -78,7 +86,7 @@ async def run_drill(
         count=len(faults),
         duration_ms=took,
     )
-    return Drill(manifest, tuple(faults), took)
+    return Drill(manifest, tuple(faults), took, records_only)
 
 
 async def _rehearse(
@@ -87,7 +95,7 @@ async def _rehearse(
     manifest: Manifest,
     verify: Verify | None,
     progress: Progress | None,
-) -> Sequence[str]:
+) -> tuple[Sequence[str], int]:
     # The random tail makes the name ours alone: what is dropped below was made here.
     scratch = SCRATCH_PREFIX + uuid7().hex
     try:
@@ -96,11 +104,16 @@ async def _rehearse(
         async with connect(servers.dsn(scratch)) as conn:
             await check_revision(conn, manifest.schema_revision)
             async with entered(conn, manifest.tenant):
+                ends: dict[UUID, BlobEnd] = {}
                 with open_archive(path) as archive:
-                    await load(conn, manifest, archive.parts(), progress)
-            if verify is None:
-                return ()
-            async with bound(Wire(conn), manifest.tenant) as tx:
-                return await verify(tx, manifest.tenant)
+                    parts = archive.parts(lambda end: ends.update({end.id: end}))
+                    await load(conn, manifest, parts, progress)
+                has_files = manifest.files is not None
+                records_only = 0 if has_files else await count_rows(conn, manifest.tenant)
+                faults = await compare_files(conn, manifest.tenant, ends) if has_files else []
+            if verify is not None:
+                async with bound(Wire(conn), manifest.tenant) as tx:
+                    faults += await verify(tx, manifest.tenant)
+            return faults, records_only
     finally:
         await drop_database(servers, scratch)

@@ -3,14 +3,15 @@
 Promises: an export is one snapshot of a tenant that may be at work; an archive is proven whole
 before anything is written, and loading is one transaction; what is interrupted leaves neither a
 tenant nor rows. A tenant that comes from a file starts with its sign-ins ended (API keys stay),
-because a session that was revoked since must not come back to life.
+because a session that was revoked since must not come back to life. Bytes of files go to the
+content plane before the rows that speak of them are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
@@ -19,11 +20,13 @@ import psycopg
 from appliance.base import logs
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, Invalid, Refused
+from appliance.content import ContentPlane
 from appliance.db.migrate import PLACEMENT, read_scripts
 from appliance.tenancy import control
 from appliance.tenancy.archive import (
     Heading,
     Manifest,
+    Piece,
     TableSum,
     open_archive,
     read_manifest,
@@ -45,6 +48,16 @@ from appliance.tenancy.fence import (
     lift_fence,
     raise_fence,
 )
+from appliance.tenancy.files import (
+    GRACE_S,
+    ask_for_verdicts,
+    bring_files,
+    forget_fresh,
+    has_bytes,
+    list_carried,
+    read_files,
+    require_plane,
+)
 from appliance.tenancy.servers import Connection, Progress, Servers, connect, entered, locked
 from appliance.tenancy.tables import load_revision
 
@@ -60,21 +73,32 @@ async def export_tenant(
     path: Path,
     *,
     node: str = "",
+    plane: ContentPlane | None = None,
+    with_files: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Write a tenant to a file (mode 600). The tenant may be at work; the file is one moment."""
+    """Write a tenant to a file (mode 600). The tenant may be at work; the file is one moment.
+
+    A tenant with files needs the plane to answer, unless their bytes are to be left out. Raises
+    Misconfigured, Unavailable then, before anything is written.
+    """
     async with connect(servers.control_dsn) as conn:
         found = await control.get_tenant(conn, tenant)
-    async with (
-        connect(servers.dsn(found.target)) as source,
-        entered(source, tenant, snapshot=True),
-    ):
+    async with contextlib.AsyncExitStack() as moment:
+        source = await moment.enter_async_context(connect(servers.dsn(found.target)))
+        await moment.enter_async_context(entered(source, tenant, snapshot=True))
         if not await holds_tenant(source, tenant):
             raise Refused(
                 f"Placement {found.placement} holds no rows of tenant {found.slug}; if a move was "
                 "interrupted run `nexus tenant settle`.",
                 code="tenant.rows_missing",
             )
+        files = await list_carried(source, tenant) if with_files else []
+        if files:
+            plane = await require_plane(
+                plane, f"Tenant {found.slug} has {len(files)} files, whose bytes go along",
+                " Without their bytes: --without-files.",
+            )  # fmt: skip
         heading = Heading(
             schema_revision=await load_revision(source),
             tenant=tenant,
@@ -83,8 +107,22 @@ async def export_tenant(
             node=node,
             created_at=now(),
         )
-        async with contextlib.aclosing(read_tenant(source, tenant, progress)) as parts:
-            manifest = await write_archive(path, heading, parts)
+
+        async def parts() -> AsyncGenerator[Piece, None]:
+            async with contextlib.aclosing(read_tenant(source, tenant, progress)) as rows:
+                async for part in rows:
+                    yield part
+            # The bytes under an id never change: the database need not wait for them.
+            await moment.aclose()
+            if plane is not None and files:
+                async with contextlib.aclosing(
+                    read_files(plane, tenant, files, progress)
+                ) as pieces:
+                    async for piece in pieces:
+                        yield piece
+
+        async with contextlib.aclosing(parts()) as all_parts:
+            manifest = await write_archive(path, heading, all_parts, with_files=with_files)
     logs.event("tenant.exported", tenant=tenant, rows=manifest.rows, bytes=path.stat().st_size)
     return manifest
 
@@ -95,11 +133,17 @@ async def import_tenant(
     placement_name: str,
     *,
     slug: str | None = None,
+    plane: ContentPlane | None = None,
     progress: Progress | None = None,
+    grace_s: float = GRACE_S,
 ) -> Manifest:
-    """Bring a tenant that is not here, under its own id; `slug` renames it. Clash when it is."""
+    """Bring a tenant that is not here, under its own id; `slug` renames it. Clash when it is.
+
+    An archive with bytes of files needs the plane. Raises Misconfigured, Unavailable, Invalid.
+    """
     manifest = await asyncio.to_thread(read_manifest, path)
     tenant = manifest.tenant
+    fresh: list[UUID] = []
     async with locked(servers, tenant) as conn:
         made = await control.create_tenant(
             servers, slug or manifest.slug, manifest.name, placement_name, tenant=tenant
@@ -108,6 +152,7 @@ async def import_tenant(
         try:
             async with connect(servers.dsn(made.target)) as target:
                 await check_revision(target, manifest.schema_revision)
+                await bring_files(plane, manifest, path, fresh, progress)
                 async with entered(target, tenant):
                     await make_room(target, tenant)
                     with open_archive(path) as archive:
@@ -120,9 +165,14 @@ async def import_tenant(
                 )
                 await lift_fence(target, tenant)
         except BaseException:
-            await _undo_import(servers, made, loaded=loaded)
+            if await _undo_import(servers, made, loaded=loaded):
+                await _undo_files(plane, tenant, fresh)
             raise
     logs.event("tenant.imported", tenant=tenant, rows=manifest.rows)
+    if plane is not None and has_bytes(manifest):
+        # The import stands; what the plane says of it is taken over sooner by asking now.
+        with contextlib.suppress(ApplianceError):
+            await ask_for_verdicts(servers, tenant, plane, grace_s=grace_s)
     return manifest
 
 
@@ -133,9 +183,13 @@ async def restore_tenant(
     *,
     slug: str | None = None,
     replace: bool = False,
+    plane: ContentPlane | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Bring a tenant back. One that exists is replaced only with `replace`, suspended, in place."""
+    """Bring a tenant back. One that exists is replaced only with `replace`, suspended, in place.
+
+    What the plane says of its files is taken over when it is resumed: `ask_for_verdicts`.
+    """
     manifest = await asyncio.to_thread(read_manifest, path)
     try:
         found = await control.find_tenant(servers, str(manifest.tenant))
@@ -145,7 +199,9 @@ async def restore_tenant(
                 "This tenant is not here; name the placement to restore it into.",
                 code="placement.missing",
             ) from None
-        return await import_tenant(servers, path, placement_name, slug=slug, progress=progress)
+        return await import_tenant(
+            servers, path, placement_name, slug=slug, plane=plane, progress=progress
+        )
     if not replace:
         raise Clash(
             f"Tenant {found.slug} exists here; suspend it and repeat with --replace to put the "
@@ -158,12 +214,16 @@ async def restore_tenant(
             f"({found.slug}); move or rename it in a step of its own.",
             code="tenant.replace",
         )
-    await _replace(servers, manifest, path, progress)
+    await _replace(servers, manifest, path, plane, progress)
     return manifest
 
 
 async def _replace(
-    servers: Servers, manifest: Manifest, path: Path, progress: Progress | None
+    servers: Servers,
+    manifest: Manifest,
+    path: Path,
+    plane: ContentPlane | None,
+    progress: Progress | None,
 ) -> None:
     tenant = manifest.tenant
     async with locked(servers, tenant) as conn:
@@ -175,6 +235,8 @@ async def _replace(
             )
         async with connect(servers.dsn(found.target)) as target:
             await check_revision(target, manifest.schema_revision)
+            # They stay whatever comes after: a row of today may be the one that misses them.
+            await bring_files(plane, manifest, path, [], progress)
             async with entered(target, tenant):
                 await raise_fence(target, tenant, LEAVING)
             try:
@@ -243,7 +305,8 @@ async def make_room(conn: Connection, tenant: UUID) -> None:
         )
 
 
-async def _undo_import(servers: Servers, made: control.Tenant, *, loaded: bool) -> None:
+async def _undo_import(servers: Servers, made: control.Tenant, *, loaded: bool) -> bool:
+    """Whether nothing of it is left; an import that was complete already stays."""
     try:
         async with connect(servers.dsn(made.target)) as target, entered(target, made.id):
             is_arriving = await find_fence(target, made.id) == ARRIVING
@@ -251,7 +314,7 @@ async def _undo_import(servers: Servers, made: control.Tenant, *, loaded: bool) 
                 await delete_tenant(target, made.id)
                 await target.execute("DELETE FROM tenant_fence WHERE tenant_id = %s", (made.id,))
         if loaded and not is_arriving:
-            return  # The fence is lifted already: the import is complete.
+            return False  # The fence is lifted already: the import is complete.
         async with connect(servers.control_dsn) as conn:
             await conn.execute(
                 "DELETE FROM tenant WHERE id = %s AND state IN ('creating', 'active')", (made.id,)
@@ -259,6 +322,20 @@ async def _undo_import(servers: Servers, made: control.Tenant, *, loaded: bool) 
     except (ApplianceError, psycopg.Error) as error:
         logs.event(
             "tenant.undo_failed", level="error", tenant=made.id, error_type=type(error).__name__
+        )
+        return False
+    return True
+
+
+async def _undo_files(plane: ContentPlane | None, tenant: UUID, fresh: list[UUID]) -> None:
+    """What stays when this fails too is taken for its own when the import is repeated."""
+    if plane is None or not fresh:
+        return
+    try:
+        await forget_fresh(plane, tenant, fresh)
+    except ApplianceError as error:
+        logs.event(
+            "tenant.undo_failed", level="error", tenant=tenant, error_type=type(error).__name__
         )
 
 

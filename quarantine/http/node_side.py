@@ -19,12 +19,24 @@ from litestar.exceptions import HTTPException
 from litestar.response import Stream
 
 from quarantine import ledger
-from quarantine.contract import ORDER_HEADER, ORDER_S, Action, Look, Order, ScanJob, Status
+from quarantine.contract import (
+    COPY_HEADER,
+    ORDER_HEADER,
+    ORDER_S,
+    Action,
+    Copied,
+    Look,
+    Order,
+    ScanJob,
+    Status,
+    Verdict,
+)
 from quarantine.http.plane import Plane
 from quarantine.signing import Forged
 from quarantine.store.faults import (
     Busy,
     Changed,
+    Damaged,
     KeyFault,
     Missing,
     NoSpace,
@@ -137,6 +149,44 @@ async def read(request: Asked) -> Stream:
     return Stream(pieces(), media_type="application/octet-stream")
 
 
+@get("/copies")
+async def copy(request: Asked) -> Stream:
+    """All bytes of a blob for an archive, whatever its verdict is, but never of a rejected one."""
+    order, plane = order_of(request, Action.COPY), plane_of(request)
+    ident = blob_of(order)
+    blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
+    if blob is None or blob.tenant != order.tenant:
+        raise HTTPException(status_code=404, detail="There is no such blob.")
+    if blob.verdict is Verdict.REJECTED:
+        raise HTTPException(status_code=410, detail="An engine rejected this blob; it stays here.")
+    try:
+        source = (await plane.vault.open(blob)).pieces()
+        # Read before the answer begins, so that what is damaged is said and not torn off.
+        first = bytes(await anext(source, b""))
+    except Damaged as damaged:
+        raise HTTPException(status_code=409, detail=str(damaged)) from None
+
+    async def pieces() -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        async for piece in source:
+            yield bytes(piece)
+
+    copied = Copied(blob.id, blob.sha256, blob.size, blob.name, blob.policy)
+    headers = {COPY_HEADER: plane.signer.seal(copied)}
+    return Stream(pieces(), media_type="application/octet-stream", headers=headers)
+
+
+@put("/copies")
+async def restore(request: Asked) -> Response[bytes]:
+    """Take the bytes of a blob back from an archive, and have them judged anew."""
+    job = job_of(order_of(request, Action.RESTORE))
+    plane = plane_of(request)
+    restored = await plane.vault.restore(job, request.stream())
+    plane.wake()
+    return json_of(restored, 201)
+
+
 @delete("/blobs", status_code=200)
 async def purge(request: Asked) -> Response[bytes]:
     """Forget a blob, its key first."""
@@ -147,12 +197,11 @@ async def purge(request: Asked) -> Response[bytes]:
 
 @delete("/tenants", status_code=200)
 async def erase(request: Asked) -> Response[bytes]:
-    """Forget everything of a tenant."""
+    """Forget everything of a tenant; what went."""
     tenant = order_of(request, Action.ERASE).tenant
     if tenant is None:
         raise HTTPException(status_code=422, detail="The order names no tenant.")
-    await plane_of(request).vault.erase(tenant)
-    return json_of({})
+    return json_of(await plane_of(request).vault.erase(tenant))
 
 
 @get("/notices")
@@ -196,4 +245,4 @@ def blob_of(order: Order) -> UUID:
     return order.blob
 
 
-HANDLERS = (receive, scan, look, read, purge, erase, notices, status, alive)
+HANDLERS = (receive, scan, look, read, copy, restore, purge, erase, notices, status, alive)

@@ -25,7 +25,7 @@ from appliance.tenancy import (
     run_drill,
     suspend,
 )
-from appliance.tenancy.archive import _LEAD, TableSum
+from appliance.tenancy.archive import _LEAD, FORMAT, TableSum
 from tests.tenancy.rows import count, make, run, sums
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +129,7 @@ def repack(data, old, new):
     body = zstandard.ZstdDecompressor().decompressobj().decompress(bytes(data[_LEAD.size :]))
     assert old in body
     packed = zstandard.ZstdCompressor(write_checksum=True).compress(body.replace(old, new))
-    return _LEAD.pack(b"NXTENANT", 1, len(packed)) + packed
+    return _LEAD.pack(b"NXTENANT", FORMAT, len(packed)) + packed
 
 
 async def test_a_damaged_archive_writes_nothing_and_says_where(servers, second, slug, tmp_path):
@@ -144,7 +144,7 @@ async def test_a_damaged_archive_writes_nothing_and_says_where(servers, second, 
         (lambda d: d + b"xx", r"(bytes of content; expected|damaged in its manifest)"),
         (lambda d: d[:10], r"not a tenant archive"),
         (flip, r"[Tt]able \w+: .*Nothing was written"),
-        (other_version, r"format 9; this program reads format 1"),
+        (other_version, r"format 9; this program reads formats 1 and 2"),
         (lambda d: repack(d, b"10.50", b"10.51"), r"Table record: expected 400 rows with SHA-256"),
         (
             lambda d: repack(d, b'"schema_revision":"' + NOW, b'"schema_revision":"0001'),
@@ -176,7 +176,7 @@ async def test_rows_of_another_tenant_in_an_archive_are_refused(servers, second,
     body = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes()[_LEAD.size :])
     old, new = f'"tenant":"{made.id}"'.encode(), f'"tenant":"{slug_id(made.id)}"'.encode()
     packed = zstandard.ZstdCompressor(write_checksum=True).compress(body.replace(old, new))
-    path.write_bytes(_LEAD.pack(b"NXTENANT", 1, len(packed)) + packed)
+    path.write_bytes(_LEAD.pack(b"NXTENANT", FORMAT, len(packed)) + packed)
     with pytest.raises(Invalid, match="holds rows of another tenant") as refused:
         await import_tenant(servers, path, second.name)
     assert refused.value.code == "archive.foreign_rows"
