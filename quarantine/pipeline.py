@@ -87,6 +87,13 @@ class Pipeline:
         self._sandbox, self._outside = sandbox, dict(outside)
         self._mandatory = tuple(mandatory)
 
+    async def renew(self) -> tuple[str, ...]:
+        """Have the engines inside loaded anew before the next file; those that could not be.
+
+        Raises Unscannable.
+        """
+        return (await self._sandbox.renew()).missing
+
     async def judge(
         self, path: Path, name: str, policy: Policy, *, sha256: str, size: int
     ) -> Report:
@@ -146,7 +153,7 @@ class Pipeline:
 
 
 def _is_mistaken(finding: Finding, type_: str) -> bool:
-    """clamd takes a table that begins with the letters MZ for a program that is damaged."""
+    """The scanner takes a table that begins with the letters MZ for a program that is damaged."""
     return finding.code == "virus.broken" and type_.startswith("text/")
 
 

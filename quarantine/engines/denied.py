@@ -12,7 +12,7 @@ from functools import cached_property
 
 from quarantine.contract import Finding, Policy, Verdict
 from quarantine.engines.base import Leaf, Unscannable
-from quarantine.rules.pack import PackError, SignedPack, load_configured
+from quarantine.rules.pack import PackError, SignedPack, ids_of, load_configured
 
 
 class DeniedEngine:
@@ -31,7 +31,7 @@ class DeniedEngine:
     @property
     def signatures(self) -> str:
         """Which packs: a report names them, and a new one asks for a rescan."""
-        return "+".join(signed.id for signed in self.packs)
+        return ids_of(self.packs)
 
     @property
     def version(self) -> str:
