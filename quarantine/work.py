@@ -28,11 +28,12 @@ from quarantine.pipeline import DOWN, MODULES, Pipeline
 from quarantine.rules.delivered import Delivered
 from quarantine.rules.pack import PackError
 from quarantine.sandbox.parent import Sandbox
+from quarantine.sandbox.plaintext import lay_out
 from quarantine.settings import Settings
 from quarantine.store.faults import Damaged, KeyFault, Missing, StoreFault
 from quarantine.vault import Vault
 
-LOOK_S = 0.05
+LOOK_S = 0.02
 IDENTIFY_S = 5.0
 DOWN_LOOK_S = 1.0
 # A scan may take clamd a minute, but these questions are small: who leaves them open is not there.
@@ -210,17 +211,11 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _plaintext(self, blob: Blob) -> AsyncIterator[Path]:
-        """The bytes in the scratch folder for as long as they are looked at."""
+        """The bytes in the clear for as long as they are looked at."""
         reader = await self._vault.open(blob)
-        path = self._scratch / f"{blob.id.hex}.{time.monotonic_ns()}"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                async for piece in reader.pieces():
-                    await asyncio.to_thread(file.write, piece)
+        name = f"{blob.id.hex}.{time.monotonic_ns()}"
+        async with lay_out(self._scratch, name, reader.pieces(), size=blob.size) as path:
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -48,11 +48,15 @@ class DeniedEngine:
             packs = self.packs
         except PackError as fault:
             raise Unscannable(str(fault)) from fault
-        with leaf.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = bytes.fromhex(leaf.sha256) or _digest_of(leaf)
         if any(signed.pack.denies(digest) for signed in packs):
             sentence = "This very file is on the deny list."
             yield Finding(self.name, "denied.hash", Verdict.REJECTED, sentence, leaf.place)
+
+
+def _digest_of(leaf: Leaf) -> bytes:
+    with leaf.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 ENGINE = DeniedEngine()

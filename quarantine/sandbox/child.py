@@ -89,7 +89,7 @@ def _examine(control: socket.socket, engines: list[Engine], folder: Path) -> int
     plaintext, pipe = descriptors
     confine(request.policy, own_processes=is_init())
     path = Path(f"/proc/self/fd/{plaintext}")
-    answer = Inspection(request.policy, engines, folder).inspect(path, request.name)
+    answer = Inspection(request.policy, engines, folder).inspect(path, request.name, request.sha256)
     with os.fdopen(pipe, "wb") as out:
         out.write(encode(answer))
     return 0

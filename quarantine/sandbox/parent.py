@@ -103,17 +103,19 @@ class Sandbox:
         return self._bubblewrap
 
     async def inspect(
-        self, path: Path, name: str, policy: Policy, *, seconds: float | None = None
-    ) -> Answer:
+        self, path: Path, name: str, policy: Policy, *, sha256: str = "",
+        seconds: float | None = None,
+    ) -> Answer:  # fmt: skip
         """What the engines inside say of the file at `path`. Raises Unscannable.
 
+        `sha256` is for those who see to it by themselves that it is the hash of these bytes.
         `seconds` of wall clock are counted from the moment a lane is free; default is the policy's.
         """
         async with self._lane() as lane:
             await lane.start()
             try:
                 async with asyncio.timeout(seconds or policy.seconds_max):
-                    return await lane.inspect(path, Request(name, policy))
+                    return await lane.inspect(path, Request(name, policy, sha256))
             except TimeoutError:
                 await lane.stop()
                 raise Unscannable("The checks did not end in time.") from None
