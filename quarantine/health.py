@@ -12,8 +12,8 @@ STALE_S = 180.0
 
 
 class ScannerState(msgspec.Struct, frozen=True):
-    """`scanner` is `ready`, `baseline` or `down`; `signatures` names what it scans with, `dated`
-    is when ClamAV made them.
+    """`scanner` is `ready`, `baseline` or `down`; `signatures` names what is scanned with
+    (`ledger.scans_with`), `dated` is when ClamAV made its own.
     """
 
     scanner: str

@@ -18,7 +18,17 @@ from uuid import UUID
 
 import msgspec
 
-from quarantine.contract import Fetched, Finding, Judged, Notice, Policy, Report, ScanJob, Verdict
+from quarantine.contract import (
+    POLICY_REVISION,
+    Fetched,
+    Finding,
+    Judged,
+    Notice,
+    Policy,
+    Report,
+    ScanJob,
+    Verdict,
+)
 from quarantine.store.contents import Content, Joined, join, leave, mend
 from quarantine.store.faults import NoSpace, PlaceDown, StoreFault
 from quarantine.store.incoming import Received
@@ -31,7 +41,7 @@ RETRY_FIRST_S, RETRY_MAX_S = 60.0, 3_600.0
 DOWN_RETRY_S = 2.0
 STALE_RETRY_S = 10.0
 RESCAN = 5
-SCANNER = "clamd"
+SCANNER, PACKED = "clamd", ("rules", "denied")
 _BUSY_S = 20.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tenant (id TEXT PRIMARY KEY, wrapped BLOB, erased INTEGER DEFAULT 0);
@@ -265,14 +275,30 @@ def put_back(db: sqlite3.Connection, ident: UUID, holder: str, why: str, *, fail
     return attempts
 
 
+def scans_with(scanner: str, packs: str, policy: int = POLICY_REVISION) -> str:
+    """One word for all that a verdict hangs on besides the bytes: the scanner's signatures, the
+    rule packs and the revision of our checks. Another word asks for all verdicts anew.
+    """
+    return f"{scanner}/{packs}/policy.{policy}"
+
+
+def _scanned_with(report: Report, otherwise: str) -> str:
+    by = {run.engine: run.signatures for run in report.engines}
+    if SCANNER not in by:
+        return otherwise
+    packs = dict.fromkeys(by[name] for name in PACKED if name in by)
+    return scans_with(by[SCANNER], "|".join(packs), report.policy_revision)
+
+
 def judge(db: sqlite3.Connection, blob: Blob, holder: str, judged: Judged, signatures: str) -> bool:
     """Write the verdict down and tell the node; False when the lease was lost meanwhile.
 
-    `signatures` are those that the scanner has now, empty while it is down. What was scanned with
-    others is asked for again: when all older verdicts were, this one was not there yet.
+    `signatures` is what is scanned with now (`scans_with`), empty while the scanner is down. What
+    was scanned with others is asked for again: when all older verdicts were, this one was not
+    there yet.
     """
     report = judged.report
-    used = next((r.signatures for r in report.engines if r.engine == SCANNER), signatures)
+    used = _scanned_with(report, signatures)
     again = signatures not in ("", used) and report.verdict is not Verdict.REJECTED
     done = db.execute(
         "UPDATE blob SET todo = ?, due = ?, priority = ?, lease = NULL, holder = NULL, "

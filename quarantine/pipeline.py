@@ -2,7 +2,8 @@
 
 The engines inside run in the sandbox, those outside (the virus scanner, which has a process of its
 own) beside it at the same time. Clean is a file only when every mandatory engine ran to its end
-over it, none found anything, and the bytes on disk are afterwards still the bytes that came in.
+over it, none found anything, and the bytes that were looked at are those that came in: hashed
+afterwards, or meanwhile where the kernel has sealed them against any change.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from quarantine.contract import SEVERITY, EngineRun, Finding, Policy, Report, Ve
 from quarantine.engines.base import Unscannable
 from quarantine.engines.clam import ScannerDown
 from quarantine.sandbox.parent import Sandbox
+from quarantine.sandbox.plaintext import is_sealed
 
 INSIDE = (
     "names",
@@ -87,6 +89,13 @@ class Pipeline:
         self._sandbox, self._outside = sandbox, dict(outside)
         self._mandatory = tuple(mandatory)
 
+    async def renew(self) -> tuple[str, ...]:
+        """Have the engines inside loaded anew before the next file; those that could not be.
+
+        Raises Unscannable.
+        """
+        return (await self._sandbox.renew()).missing
+
     async def judge(
         self, path: Path, name: str, policy: Policy, *, sha256: str, size: int
     ) -> Report:
@@ -97,15 +106,18 @@ class Pipeline:
         before = _state(path)
         if size > policy.bytes_max:
             return Report(Verdict.REJECTED, sha256, size, _UNKNOWN, (_too_large(policy),))
-        said = await asyncio.gather(
-            self._inside(path, name, policy),
+        asked = (
+            self._inside(path, name, policy, sha256),
             *(self._beside(key, engine, path, size) for key, engine in self._outside.items()),
         )
+        said, measured = await asyncio.gather(asyncio.gather(*asked), _measure_sealed(path))
+        if measured is None:
+            measured = await asyncio.to_thread(_measure, path)
         type_ = said[0].type
         findings = [f for one in said for f in one.findings if not _is_mistaken(f, type_)]
         runs = tuple(run for one in said for run in one.runs)
         findings += self._missing(findings, runs)
-        found_hash, found_size = await asyncio.to_thread(_measure, path)
+        found_hash, found_size = measured
         if (found_hash, found_size) != (sha256, size) or _state(path) != before:
             findings.append(
                 _error("pipeline", "blob.changed", "The bytes changed while they were checked.")
@@ -114,9 +126,9 @@ class Pipeline:
         verdict = findings[0].verdict if findings else Verdict.CLEAN
         return Report(verdict, found_hash, found_size, said[0].type, tuple(findings), runs)
 
-    async def _inside(self, path: Path, name: str, policy: Policy) -> _Said:
+    async def _inside(self, path: Path, name: str, policy: Policy, sha256: str) -> _Said:
         try:
-            answer = await self._sandbox.inspect(path, name, policy)
+            answer = await self._sandbox.inspect(path, name, policy, sha256=sha256)
         except Unscannable as reason:
             return _Said((_error("sandbox", "sandbox.failed", str(reason)),))
         return _Said(answer.findings, answer.engines, answer.type)
@@ -163,6 +175,11 @@ def _state(path: Path) -> tuple[int, int, int, int]:
     """What tells that a file was written to, even when the old bytes were put back."""
     status = os.stat(path)  # noqa: PTH116 - the path may be a link of /proc
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+async def _measure_sealed(path: Path) -> tuple[str, int] | None:
+    """Hash and size, when they are as good now as afterwards."""
+    return await asyncio.to_thread(_measure, path) if is_sealed(path) else None
 
 
 def _measure(path: Path) -> tuple[str, int]:

@@ -13,7 +13,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`data` holds ledger, keys and blobs; `scratch` is a tmpfs for plaintext under scan.
 
     `key_file` holds the key shared with the node. A `bucket` stores blobs in S3 instead of `data`;
-    its credentials come from the usual AWS variables.
+    its credentials come from the usual AWS variables. `packs` is a folder of rule packs besides the
+    program's own, `pack_keys` the public keys in hexadecimal, split by commas, that may sign them.
     """
 
     data: str
@@ -30,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bucket: str = ""
     bucket_endpoint: str = ""
     bucket_region: str = "us-east-1"
+    packs: str = ""
+    pack_keys: str = ""
 
     @property
     def folder(self) -> Path:

@@ -20,16 +20,20 @@ from uuid import UUID
 from quarantine import health, ledger
 from quarantine.canary import EVERY_S, check_scanner
 from quarantine.contract import Judged, Report, Verdict
+from quarantine.engines.base import Unscannable
 from quarantine.engines.clam import ClamScanner, ScannerDown
 from quarantine.health import ScannerState
 from quarantine.ledger import LEASE_S, RETRIES, Blob
 from quarantine.pipeline import DOWN, MODULES, Pipeline
+from quarantine.rules.delivered import Delivered
+from quarantine.rules.pack import PackError
 from quarantine.sandbox.parent import Sandbox
+from quarantine.sandbox.plaintext import lay_out
 from quarantine.settings import Settings
 from quarantine.store.faults import Damaged, KeyFault, Missing, StoreFault
 from quarantine.vault import Vault
 
-LOOK_S = 0.05
+LOOK_S = 0.02
 IDENTIFY_S = 5.0
 DOWN_LOOK_S = 1.0
 # A scan may take clamd a minute, but these questions are small: who leaves them open is not there.
@@ -45,12 +49,19 @@ class Worker:
     """Scans `parallel` blobs at a time until told to stop."""
 
     def __init__(
-        self, settings: Settings, vault: Vault, scanner: ClamScanner, pipeline: Pipeline
+        self,
+        settings: Settings,
+        vault: Vault,
+        scanner: ClamScanner,
+        pipeline: Pipeline,
+        packs: Delivered,
     ) -> None:
         self._settings = settings
         self._vault = vault
         self._scanner = scanner
         self._pipeline = pipeline
+        self._packs = packs
+        self._loaded: str | None = None
         self._holder = f"{os.getpid()}.{time.time()}"
         self._state = health.UNKNOWN
         self._scratch = settings.scratch_folder
@@ -70,7 +81,7 @@ class Worker:
                 group.create_task(self._scan_on(f"{self._holder}.{number}"))
 
     async def _keep_watch(self) -> None:
-        """Canary each minute, and at once when the scanner's answer or its signatures change."""
+        """Canary each minute, and at once when what the scanner answers or scans with changes."""
         while not self.stopping.is_set():
             with contextlib.suppress(StoreFault):
                 await self._look()
@@ -79,21 +90,43 @@ class Worker:
     async def _look(self) -> None:
         is_due = time.time() - self._state.checked >= EVERY_S
         try:
-            async with asyncio.timeout(HUNG_S):
-                loaded = (await self._scanner.identify()).signatures
-                if loaded == self._state.signatures and not is_due:
-                    return
-                found = await check_scanner(self._scanner)
+            packs = await self._load_packs()
+            state = await self._ask_scanner(packs, is_due=is_due)
         except TimeoutError:
             state = ScannerState("down", HANGS, "", time.time())
-        except ScannerDown as down:
+        except (ScannerDown, PackError, Unscannable) as down:
             state = ScannerState("down", str(down), "", time.time())
-        else:
-            signatures = found.signatures if found.is_up else ""
-            dated = found.signatures_dated
-            state = ScannerState(str(found.state), found.sentence, signatures, time.time(), dated)
+        if state is None:
+            return
         if is_due or state.sentence != self._state.sentence or state.signatures:
             await self._take_over(state)
+
+    async def _load_packs(self) -> str:
+        """Which packs count now; with others than before the checks inside begin anew.
+
+        Raises PackError, Unscannable.
+        """
+        packs = await self._packs.ids()
+        if packs != self._loaded:
+            if missing := await self._pipeline.renew():
+                names = ", ".join(m.rpartition(".")[2] for m in missing)
+                raise PackError(
+                    f"These checks cannot be loaded: {names}. Look at the rule packs and at what "
+                    "is installed; files stay held until they can."
+                )
+            self._loaded = packs
+        return packs
+
+    async def _ask_scanner(self, packs: str, *, is_due: bool) -> ScannerState | None:
+        """How the scanner stands; None when it stands as before. Raises TimeoutError, ScannerDown."""
+        async with asyncio.timeout(HUNG_S):
+            loaded = (await self._scanner.identify()).signatures
+            if ledger.scans_with(loaded, packs) == self._state.signatures and not is_due:
+                return None
+            found = await check_scanner(self._scanner)
+        using = ledger.scans_with(found.signatures, packs) if found.is_up else ""
+        dated = found.signatures_dated
+        return ScannerState(str(found.state), found.sentence, using, time.time(), dated)
 
     async def _take_over(self, state: ScannerState) -> None:
         # Known before the older verdicts are asked for: what is judged from now on sees to itself.
@@ -178,17 +211,11 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _plaintext(self, blob: Blob) -> AsyncIterator[Path]:
-        """The bytes in the scratch folder for as long as they are looked at."""
+        """The bytes in the clear for as long as they are looked at."""
         reader = await self._vault.open(blob)
-        path = self._scratch / f"{blob.id.hex}.{time.monotonic_ns()}"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                async for piece in reader.pieces():
-                    await asyncio.to_thread(file.write, piece)
+        name = f"{blob.id.hex}.{time.monotonic_ns()}"
+        async with lay_out(self._scratch, name, reader.pieces(), size=blob.size) as path:
             yield path
-        finally:
-            path.unlink(missing_ok=True)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -202,11 +229,15 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     vault = Vault(settings)
     scratch = settings.scratch_folder
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    packs = Delivered(settings.packs, settings.pack_keys)
     scanner = ClamScanner(settings.clamd, baseline_is_enough=settings.baseline_is_enough)
     try:
         await vault.start(recover=False)
-        async with Sandbox(MODULES, scratch, lanes=settings.parallel) as sandbox:
+        async with Sandbox(
+            MODULES, scratch, lanes=settings.parallel, variables=packs.variables,
+            readable=(packs.folder,) if packs.folder else (),
+        ) as sandbox:  # fmt: skip
             pipeline = Pipeline(sandbox, {"clamd": scanner})
-            yield Worker(settings, vault, scanner, pipeline)
+            yield Worker(settings, vault, scanner, pipeline, packs)
     finally:
         vault.close()

@@ -48,7 +48,8 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Attachments. `url` is where people reach the content plane (default: its own port here),
     `plane_url` where the node does; with `plane_url` the plane runs elsewhere, and `key_path` is
-    the file with the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the data folder.
+    the file with the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the
+    data folder. `packs` is a folder of rule packs, `pack_keys` the public keys that may sign them.
     """
 
     port: int = 0
@@ -63,6 +64,8 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bucket: str = ""
     bucket_endpoint: str = ""
     bucket_region: str = "us-east-1"
+    packs: str = ""
+    pack_keys: str = ""
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

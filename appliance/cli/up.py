@@ -93,7 +93,7 @@ async def _start_content(settings: Settings, endpoints: Endpoints, services: Ser
         host=settings.http.host, port=settings.files_port, redis_url=endpoints.files_redis_url,
         clamd=endpoints.scanner.socket, baseline_is_enough=files.baseline_is_enough,
         bucket=files.bucket, bucket_endpoint=files.bucket_endpoint,
-        bucket_region=files.bucket_region,
+        bucket_region=files.bucket_region, packs=files.packs, pack_keys=files.pack_keys,
     )  # fmt: skip
     for unit in services.content.units(options, PROGRAM_ENVIRONMENT):
         await services.supervisor.start(unit)

@@ -42,6 +42,8 @@ class ContentOptions(msgspec.Struct, frozen=True):
     bucket: str = ""
     bucket_endpoint: str = ""
     bucket_region: str = "us-east-1"
+    packs: str = ""
+    pack_keys: str = ""
 
 
 class Content:
@@ -69,7 +71,8 @@ class Content:
             "HOST": options.host, "PORT": options.port, "REDIS_URL": options.redis_url,
             "CLAMD": options.clamd, "BASELINE_IS_ENOUGH": str(options.baseline_is_enough).lower(),
             "BUCKET": options.bucket, "BUCKET_ENDPOINT": options.bucket_endpoint,
-            "BUCKET_REGION": options.bucket_region,
+            "BUCKET_REGION": options.bucket_region, "PACKS": options.packs,
+            "PACK_KEYS": options.pack_keys,
         }  # fmt: skip
         full = {**env, **{f"QUARANTINE_{k}": str(v) for k, v in given.items() if str(v)}}
         full |= {k: v for k, v in os.environ.items() if k.startswith("AWS_")}

@@ -26,7 +26,8 @@ class Leaf(msgspec.Struct, frozen=True):
     `path` is the plaintext in the child's own folder, `name` the name that the sender or the
     container gives, `place` the path inside containers (empty for the upload), `depth` how many
     containers deep, `type` the MIME type that our detection gives, `inside` that of the container
-    it lies in (empty for the upload). `path` may be a link of /proc: open it, do not resolve it.
+    it lies in (empty for the upload), `sha256` its hash in hex, empty when nobody took it yet.
+    `path` may be a link of /proc: open it, do not resolve it.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Leaf(msgspec.Struct, frozen=True):
     depth: int
     type: str
     inside: str = ""
+    sha256: str = ""
 
 
 class Engine(Protocol):

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -28,7 +30,6 @@ from quarantine.signatures import PROBE
 
 NAME = "clamd"
 CHUNK_BYTES = 256 * 1024
-_READ_BYTES = 1024 * 1024
 _REPLY_BYTES_MAX = 4096
 _LAST_WORDS_S = 2.0
 
@@ -111,7 +112,7 @@ class ClamScanner:
         began = time.monotonic()
         before = await self.identify()
         self._check_level(before)
-        reply = await self._stream(_pieces(body), size)
+        reply = await self._stream(body, size)
         found = _FOUND.match(reply)
         if found is None:
             _check_ok(reply)
@@ -163,17 +164,15 @@ class ClamScanner:
             await self._send(line, command)
             return await self._reply(line, self.patience.reply_s)
 
-    async def _stream(self, pieces: AsyncIterator[bytes], size: int) -> bytes:
+    async def _stream(self, body: Path | AsyncIterable[bytes], size: int) -> bytes:
         """The answer to one INSTREAM of exactly `size` bytes, read until the connection ended."""
-        sent = 0
         async with self._dial() as line:
             try:
                 await self._send(line, b"zINSTREAM\0")
-                async for piece in pieces:
-                    sent += len(piece)
-                    if sent > size:
-                        break
-                    await self._send(line, len(piece).to_bytes(4, "big") + piece)
+                if isinstance(body, Path):
+                    sent = await self._send_file(line, body, size)
+                else:
+                    sent = await self._send_pieces(line, body, size)
                 if sent != size:
                     more = "more" if sent > size else f"{sent}"
                     raise Unscannable(f"The blob is recorded with {size} bytes, but has {more}.")
@@ -181,6 +180,33 @@ class ClamScanner:
             except ScannerDown as failed:
                 await self._explain_refusal(line, failed)
             return await self._reply(line, self.patience.reply_s)
+
+    async def _send_pieces(
+        self, line: socket.socket, pieces: AsyncIterable[bytes], size: int
+    ) -> int:
+        """How many bytes there were; more than `size` are not sent."""
+        sent = 0
+        async for piece in _pieces(pieces):
+            sent += len(piece)
+            if sent > size:
+                break
+            await self._send(line, len(piece).to_bytes(4, "big") + piece)
+        return sent
+
+    async def _send_file(self, line: socket.socket, path: Path, size: int) -> int:
+        """The same of a file, whose bytes the kernel hands over without our touching them."""
+        sent = 0
+        with path.open("rb", buffering=0) as file:
+            while sent < size:
+                end = min(sent + CHUNK_BYTES, size)
+                await self._send(line, (end - sent).to_bytes(4, "big"))
+                with _explained("stopped reading", self.patience.write_s):
+                    async with asyncio.timeout(self.patience.write_s):
+                        while sent < end and (more := await _hand_over(line, file, sent, end)):
+                            sent += more
+                if sent < end:
+                    return sent
+            return max(sent, os.fstat(file.fileno()).st_size)
 
     async def _explain_refusal(self, line: socket.socket, failed: ScannerDown) -> None:
         """A stream that is too long is hung up on, and clamd has then said so."""
@@ -222,9 +248,28 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _pieces(body: Path | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _hand_over(line: socket.socket, file: FileIO, start: int, stop: int) -> int:
+    """Some bytes of the file, as many as the other side takes now; none at its end."""
+    while True:
+        try:
+            return os.sendfile(line.fileno(), file.fileno(), start, stop - start)
+        except BlockingIOError:
+            await _writable(line)
+
+
+async def _writable(line: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(line, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(line)
+
+
+async def _pieces(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """Pieces that clamd takes; never an empty one, which would end the stream."""
-    async for part in _read(body) if isinstance(body, Path) else body:
+    async for part in body:
         if len(part) <= CHUNK_BYTES:
             if part:
                 yield bytes(part)
@@ -232,15 +277,6 @@ async def _pieces(body: Path | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         view = memoryview(part)
         for start in range(0, len(view), CHUNK_BYTES):
             yield bytes(view[start : start + CHUNK_BYTES])
-
-
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb", buffering=0)
-    try:
-        while part := await asyncio.to_thread(file.read, _READ_BYTES):
-            yield part
-    finally:
-        file.close()
 
 
 def _identity(version: re.Match[bytes], probed: bytes) -> Identity:

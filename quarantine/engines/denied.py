@@ -12,7 +12,7 @@ from functools import cached_property
 
 from quarantine.contract import Finding, Policy, Verdict
 from quarantine.engines.base import Leaf, Unscannable
-from quarantine.rules.pack import PackError, SignedPack, load_configured
+from quarantine.rules.pack import PackError, SignedPack, ids_of, load_configured
 
 
 class DeniedEngine:
@@ -31,7 +31,7 @@ class DeniedEngine:
     @property
     def signatures(self) -> str:
         """Which packs: a report names them, and a new one asks for a rescan."""
-        return "+".join(signed.id for signed in self.packs)
+        return ids_of(self.packs)
 
     @property
     def version(self) -> str:
@@ -48,11 +48,15 @@ class DeniedEngine:
             packs = self.packs
         except PackError as fault:
             raise Unscannable(str(fault)) from fault
-        with leaf.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = bytes.fromhex(leaf.sha256) or _digest_of(leaf)
         if any(signed.pack.denies(digest) for signed in packs):
             sentence = "This very file is on the deny list."
             yield Finding(self.name, "denied.hash", Verdict.REJECTED, sentence, leaf.place)
+
+
+def _digest_of(leaf: Leaf) -> bytes:
+    with leaf.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 ENGINE = DeniedEngine()

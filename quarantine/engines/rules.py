@@ -16,7 +16,7 @@ import yara_x
 from quarantine.contract import Finding, Policy, Verdict
 from quarantine.engines.base import Leaf, Unscannable
 from quarantine.rules.compiled import compile_packs
-from quarantine.rules.pack import PackError, SignedPack, load_configured
+from quarantine.rules.pack import PackError, SignedPack, ids_of, load_configured
 
 MATCHES_MAX = 50
 
@@ -42,7 +42,7 @@ class RulesEngine:
     @property
     def signatures(self) -> str:
         """Which packs: a report names them, and a new one asks for a rescan."""
-        return "+".join(signed.id for signed in self.packs)
+        return ids_of(self.packs)
 
     @property
     def version(self) -> str:

@@ -47,7 +47,7 @@ from quarantine.store.faults import (
 
 # As long as a process that is told to stop waits for its last answer.
 WAIT_S = 5.0
-_LOOK_S = 0.05
+_LOOK_S = 0.02
 Asked = Request[Any, Any, Any]
 _encode = msgspec.json.encode
 

@@ -30,8 +30,8 @@ HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.pack"
 BASELINE_KEY = HERE / "baseline.pub"
 
-FOLDER_VARIABLE = "NEXUS_QUARANTINE_PACKS"
-KEYS_VARIABLE = "NEXUS_QUARANTINE_PACK_KEYS"
+FOLDER_VARIABLE = "QUARANTINE_PACKS"
+KEYS_VARIABLE = "QUARANTINE_PACK_KEYS"
 
 
 class PackError(Exception):
@@ -164,6 +164,11 @@ def load_configured(environment: Mapping[str, str] | None = None) -> list[Signed
     except ValueError as fault:
         raise PackError(f"{KEYS_VARIABLE}: public keys in hexadecimal were expected.") from fault
     return load_packs(Path(folder) if folder else None, keys)
+
+
+def ids_of(packs: Iterable[SignedPack]) -> str:
+    """Which packs these are, as one word: other packs, another word."""
+    return "+".join(signed.id for signed in packs)
 
 
 def _read(path: Path) -> bytes:

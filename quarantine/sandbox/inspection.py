@@ -32,9 +32,9 @@ class Inspection:
         self._failed: set[str] = set()
         self._seconds = dict.fromkeys((e.name for e in engines), 0.0)
 
-    def inspect(self, path: Path, name: str) -> Answer:
+    def inspect(self, path: Path, name: str, sha256: str = "") -> Answer:
         """What all engines say of the file at `path`, which its sender calls `name`."""
-        leaf = Leaf(path, name, "", 0, detect(path, name))
+        leaf = Leaf(path, name, "", 0, detect(path, name), sha256=sha256)
         self._look(leaf)
         runs = tuple(
             EngineRun(e.name, e.version, getattr(e, "signatures", ""), self._seconds[e.name])

@@ -24,10 +24,11 @@ class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file to examine, under this name and policy."""
+    """One file to examine, under this name and policy; `sha256` when it is known."""
 
     name: str
     policy: Policy
+    sha256: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

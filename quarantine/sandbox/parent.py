@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -51,7 +51,8 @@ class Sandbox:
     """Child processes for untrusted bytes; `lanes` files at a time.
 
     `modules` are the engines by module name, each with an `ENGINE`. `bubblewrap` None means: where
-    it works. `paths` are further folders to import from. Use as `async with`, or `close` it.
+    it works. `paths` are further folders to import from, `readable` further ones to read, and
+    `variables` go into its environment. Use as `async with`, or `close` it.
     """
 
     def __init__(
@@ -62,8 +63,12 @@ class Sandbox:
         lanes: int = 2,
         bubblewrap: bool | None = None,
         paths: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.modules, self.scratch, self.paths = tuple(modules), scratch, tuple(paths)
+        self.visible, self.variables = (*paths, *readable), dict(variables or {})
+        self.age = 0
         self._bubblewrap = bubblewrap
         # First in, first out: a lane is cleared while the next file goes through another.
         self._free: asyncio.Queue[_Lane] = asyncio.Queue()
@@ -82,6 +87,15 @@ class Sandbox:
         readies = await asyncio.gather(*(lane.start() for lane in self._lanes))
         return readies[0], await self.is_walled()
 
+    async def renew(self) -> Ready:
+        """Have every lane begin anew before its next file; what a new one has loaded.
+
+        Raises Unscannable when it cannot be started.
+        """
+        self.age += 1
+        async with self._lane() as lane:
+            return await lane.start()
+
     async def is_walled(self) -> bool:
         """Whether namespaces are around the child, and not only limits and the call filter."""
         if self._bubblewrap is None:
@@ -89,17 +103,19 @@ class Sandbox:
         return self._bubblewrap
 
     async def inspect(
-        self, path: Path, name: str, policy: Policy, *, seconds: float | None = None
-    ) -> Answer:
+        self, path: Path, name: str, policy: Policy, *, sha256: str = "",
+        seconds: float | None = None,
+    ) -> Answer:  # fmt: skip
         """What the engines inside say of the file at `path`. Raises Unscannable.
 
+        `sha256` is for those who see to it by themselves that it is the hash of these bytes.
         `seconds` of wall clock are counted from the moment a lane is free; default is the policy's.
         """
         async with self._lane() as lane:
             await lane.start()
             try:
                 async with asyncio.timeout(seconds or policy.seconds_max):
-                    return await lane.inspect(path, Request(name, policy))
+                    return await lane.inspect(path, Request(name, policy, sha256))
             except TimeoutError:
                 await lane.stop()
                 raise Unscannable("The checks did not end in time.") from None
@@ -131,14 +147,17 @@ class _Lane:
         self._scratch: Path | None = None
         self._ready: Ready | None = None
         self._ending = False
+        self._age = 0
 
     async def start(self) -> Ready:
         """Have a server that is ready. Raises Unscannable when it cannot be had."""
         if self._ending:
             await self._clear()
-        if self._ready is not None:
-            return self._ready
         sandbox = self._sandbox
+        if self._ready is not None and self._age == sandbox.age:
+            return self._ready
+        await self.stop()
+        self._age = sandbox.age
         walled = await sandbox.is_walled()
         try:
             self._scratch = Path(tempfile.mkdtemp(prefix="lane-", dir=sandbox.scratch))
@@ -147,11 +166,11 @@ class _Lane:
             self._control = ours
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
-                    *command(sandbox.modules, self._scratch, sandbox.paths, bubblewrap=walled),
+                    *command(sandbox.modules, self._scratch, sandbox.visible, bubblewrap=walled),
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
-                    env=environment(sandbox.paths),
+                    env=environment(sandbox.paths, sandbox.variables),
                     cwd=self._scratch,
                     start_new_session=True,
                 )

@@ -12,7 +12,7 @@ import functools
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import quarantine
@@ -24,18 +24,18 @@ _PROBE_S = 20
 
 
 def command(
-    modules: Sequence[str], scratch: Path, paths: Sequence[Path], *, bubblewrap: bool
+    modules: Sequence[str], scratch: Path, visible: Sequence[Path], *, bubblewrap: bool
 ) -> list[str]:
-    """The command line of the server with these engine modules; `paths` are importable too."""
+    """The command line of the server with these engine modules; it sees `visible` folders too."""
     inside = _INSIDE_SCRATCH if bubblewrap else str(scratch)
-    front = _front(paths) if bubblewrap else []
+    front = _front(visible) if bubblewrap else []
     return [*front, sys.executable, "-B", "-s", "-m", "quarantine.sandbox.child", inside, *modules]
 
 
-def environment(paths: Sequence[Path]) -> dict[str, str]:
-    """All that the server gets of an environment."""
+def environment(paths: Sequence[Path], more: Mapping[str, str]) -> dict[str, str]:
+    """All that the server gets of an environment; `paths` are importable."""
     roots = [str(_root()), *map(str, paths)]
-    return {"PYTHONPATH": ":".join(roots), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    return {**more, "PYTHONPATH": ":".join(roots), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 async def bubblewrap_works() -> bool:
@@ -50,7 +50,7 @@ def _probe() -> bool:
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
             [*_front(()), sys.executable, "-S", "-c", "pass"],
-            env=environment(()),
+            env=environment((), {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PROBE_S,
@@ -61,7 +61,7 @@ def _probe() -> bool:
     return done.returncode == 0
 
 
-def _front(paths: Sequence[Path]) -> list[str]:
+def _front(visible: Sequence[Path]) -> list[str]:
     program = shutil.which("bwrap") or "bwrap"
     walls = [
         program, "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1",
@@ -74,16 +74,16 @@ def _front(paths: Sequence[Path]) -> list[str]:
             walls += ["--ro-bind-try", system, system]
     walls += ["--proc", "/proc", "--dev", "/dev"]
     walls += ["--size", str(SCRATCH_BYTES_MAX), "--tmpfs", _INSIDE_SCRATCH]
-    for folder in _folders(paths):
+    for folder in _folders(visible):
         walls += ["--ro-bind", folder, folder]
     return [*walls, "--chdir", _INSIDE_SCRATCH, "--"]
 
 
-def _folders(paths: Sequence[Path]) -> list[str]:
-    """Python itself, the libraries, our own package: nothing else of the disk can be seen."""
+def _folders(visible: Sequence[Path]) -> list[str]:
+    """Python itself, the libraries, our own package, what is named: nothing else can be seen."""
     package = _root() / "quarantine"
     found = {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parent.parent)}
-    found |= {str(package), *map(str, paths)}
+    found |= {str(package), *map(str, visible)}
     return sorted(folder for folder in found if not folder.startswith("/usr"))
 
 

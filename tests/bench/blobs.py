@@ -40,10 +40,11 @@ async def main():
         await reading(root, blobs, content, key)
 
 
-async def pieces(path, start=0, stop=SIZE):
+async def pieces(path, start=0, stop=None):
     """The file as a server would hand it over, 64 KiB at a time."""
     with path.open("rb", buffering=0) as file:
         file.seek(start)
+        stop = stop or path.stat().st_size
         while start < stop:
             piece = file.read(min(PIECE, stop - start))
             start += len(piece)

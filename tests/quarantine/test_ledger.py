@@ -55,9 +55,13 @@ def judged(blob, verdict=Verdict.CLEAN, signatures="s1", findings=()):
     return Judged(blob.id, blob.tenant, report, datetime.now(UTC))
 
 
+def using(signatures):
+    return ledger.scans_with(signatures, "") if signatures else ""
+
+
 async def judge(books, blob, holder="one", *, now="s1", **more):
     word = judged(blob, **more)
-    return await books.run(lambda db: ledger.judge(db, blob, holder, word, now))
+    return await books.run(lambda db: ledger.judge(db, blob, holder, word, using(now)))
 
 
 async def test_a_blob_is_taken_by_one_worker(books):
@@ -139,8 +143,8 @@ async def test_new_signatures_ask_for_the_newest_and_most_read_first(books):
         await judge(books, blobs[-1])
     read = Fetched(blobs[0].id, blobs[0].tenant, uuid7(), "t", 5, True, datetime.now(UTC))
     await books.run(lambda db: ledger.tell(db, read))
-    assert await books.run(lambda db: ledger.rescan_older(db, "s1")) == 0
-    assert await books.run(lambda db: ledger.rescan_older(db, "s2")) == 3
+    assert await books.run(lambda db: ledger.rescan_older(db, using("s1"))) == 0
+    assert await books.run(lambda db: ledger.rescan_older(db, using("s2"))) == 3
     order = [(await take(books)).id for _ in range(3)]
     assert order == [blobs[0].id, blobs[2].id, blobs[1].id]
 
@@ -149,10 +153,10 @@ async def test_what_was_scanned_with_former_signatures_is_scanned_again(books):
     """New ones came during the scan, after all older verdicts had been asked for."""
     await add(books)
     blob = await take(books)
-    assert await books.run(lambda db: ledger.rescan_older(db, "s2")) == 0
+    assert await books.run(lambda db: ledger.rescan_older(db, using("s2"))) == 0
     assert await judge(books, blob, signatures="s1", now="s2")
     stands = await books.run(lambda db: ledger.find_blob(db, blob.id))
-    assert (stands.verdict, stands.signatures) == (Verdict.CLEAN, "s1")
+    assert (stands.verdict, stands.signatures) == (Verdict.CLEAN, using("s1"))
     await books.run(lambda db: db.execute("UPDATE blob SET due = 0"))
     assert (await take(books)).id == blob.id
     assert await judge(books, blob, signatures="s2", now="s2") and await take(books) is None
