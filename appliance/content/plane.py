@@ -70,7 +70,8 @@ class ContentPlane:
         Raises TooLarge, StorageFull, Unavailable, and whatever `pieces` raises.
         """
         order = Order(Action.RECEIVE, now(), job.blob, job.tenant, job)
-        return await self._ask("PUT", "/blobs", order, Stored, content=pieces)
+        # A bucket far away takes its time for the last bytes; they are not to be given up for that.
+        return await self._ask("PUT", "/blobs", order, Stored, content=pieces, timeout=_LONG)
 
     async def begin(self, job: ScanJob, size: int, sha256: str = "") -> Arrived:
         """Open an upload in parts of `size` bytes; `sha256` (hex) is checked at its end.
