@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from appliance.base.memory import collect_seldom
 from appliance.runtime.clamd import ScannerState
 from appliance.runtime.services import Endpoints
 from tests import cluster, tenants
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TICK = os.sysconf("SC_CLK_TCK")
@@ -65,12 +65,6 @@ def postmaster(dsn):
         query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
         (pid,) = conn.execute(query).fetchone()
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Server:

@@ -21,7 +21,8 @@ from appliance.files.review import review
 from appliance.files.states import FileState
 from appliance.kernel.context import Door
 from quarantine.contract import Status
-from tests.plane import ROOT, free_port
+from tests.plane import ROOT
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}" + "$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"

@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import redis
 from appliance.runtime.account import service_account
 from appliance.runtime.postgres import Postgres
 from appliance.runtime.valkey import Valkey
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUG, EMAIL, PASSWORD = "faults", "owner@example.org", "correct horse battery staple"
@@ -34,12 +34,6 @@ def why_not():
         if importlib.util.find_spec(f"appliance.cli.{part}") is None:
             return f"appliance.cli.{part} is not part of this program"
     return ""
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Node:

@@ -13,7 +13,8 @@ from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.http.app import create_app
 from tests.http.conftest import make_node
-from tests.plane import ROOT, free_port
+from tests.plane import ROOT
+from tests.ports import free_port
 
 
 class Api:
