@@ -357,3 +357,22 @@ async def test_an_end_that_meets_a_giving_up_leaves_no_bytes(client, firm, sign_
         await parts.finish(door, file)
     with pytest.raises(Refused):
         await node.content.look(firm.tenant.id, file.id)
+
+
+async def test_who_was_signed_out_while_the_last_part_came_does_not_end_it(
+    client, firm, sign_in, node
+):
+    fresh = await client.post("/api/v1/session", json=firm.credentials("seller"))
+    leaving, staying = client_of(client._transport.app), await sign_in(firm, "seller")
+    leaving.headers["Authorization"] = f"Bearer {fresh.json()['token']}"
+    ident = await begin(leaving, 10)
+
+    async def bytes_and_out():
+        yield b"01234"
+        assert (await leaving.delete("/api/v1/session")).status_code == 204
+        yield b"56789"
+
+    assert_problem(await send(leaving, ident, 0, bytes_and_out()), 401)
+    assert (await state(node, firm, ident))[0] is FileState.RECEIVING
+    assert await where(staying, ident) == 10
+    assert (await state(node, firm, ident))[0] is FileState.HELD
