@@ -54,8 +54,13 @@ async def test_without_a_scanner_files_are_held_and_go_on_by_themselves(data, va
     async with plane(valkey_url, Running(data, data / "none").socket) as bench:
         await bench.state("down")
         good, bad = await bench.bring(), await bench.bring(HOSTILE)
-        await asyncio.sleep(0.5)
-        assert "scanner" in await bench.why(good) and await bench.hear() == []
+
+        async def named():
+            # Before the worker's first word the plane says that nobody scans.
+            return "scanner" in (await bench.why(good)).lower()
+
+        await until(named)
+        assert await bench.hear() == []
         async with running(data):
             (verdict, took), (other, _) = await bench.verdict(good), await bench.verdict(bad)
             assert (verdict, other) == (CLEAN, REJECTED)
