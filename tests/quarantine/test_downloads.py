@@ -365,7 +365,8 @@ async def test_flipped_bytes_are_not_served(bench):
 async def test_serving_killed_in_the_middle_is_resumed_at_the_next_life(bench):
     blob = await bring(bench)
     path, got = await opened(bench, blob), b""
-    with pytest.raises(httpx.HTTPError):
+    # What lies in the network's buffers by then still comes, on a busy machine all of it.
+    with contextlib.suppress(httpx.HTTPError):
         async with bench.http.stream("GET", path) as answer:
             async for piece in answer.aiter_raw(10_000):
                 got += piece
