@@ -90,8 +90,7 @@ class Worker:
     async def _look(self) -> None:
         is_due = time.time() - self._state.checked >= EVERY_S
         try:
-            packs = await self._load_packs()
-            state = await self._ask_scanner(packs, is_due=is_due)
+            state = await self._ask_scanner(is_due=is_due)
         except TimeoutError:
             state = ScannerState("down", HANGS, "", time.time())
         except (ScannerDown, PackError, Unscannable) as down:
@@ -117,12 +116,17 @@ class Worker:
             self._loaded = packs
         return packs
 
-    async def _ask_scanner(self, packs: str, *, is_due: bool) -> ScannerState | None:
-        """How the scanner stands; None when it stands as before. Raises TimeoutError, ScannerDown."""
+    async def _ask_scanner(self, *, is_due: bool) -> ScannerState | None:
+        """How all that judges stands; None when it stands as before.
+
+        Raises TimeoutError, ScannerDown, PackError, Unscannable.
+        """
         async with asyncio.timeout(HUNG_S):
             loaded = (await self._scanner.identify()).signatures
-            if ledger.scans_with(loaded, packs) == self._state.signatures and not is_due:
-                return None
+        packs = await self._load_packs()
+        if ledger.scans_with(loaded, packs) == self._state.signatures and not is_due:
+            return None
+        async with asyncio.timeout(HUNG_S):
             found = await check_scanner(self._scanner)
         using = ledger.scans_with(found.signatures, packs) if found.is_up else ""
         dated = found.signatures_dated

@@ -13,16 +13,20 @@ import errno
 import fcntl
 import os
 from collections.abc import AsyncIterable, AsyncIterator
+from io import FileIO
 from pathlib import Path
+
+from quarantine.store.disk import write_all
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _MEMORY = frozenset(("tmpfs", "ramfs"))
 _MOUNTS = Path("/proc/self/mounts")
+Piece = bytes | bytearray | memoryview
 
 
 @contextlib.asynccontextmanager
 async def lay_out(
-    scratch: Path, name: str, pieces: AsyncIterable[bytes | bytearray | memoryview], *, size: int
+    scratch: Path, name: str, pieces: AsyncIterable[Piece], *, size: int
 ) -> AsyncIterator[Path]:
     """Where the bytes can be opened for reading. Raises OSError when `size` finds no room."""
     if await asyncio.to_thread(_is_memory, scratch):
@@ -31,20 +35,34 @@ async def lay_out(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         descriptor = os.memfd_create("plaintext", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
-            async for piece in pieces:
-                await asyncio.to_thread(file.write, piece)
+            await _pour(pieces, file)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             yield Path(f"/proc/self/fd/{descriptor}")
         return
     path = scratch / name
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            async for piece in pieces:
-                await asyncio.to_thread(file.write, piece)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            await _pour(pieces, file)
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+async def _pour(pieces: AsyncIterable[Piece], file: FileIO) -> None:
+    """Write each piece in a thread while the next one is made ready."""
+    writing: asyncio.Task[None] | None = None
+    try:
+        async for piece in pieces:
+            if writing is not None:
+                await writing
+            writing = asyncio.create_task(asyncio.to_thread(write_all, file.fileno(), piece))
+        if writing is not None:
+            await writing
+    finally:
+        if writing is not None and not writing.done():
+            # A thread cannot be stopped, and must not write where another file is by then.
+            await asyncio.wait({writing})
 
 
 def is_sealed(path: Path) -> bool:

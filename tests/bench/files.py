@@ -295,27 +295,14 @@ def memory(firm):
         "serve": lambda: [firm.process("serve")], "work": lambda: [work],
         "sandbox": lambda: sandbox_of(work),
     }  # fmt: skip
-    scratch = next(Path("/dev/shm").glob(f"*{scratch_of(work)}*"), None)  # noqa: S108
     for name, make in (("wav", firm.wave), ("csv", firm.table)):
         path = make(LARGE, f"b.{name}")
-        with Growth(groups, scratch) as growth:
+        with Growth(groups, work) as growth:
             firm.fetch(firm.ticket(firm.bring(path)))
         for part, most in growth.most.items():
             print(f"  {name}: {part:37} {most / 1e6:9.1f} MB", flush=True)
         harness.figure(f"100 MB {name} above idle, all together", growth.total / 1e6, "MB", "< 150")
         firm.settle()
-
-
-def scratch_of(work):
-    env = Path(f"/proc/{work}/environ").read_bytes().split(b"\0")
-    return next(
-        (
-            Path(v.split(b"=", 1)[1].decode()).name
-            for v in env
-            if v.startswith(b"QUARANTINE_SCRATCH=")
-        ),
-        "none",
-    )
 
 
 def whole_pipeline(firm):

@@ -21,11 +21,11 @@ class Growth:
     """`most` by group and `total` are bytes above the beginning, at the highest moment.
 
     Memory of a process is what it does not share by a file in memory: that is counted once, as the
-    bytes of the `scratch` folder, where the plaintext under scan lies.
+    bytes that the process `keeper` holds in files without a name, the plaintext under scan.
     """
 
-    def __init__(self, groups, scratch):
-        self._groups, self._scratch = groups, scratch
+    def __init__(self, groups, keeper):
+        self._groups, self._keeper = groups, keeper
         self.most, self.total = {}, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -49,7 +49,7 @@ class Growth:
 
     def _now(self):
         found = {name: sum(map(private, pids())) for name, pids in self._groups.items()}
-        found["plaintext in memory"] = lying_in(self._scratch) if self._scratch else 0
+        found["plaintext in memory"] = held_by(self._keeper)
         return found
 
 
@@ -62,9 +62,12 @@ def private(pid):
     return 0
 
 
-def lying_in(folder):
-    count = 0
-    for path in folder.iterdir():
+def held_by(pid):
+    """Each file once, however often it is open."""
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += path.stat().st_blocks * 512 if path.is_file() else 0
-    return count
+            if str(link.readlink()).startswith("/memfd:"):
+                status = link.stat()
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
