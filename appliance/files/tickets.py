@@ -24,6 +24,7 @@ from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, Unavailable
+from appliance.base.pause import pause
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.files.places import REVIEW
@@ -145,11 +146,7 @@ class Watch:
                 await self.look_once()
             except (ApplianceError, RedisError, OSError) as error:
                 logs.event("files.watch_failed", level="warning", error_type=type(error).__name__)
-            try:
-                async with asyncio.timeout(WATCH_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            await pause(stop, WATCH_S)
 
     async def look_once(self) -> int:
         """One look; how many were taken away. Raises ApplianceError, RedisError."""

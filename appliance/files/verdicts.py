@@ -14,6 +14,7 @@ from uuid import UUID
 from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Clash, Refused, Unavailable
+from appliance.base.pause import pause
 from appliance.content import ContentPlane
 from appliance.db.database import Database, translated
 from appliance.files.incidents import open_incident
@@ -60,7 +61,7 @@ class Takes:
                 await self._take_some(await self._ask(stop))
             except ApplianceError as error:
                 logs.event("files.waiting", level="warning", code=error.code)
-                await _pause(stop, _RETRY_S)
+                await pause(stop, _RETRY_S)
 
     async def take_once(self) -> int:
         """One round; how many notices. Raises Unavailable."""
@@ -201,14 +202,6 @@ async def _hang(db: Database, ctx: Ctx, file: File) -> None:
     result = await apply(db, as_system(ctx), [command])
     if not result.committed:
         logs.event("files.field_left", level="warning", tenant=ctx.tenant)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 def _text(value: bytes | None) -> str:

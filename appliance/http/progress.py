@@ -1,9 +1,9 @@
-"""How far an import is, as it goes: a frame for each step that differs from the one before."""
+"""How far something is, as it goes: a frame for each step that differs from the one before."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,7 @@ from appliance.http.streams import HEARTBEAT_S, Reader, frame
 from appliance.intake import runs
 
 # A look is two reads by key; nobody sees more than a few steps in a second.
-LOOK_S = 0.4
+LOOK_S = 0.2
 RESTING = frozenset({"planned", "applied", "reverted", "failed", "cancelled"})
 
 
@@ -44,6 +44,21 @@ async def look(ask: Ask, ident: UUID) -> Progress:
 
 async def follow(ask: Ask, ident: UUID) -> AsyncIterator[bytes]:
     """Frames `progress` until the run rests, then `end`; a run that rests already ends at once."""
+
+    async def seen() -> tuple[Progress, str]:
+        found = await look(ask, ident)
+        return found, found.state if found.state in RESTING else ""
+
+    async for part in follow_steps(ask, "progress", seen):
+        yield part
+
+
+async def follow_steps(
+    ask: Ask, event: str, seen: Callable[[], Awaitable[tuple[object, str]]]
+) -> AsyncIterator[bytes]:
+    """A frame for each look that differs from the one before; `end` with the reason that the look
+    gives when there is nothing more to come, with `gone` when the reader may not see it any more.
+    """
     yield b"retry: 2000\n\n"
     reader, loop = Reader(ask), asyncio.get_running_loop()
     proved, last = loop.time(), None
@@ -53,19 +68,22 @@ async def follow(ask: Ask, ident: UUID) -> AsyncIterator[bytes]:
                 await reader.prove()
                 proved = loop.time()
                 yield b": still here\n\n"
-            seen = await look(ask, ident)
-        except (Unauthenticated, Refused):
+            now, end = await seen()
+        except Unauthenticated:
             yield frame("end", {"reason": "session_ended"})
+            return
+        except Refused:
+            yield frame("end", {"reason": "gone"})
             return
         except ApplianceError as error:
             # A dependency is away for a moment; what is done does not go back.
             logs.event("live.frame_failed", level="warning", code=error.code)
         else:
-            if seen != last:
-                last = seen
-                yield frame("progress", seen)
-            if seen.state in RESTING:
-                yield frame("end", {"reason": seen.state})
+            if now != last:
+                last = now
+                yield frame(event, now)
+            if end:
+                yield frame("end", {"reason": end})
                 return
         await asyncio.sleep(LOOK_S)
     yield frame("end", {"reason": "node_stopping"})

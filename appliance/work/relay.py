@@ -21,6 +21,7 @@ from redis.exceptions import OutOfMemoryError
 
 from appliance.base import logs
 from appliance.base.errors import ApplianceError
+from appliance.base.pause import pause
 from appliance.db.database import Database
 from appliance.db.wire import Call, Rows, Statement
 from appliance.work.broker import BrokerDown, message_for, queue_room
@@ -119,7 +120,7 @@ class Relay:
                 self.tally.state = "database_down"
                 self._warn("relay.database_down", "PostgreSQL", error)
                 wait = min(wait * 2, DOWN_WAIT_MAX_S)
-            await _pause(stop, wait)
+            await pause(stop, wait)
 
     async def relay_once(self) -> int:
         """One round over every placement; how many rows left. Raises what Redis raises."""
@@ -231,11 +232,3 @@ class Relay:
 def _lock_key(tenant: UUID) -> int:
     """The tenant's own advisory lock: bits of its id, made to fit a signed bigint."""
     return int.from_bytes(tenant.bytes[8:], "big", signed=True)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

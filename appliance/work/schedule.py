@@ -19,6 +19,7 @@ from psycopg_pool import PoolTimeout
 
 from appliance.base import logs
 from appliance.base.errors import ApplianceError
+from appliance.base.pause import pause
 from appliance.base.roles import EVERYWHERE, Role, is_mounted
 from appliance.db.database import Connection
 from appliance.work.node import WorkNode
@@ -70,7 +71,7 @@ class Scheduler:
                 logs.event(
                     "schedule.database_down", level="warning", error_type=type(error).__name__
                 )
-            await _wait(stop, RETRY_S)
+            await pause(stop, RETRY_S)
 
     async def _try_to_lead(self, stop: asyncio.Event) -> None:
         async with self._node.db.control.connection() as conn:
@@ -105,7 +106,7 @@ class Scheduler:
                 if at >= self._next[s.name] and not self._is_running(s.name):
                     self._next[s.name] = at + s.every_s
                     self._running[s.name] = asyncio.create_task(self._run(s), name=s.name)
-            await _wait(stop, TICK_S)
+            await pause(stop, TICK_S)
 
     def _is_running(self, name: str) -> bool:
         task = self._running.get(name)
@@ -138,9 +139,3 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

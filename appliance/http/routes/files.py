@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from uuid import UUID
 import msgspec
 from litestar.response.base import ASGIResponse
 
-from appliance.base.errors import ApplianceError, Malformed, Refused, Unauthenticated, Unavailable
+from appliance.base.errors import ApplianceError, Malformed, Refused, Unavailable
 from appliance.content import ContentPlane
 from appliance.files import review, tickets, upload
 from appliance.files.places import REVIEW, Place, may_see
@@ -22,8 +21,9 @@ from appliance.http.ask import Ask
 from appliance.http.bodies import check_storable
 from appliance.http.credentials import find_token
 from appliance.http.outcomes import Written, written
+from appliance.http.progress import follow_steps
 from appliance.http.route import API, Book
-from appliance.http.streams import EVENTS, HEARTBEAT_S, Reader, frame, open_stream
+from appliance.http.streams import EVENTS, open_stream
 from appliance.http.uploads import Upload
 from appliance.kernel.kind import Json
 from appliance.write import Command, Op, apply
@@ -217,30 +217,14 @@ async def _explained(ask: Ask, file: File) -> File:
 
 
 async def _follow(ask: Ask, ident: UUID) -> AsyncIterator[bytes]:
-    yield b"retry: 2000\n\n"
-    reader, loop, last = Reader(ask), asyncio.get_running_loop(), ""
-    proved = loop.time()
-    while not ask.node.closing.is_set():
-        try:
-            if loop.time() - proved >= HEARTBEAT_S:
-                await reader.prove()
-                proved = loop.time()
-                yield b": still here\n\n"
-            file = await find_file(ask.node.db, ask.ctx.tenant, ident)
-            if file is None or not await may_see(ask.node.db, ask.ctx, file):
-                yield frame("end", {"reason": "gone"})
-                return
-        except Unauthenticated:
-            yield frame("end", {"reason": "session_ended"})
-            return
-        if file.version != last:
-            last = file.version
-            yield frame("state", _view(ask, file))
-        if file.state in RESTING:
-            yield frame("end", {"reason": file.state.value})
-            return
-        await asyncio.sleep(_LOOK_S)
-    yield frame("end", {"reason": "node_stopping"})
+    async def seen() -> tuple[FileView, str]:
+        file = await find_file(ask.node.db, ask.ctx.tenant, ident)
+        if file is None or not await may_see(ask.node.db, ask.ctx, file):
+            raise Refused("There is no such file for you.", code="file.unknown")
+        return _view(ask, file), file.state.value if file.state in RESTING else ""
+
+    async for part in follow_steps(ask, "state", seen):
+        yield part
 
 
 def _plane(ask: Ask) -> ContentPlane:
