@@ -17,7 +17,7 @@ from appliance.access.login import normal_email
 from appliance.access.memberships import choices_call, read_choices
 from appliance.base.clock import now
 from appliance.base.errors import Invalid, Refused
-from appliance.cli.node import Opened, opened, read_settings
+from appliance.cli.node import Opened, opened, read_node_settings
 from appliance.cli.plane import ask_status, reached
 from appliance.content import ContentPlane
 from appliance.db.database import Database
@@ -61,7 +61,7 @@ def run(call: Call, work: Work) -> int:
     """Do it; the exit code. Raises what the work raises, Unavailable, Misconfigured, Refused."""
 
     async def go() -> int:
-        settings = read_settings(call.data, port=call.port)
+        settings = read_node_settings(call.data, call.port)
         async with reached(settings) as plane:
             if call.needs_plane:
                 await ask_status(settings, plane)

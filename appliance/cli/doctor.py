@@ -17,7 +17,7 @@ import psycopg
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Misconfigured, Unavailable
 from appliance.base.settings import Settings
-from appliance.cli.node import opened, read_settings, services_of
+from appliance.cli.node import opened, read_node_settings, services_of
 from appliance.cli.plane import address_of, ask_status, reached
 from appliance.runtime.clamd import ScannerState
 from quarantine.contract import Status
@@ -54,7 +54,7 @@ def doctor(*, json: bool = False, data: str | None = None, port: int | None = No
     data: the data folder (NEXUS_DATA).
     port: where the node listens, if nexus.toml does not say it (NEXUS_PORT).
     """
-    found = asyncio.run(_look(read_settings(data, port=port)))
+    found = asyncio.run(_look(read_node_settings(data, port)))
     if json:
         print(msgspec.json.encode(found).decode())
     else:

@@ -43,6 +43,18 @@ def read_settings(data: str | None = None, **overrides: object) -> Settings:
     return settings
 
 
+def read_node_settings(data: str | None, port: int | None) -> Settings:
+    """Settings for a command that speaks to a running node: it knows where it was told to listen."""
+    settings = read_settings(data, port=port)
+    path = settings.data_dir / ENDPOINTS
+    if port is not None or "NEXUS_PORT" in os.environ or not path.exists():
+        return settings
+    with contextlib.suppress(ApplianceError):
+        found = assemble.read_endpoints(path)
+        return msgspec.structs.replace(settings, port=found.port or settings.port)
+    return settings
+
+
 def services_of(settings: Settings) -> Services:
     """The services of a data folder, not started."""
     found = settings.database

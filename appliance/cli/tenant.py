@@ -16,7 +16,7 @@ from uuid import UUID
 from appliance import tenancy
 from appliance.base.errors import ApplianceError
 from appliance.base.settings import Settings
-from appliance.cli.node import Opened, opened, read_settings
+from appliance.cli.node import Opened, opened, read_node_settings, read_settings
 from appliance.cli.plane import reached
 from appliance.content import ContentPlane
 from appliance.intake.files import forget_tenant
@@ -37,7 +37,7 @@ def _run(data: str | None, work: Work) -> None:
 
 def _run_with_files(data: str | None, port: int | None, work: FileWork) -> int:
     async def go() -> int:
-        settings = read_settings(data, port=port)
+        settings = read_node_settings(data, port)
         async with _plane_of(settings) as plane, opened(settings) as node:
             return await work(node, plane)
 

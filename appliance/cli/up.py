@@ -11,6 +11,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
+
 import appliance
 from appliance import assemble
 from appliance.base import logs
@@ -113,7 +115,7 @@ def _program_account(services: Services) -> Account:
 def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> dict[str, str]:
     """What the processes are told: the folder, and where the services are, in a private file."""
     path = settings.data_dir / ENDPOINTS
-    assemble.write_endpoints(path, endpoints)
+    assemble.write_endpoints(path, msgspec.structs.replace(endpoints, port=settings.port))
     give(account, path, 0o600)
     key = settings.data_dir / "cursor.key"
     assemble.load_key(key)

@@ -49,6 +49,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     redis_url: str
     scanner: ScannerState
     files_redis_url: str = ""
+    # Where the node of this folder listens; a command that is told no port goes there.
+    port: int = 0
 
 
 class Given(msgspec.Struct, frozen=True):
