@@ -49,9 +49,7 @@ NAME = "content plane"
 # The code of a refusal that says: the plane has no such upload in parts, or no longer.
 LOST = "upload.unknown"
 _CONNECT_S, _ANSWER_S, _WAIT_S = 2.0, 20.0, 40.0
-# All parts are read, sealed anew and hashed, and equal bytes that are there already are read.
-_FINISH_S = 600.0
-# Reads a whole blob, or removes all of a tenant, before it answers.
+# Reads or seals a whole blob, or removes all of a tenant, before it answers.
 _LONG = httpx.Timeout(600.0, connect=_CONNECT_S)
 
 
@@ -69,7 +67,7 @@ class ContentPlane:
 
         Raises TooLarge, StorageFull, Unavailable, and whatever `pieces` raises.
         """
-        order = Order(Action.RECEIVE, now(), job.blob, job.tenant, job)
+        order = _about(Action.RECEIVE, job)
         # A bucket far away takes its time for the last bytes; they are not to be given up for that.
         return await self._ask("PUT", "/blobs", order, Stored, content=pieces, timeout=_LONG)
 
@@ -105,7 +103,7 @@ class ContentPlane:
         Raises Clash, Locked, StorageFull, Refused, Unavailable.
         """
         order = _about(Action.FINISH, job)
-        return await self._ask("PUT", "/parts", order, Stored, timeout=_FINISH_S)
+        return await self._ask("PUT", "/parts", order, Stored, timeout=_LONG)
 
     async def give_up(self, tenant: UUID, blob: UUID) -> None:
         """Forget an upload in parts and what was made of it. Raises Unavailable."""
@@ -113,9 +111,7 @@ class ContentPlane:
 
     async def scan(self, job: ScanJob) -> None:
         """Have a blob looked at again. Raises Refused, Unavailable."""
-        await self._ask(
-            "POST", "/scans", Order(Action.SCAN, now(), job.blob, job.tenant, job), dict
-        )
+        await self._ask("POST", "/scans", _about(Action.SCAN, job), dict)
 
     async def look(self, tenant: UUID, blob: UUID) -> Look:
         """How a blob stands. Raises Refused, Unavailable."""
@@ -144,16 +140,9 @@ class ContentPlane:
     async def read(self, tenant: UUID, blob: UUID) -> AsyncIterator[bytes]:
         """The bytes of a clean blob, for the node itself. Raises Refused, Unavailable."""
         order = Order(Action.READ, now(), blob, tenant)
-        headers = {ORDER_HEADER: self.signer.seal(order)}
-        try:
-            async with self._http.stream("GET", "/bytes", headers=headers) as answer:
-                if answer.status_code != 200:
-                    await answer.aread()
-                    raise _refusal(answer)
-                async for piece in answer.aiter_bytes():
-                    yield piece
-        except httpx.HTTPError as error:
-            raise _down() from error
+        async with self._stream("/bytes", order) as answer:
+            async for piece in answer.aiter_bytes():
+                yield piece
 
     @contextlib.asynccontextmanager
     async def copy(
@@ -165,28 +154,34 @@ class ContentPlane:
         `file.rejected`); Unavailable also when the bytes break off.
         """
         order = Order(Action.COPY, now(), blob, tenant)
-        headers = {ORDER_HEADER: self.signer.seal(order)}
-        try:
-            async with self._http.stream("GET", "/copies", headers=headers) as answer:
-                if answer.status_code != 200:
-                    await answer.aread()
-                    raise _refusal(answer)
-                copied = self.signer.open(answer.headers.get(COPY_HEADER, ""), Copied)
-                yield copied, answer.aiter_bytes()
-        except (httpx.HTTPError, Forged) as error:
-            raise _down() from error
+        async with self._stream("/copies", order) as answer:
+            copied = self.signer.open(answer.headers.get(COPY_HEADER, ""), Copied)
+            yield copied, answer.aiter_bytes()
 
     async def restore(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Restored:
         """Bring bytes of an archive back; stored, and waiting for their scan, when it returns.
 
         Raises as `put`; Refused when other bytes are there under this id.
         """
-        order = Order(Action.RESTORE, now(), job.blob, job.tenant, job)
+        order = _about(Action.RESTORE, job)
         return await self._ask("PUT", "/copies", order, Restored, content=pieces, timeout=_LONG)
 
     async def close(self) -> None:
         """End the connections."""
         await self._http.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, path: str, order: Order) -> AsyncIterator[httpx.Response]:
+        """An answer whose body is read piece by piece. Raises Refused, Unavailable."""
+        headers = {ORDER_HEADER: self.signer.seal(order)}
+        try:
+            async with self._http.stream("GET", path, headers=headers) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise _refusal(answer)
+                yield answer
+        except (httpx.HTTPError, Forged) as error:
+            raise _down() from error
 
     async def _ask(
         self, method: str, path: str, order: Order, answer_type: type[T], **more: Any

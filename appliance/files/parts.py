@@ -10,7 +10,6 @@ upload that nobody goes on with for `UPLOAD_S` is `expired`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterable
 from datetime import datetime
 from uuid import UUID
@@ -19,7 +18,6 @@ import msgspec
 
 from appliance.base.clock import now
 from appliance.base.errors import (
-    ApplianceError,
     Clash,
     Forbidden,
     Invalid,
@@ -70,7 +68,7 @@ async def begin(door: Door, *, name: str, size: int, place: Place, sha256: str =
     try:
         arrived = await door.plane.begin(job, size, sha256)
     except BaseException:
-        await _expire(door, file, "The upload could not begin.")
+        await upload.expire(door.db, door.ctx, file, "The upload could not begin.")
         raise
     return Standing(file, arrived.offset, arrived.expires_at)
 
@@ -139,7 +137,7 @@ async def finish(door: Door, file: File) -> File:
         raise await _lost(door, file, refused) from None
     except Clash as clash:
         if clash.code == "file.changed":
-            await _expire(door, file, clash.detail)
+            await upload.expire(door.db, door.ctx, file, clash.detail)
         raise
     held = await upload.hold(door.db, door.ctx, file, stored)
     if held.state in _OVER:
@@ -163,15 +161,8 @@ async def _lost(door: Door, file: File, refused: Refused) -> Refused:
     """When the plane has given it up, so does the node; any other refusal stays what it is."""
     if refused.code != LOST:
         return refused
-    await _expire(door, file, SILENT)
+    await upload.expire(door.db, door.ctx, file, SILENT)
     return _gone()
-
-
-async def _expire(door: Door, file: File, reason: str) -> None:
-    with contextlib.suppress(ApplianceError):
-        await move(
-            door.db, door.ctx, file, FileState.EXPIRED, "file.expired", {"reason": reason[:500]}
-        )
 
 
 def _gone() -> Refused:

@@ -87,15 +87,7 @@ async def receive(
     try:
         stored = await plane.put(job, pieces)
     except BaseException:
-        with contextlib.suppress(ApplianceError):
-            await move(
-                db,
-                ctx,
-                file,
-                FileState.EXPIRED,
-                "file.expired",
-                {"reason": "The upload did not end."},
-            )
+        await expire(db, ctx, file, "The upload did not end.")
         raise
     return await hold(db, ctx, file, stored)
 
@@ -110,9 +102,15 @@ async def hold(db: Database, ctx: Ctx, file: File, stored: Stored) -> File:
     return found
 
 
-def job_of(file: File, tenant: UUID, *, priority: int, policy: Policy | None = None) -> ScanJob:
+async def expire(db: Database, ctx: Ctx, file: File, reason: str) -> None:
+    """Say that nothing more will come, if that can be said now; the chore says it otherwise."""
+    with contextlib.suppress(ApplianceError):
+        await move(db, ctx, file, FileState.EXPIRED, "file.expired", {"reason": reason[:500]})
+
+
+def job_of(file: File, tenant: UUID, *, priority: int) -> ScanJob:
     """A job that looks at a file again; the plane keeps the policy it came in with."""
-    return ScanJob(file.id, tenant, file.name, policy or Policy(), now(), priority)
+    return ScanJob(file.id, tenant, file.name, Policy(), now(), priority)
 
 
 def policy_of(taking: Taking) -> Policy:

@@ -148,7 +148,9 @@ def make_folder(account: Account, path: Path, mode: int = 0o700) -> Path:
     return path
 
 
-def write_private(account: Account, path: Path, text: str, *, replace: bool = True) -> None:
+def write_private(
+    account: Account, path: Path, content: str | bytes, *, replace: bool = True
+) -> None:
     """A file of mode 600 of the account; it appears whole or not at all, a link is replaced.
 
     With `replace=False` a file that is there already stays as it is.
@@ -156,8 +158,8 @@ def write_private(account: Account, path: Path, text: str, *, replace: bool = Tr
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         _give_open(account, file.fileno(), 0o600)
         file.flush()
         os.fsync(file.fileno())

@@ -26,7 +26,7 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Misconfigured, Unavailable
 from appliance.runtime.account import Account, child_setup, helper_account
 from appliance.runtime.signatures import PROBE, SignatureSet, SignatureSets, official_files
-from appliance.runtime.sockets import claim_folder, open_to_group, short_name, socket_folder
+from appliance.runtime.sockets import claim_folder, memory_folder, open_to_group, socket_folder
 from appliance.runtime.supervisor import Supervisor, Unit
 
 SIGNATURES = Path("/var/lib/clamav")
@@ -36,7 +36,6 @@ LOOK_S = 3.0
 RETRY_BAD_S = 600.0
 _ANSWER_S = 10.0
 _CHECK_S = 120.0
-_MEMORY = Path("/dev/shm")  # noqa: S108
 _MEMORY_BYTES_MIN = 2 << 30
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "TZ": "UTC"}
 _LOADED = re.compile(rb"stream: Nexus\.Set\.[a-z]+\.([0-9a-f]{16})\.UNOFFICIAL FOUND\0\Z")
@@ -123,7 +122,9 @@ class Clamd:
         self.socket = socket_folder(data, self.account, "scan") / "clamd.sock"
         self.sets = SignatureSets(self.folder, signatures, LIMITS, self._check)
         self._group = (client or account).gid
-        self._temporary = _temporary_folder(data, self.socket.parent)
+        # Memory where there is plenty: clamd writes every byte of a file that it scans.
+        memory = memory_folder(data, "scan", _MEMORY_BYTES_MIN)
+        self._temporary = memory or self.socket.parent / "tmp"
         self._unit = Unit(
             "clamd", self.argv(), self.account, self.wait_ready, _ENVIRONMENT,
             clear=self._clear, wait=False,
@@ -291,15 +292,6 @@ def _complaint(said: str, path: Path, code: int) -> str:
     if code or re.search(r"^Known viruses: 0$", said, re.MULTILINE):
         return "clamd finds no signature in it."
     return ""
-
-
-def _temporary_folder(data: Path, fallback: Path) -> Path:
-    """Memory where there is plenty: clamd writes every byte of a file that it scans."""
-    with contextlib.suppress(OSError):
-        found = os.statvfs(_MEMORY)
-        if found.f_bavail * found.f_frsize >= _MEMORY_BYTES_MIN and os.access(_MEMORY, os.W_OK):
-            return _MEMORY / short_name(data, "scan")
-    return fallback / "tmp"
 
 
 def _hold_folder(path: Path) -> None:

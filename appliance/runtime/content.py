@@ -19,14 +19,19 @@ import httpx
 import msgspec
 
 from appliance.base.errors import Unavailable
-from appliance.runtime.account import Account, give, make_folder, may_execute, own_account
-from appliance.runtime.sockets import claim_folder, short_name
+from appliance.runtime.account import (
+    Account,
+    make_folder,
+    may_execute,
+    own_account,
+    write_private,
+)
+from appliance.runtime.sockets import claim_folder, memory_folder
 from appliance.runtime.supervisor import Unit
 
 ACCOUNT = "nexus-content"
 KEY_FILE = "content.key"
 _KEY_BYTES = 32
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is claimed in it
 _MEMORY_BYTES_MIN = 512 << 20
 _READY_S = 30.0
 
@@ -54,15 +59,15 @@ class Content:
         self.key = data.absolute() / KEY_FILE
         self._service = service
         self.account = account if may_execute(account, Path(sys.executable)) else own_account()
-        self._scratch = _scratch_folder(data, self.folder)
+        self._scratch = memory_folder(data, "content", _MEMORY_BYTES_MIN) or self.folder / "scratch"
 
     def prepare(self) -> None:
         """Folders and the key, one copy for each side."""
         make_folder(self.account, self.folder)
         claim_folder(self._scratch, self.account)
         if not self.key.exists():
-            _write(self.key, secrets.token_bytes(_KEY_BYTES), self._service)
-        _write(self.folder / "node.key", self.key.read_bytes(), self.account)
+            write_private(self._service, self.key, secrets.token_bytes(_KEY_BYTES))
+        write_private(self.account, self.folder / "node.key", self.key.read_bytes())
 
     def units(self, options: ContentOptions, env: Mapping[str, str]) -> list[Unit]:
         """The serving process and the scanning one, in the order they start."""
@@ -105,24 +110,3 @@ async def _wait_http(url: str) -> None:
     raise Unavailable(
         "The content plane did not become ready; see log/content.log.", dependency="content plane"
     )
-
-
-def _scratch_folder(data: Path, fallback: Path) -> Path:
-    """Memory where there is plenty, so that plaintext meets no disk."""
-    with contextlib.suppress(OSError):
-        found = os.statvfs(_MEMORY)
-        if found.f_bavail * found.f_frsize >= _MEMORY_BYTES_MIN and os.access(_MEMORY, os.W_OK):
-            return _MEMORY / short_name(data, "content")
-    return fallback / "scratch"
-
-
-def _write(path: Path, body: bytes, account: Account) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    give(account, draft, 0o600)
-    draft.replace(path)

@@ -17,6 +17,7 @@ from appliance.base.errors import Misconfigured
 from appliance.runtime.account import Account, make_folder
 
 _PATH_BYTES_MAX = 90
+_MEMORY = Path("/dev/shm")  # noqa: S108 - folders of our own are claimed in it
 _LONGEST_NAME = "/.s.PGSQL.5432.lock"
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 
@@ -34,6 +35,15 @@ def short_name(data: Path, name: str) -> str:
     """A name for a folder of this data folder outside of it, the same at every start."""
     digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
     return f"nexus-{digest}" if name == "run" else f"nexus-{digest}-{name}"
+
+
+def memory_folder(data: Path, name: str, bytes_min: int) -> Path | None:
+    """A path in memory for a folder to be claimed; None where so much is not free there."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(_MEMORY)
+        if found.f_bavail * found.f_frsize >= bytes_min and os.access(_MEMORY, os.W_OK):
+            return _MEMORY / short_name(data, name)
+    return None
 
 
 def claim_folder(wanted: Path, account: Account) -> Path:

@@ -16,6 +16,7 @@ import redis.asyncio as aioredis
 from appliance.base import logs
 from appliance.base.clock import now
 from appliance.base.errors import ApplianceError
+from appliance.base.pause import pause
 from appliance.db.wire import Statement
 from appliance.work.broker import BrokerDown
 from appliance.work.node import WorkNode
@@ -65,11 +66,7 @@ async def beat(
             await client.set(key, msgspec.json.encode(pulse), ex=PULSE_TTL_S)
         except BrokerDown as error:
             logs.event("worker.pulse_missed", error_type=type(error).__name__)
-        try:
-            async with asyncio.timeout(PULSE_S):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, PULSE_S)
     try:
         await client.delete(key)
     except BrokerDown as error:

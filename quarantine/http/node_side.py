@@ -97,7 +97,6 @@ async def receive(request: Asked) -> Response[bytes]:
     job = job_of(order_of(request, Action.RECEIVE))
     plane = plane_of(request)
     stored = await plane.vault.receive(job, request.stream())
-    plane.wake()
     return json_of(stored, 201)
 
 
@@ -183,7 +182,6 @@ async def restore(request: Asked) -> Response[bytes]:
     job = job_of(order_of(request, Action.RESTORE))
     plane = plane_of(request)
     restored = await plane.vault.restore(job, request.stream())
-    plane.wake()
     return json_of(restored, 201)
 
 

@@ -94,7 +94,6 @@ async def finish(request: Asked) -> Response[bytes]:
     """Make a blob of all parts; again is fine."""
     job, plane = job_of(order_of(request, Action.FINISH)), plane_of(request)
     stored = await plane.vault.finish(job)
-    plane.wake()
     return json_of(stored, 201)
 
 

@@ -37,6 +37,3 @@ class Plane:
     async def scanner_state(self) -> ScannerState:
         """What the working process last found out about the scanner."""
         return await self.vault.ledger.run(health.read_state)
-
-    def wake(self) -> None:
-        """New work is in the ledger; the worker looks for it every few milliseconds by itself."""

@@ -16,8 +16,7 @@ from appliance.http.answers import reply
 from appliance.http.ask import Ask
 from appliance.http.outcomes import Entry, entry_of, refuse_uncommitted
 from appliance.http.route import API, Book
-from appliance.kernel.kind import Json
-from appliance.write import Wish, apply, look_at_merge, merge, plan_conversion
+from appliance.write import Taken, Wish, apply, look_at_merge, merge, plan_conversion
 
 book = Book("merging")
 ONE = f"{API}/records/{{kind}}/{{id}}"
@@ -35,18 +34,10 @@ class Merge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"lo
     preview: bool = False
 
 
-class Side(msgspec.Struct, frozen=True):
-    """A field on which the records differ: each one's value, and what the merged record gets."""
-
-    field: str
-    values: dict[UUID, Json]
-    result: Json
-
-
 class Merged(msgspec.Struct, frozen=True):
     """What a merge does or did; `change_set` is what undo takes, null of a preview."""
 
-    fields: list[Side]
+    fields: list[Taken]
     moved: dict[str, int]
     change_set: UUID | None = None
     version: str | None = None
@@ -73,15 +64,14 @@ async def merge_records(ask: Ask) -> ASGIResponse:
     given, node = ask.read(Merge), ask.node
     key, ident = ask.names["kind"], ask.ident()
     looked = await look_at_merge(node.db, ask.ctx, key, ident, given.losers, given.fields)
-    sides = [Side(t.field, t.values, t.result) for t in looked.fields]
     if given.preview:
         await ask.verify()
-        return reply(Merged(sides, looked.moved))
+        return reply(Merged(looked.fields, looked.moved))
     result = await merge(node.db, ask.ctx, looked, expect=versions.expected(ask), guard=ask.gate)
     refuse_uncommitted(result)
     version = entry_of(result.outcomes[0]).version
     headers = {"X-Change-Set": str(result.change_set)}
-    return reply(Merged(sides, looked.moved, result.change_set, version), 200, headers)
+    return reply(Merged(looked.fields, looked.moved, result.change_set, version), 200, headers)
 
 
 @book.route("POST", f"{ONE}/convert", **WRITES, body=Conversion, answers={201: Converted},
