@@ -1,7 +1,8 @@
 """The middleware: identity, bounds, media type, other sites, headers, the shape of every refusal."""
 
-import re
 import logging
+import re
+from io import StringIO
 
 import httpx
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 import structlog
 from litestar import get
 
+from appliance.base import logs
 from appliance.base.errors import Misconfigured
 from appliance.base.roles import EVERYWHERE, Role
 from appliance.http.app import create_app
@@ -128,14 +130,24 @@ async def test_nul_in_a_sign_in_names_its_field(client):
     assert assert_problem(answer, 422)["errors"][0]["pointer"] == "/email"
 
 
-async def test_a_fault_of_ours_says_nothing_and_logs_its_type(db, valkey_url, firm, capsys):
+@pytest.fixture
+def log_lines():
+    """What is logged, wherever an earlier test of this process has sent the log."""
+    lines = StringIO()
+    logs.configure(lines)
+    yield lines
+    structlog.reset_defaults()
+    logging.root.handlers.clear()
+
+
+async def test_a_fault_of_ours_says_nothing_and_logs_its_type(db, valkey_url, firm, log_lines):
     node = make_node(db, valkey_url, sessions=None)
     async with client_of(create_app(node)) as client:
         answer = await client.get("/api/v1/me", headers={"Authorization": "Bearer nxs_x"})
     body = assert_problem(answer, 500, "node.fault")
     assert "NoneType" not in answer.text
     assert "attribute" not in body["detail"]
-    assert "AttributeError" in capsys.readouterr().out
+    assert "AttributeError" in log_lines.getvalue()
 
 
 async def test_credentials_over_plain_http_only_from_this_machine(app, firm, client):
@@ -203,27 +215,17 @@ async def test_role_decides_what_is_mounted(db, valkey_url):
     assert Role.SOLO in EVERYWHERE
 
 
-async def test_the_log_line_has_templates_and_ids_but_no_values(client, firm, sign_in, capsys):
-    from io import StringIO
-
-    from appliance.base import logs
-
-    lines = StringIO()
-    logs.configure(lines)
-    try:
-        owner = await sign_in(firm, "owner")
-        ident = str(firm.records["north"]["deal"][0])
-        answer = await owner.get(f"/api/v1/records/deal/{ident}")
-    finally:
-        structlog.reset_defaults()
-        logging.root.handlers.clear()
-    found = [msgspec.json.decode(x) for x in lines.getvalue().splitlines()]
+async def test_the_log_line_has_templates_and_ids_but_no_values(firm, sign_in, log_lines):
+    owner = await sign_in(firm, "owner")
+    ident = str(firm.records["north"]["deal"][0])
+    answer = await owner.get(f"/api/v1/records/deal/{ident}")
+    found = [msgspec.json.decode(x) for x in log_lines.getvalue().splitlines()]
     line = next(x for x in found if x.get("request_id") == answer.headers["x-request-id"])
     assert line["route"] == "/api/v1/records/{kind}/{id}"
     assert line["tenant"] == str(firm.tenant.id)
     assert line["status"] == 200
-    assert ident not in lines.getvalue()
-    assert firm.tokens["owner"] not in lines.getvalue()
+    assert ident not in log_lines.getvalue()
+    assert firm.tokens["owner"] not in log_lines.getvalue()
     assert isinstance(answer, httpx.Response)
 
 
