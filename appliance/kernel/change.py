@@ -75,6 +75,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.origin}.{self.oseq}"
 
 
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry as it stands in a log, on its way to another one.
+
+    `hash` chains it to the one before it from the same origin; empty where fields were taken out
+    for the reader, who then has the sender's word alone. `ehlc` is the clock that counts: the
+    author's, cut where it was ahead. `parked` is why the sender has not applied it.
+    """
+
+    entry: Entry
+    hash: bytes
+    ehlc: int
+    parked: str = ""
+
+
 def encode_body(body: Body) -> bytes:
     """The stored and sent form."""
     return _pack(body)
