@@ -54,6 +54,12 @@ INSERT INTO intake_run (tenant_id, id, connector, source, file_name, sha256, siz
   VALUES (%(t)s, %(t)s, 'price_list', 'Supplier', %(x)s, 'ab', 7, %(t)s, %(t)s, ARRAY[%(t)s::uuid]);
 INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data)
   SELECT %(t)s, %(t)s, n, %(x)s, n, 'sku:' || n, '{}' FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO conflict VALUES (%(t)s, %(t)s, 'field', 'name', 'deal', %(t)s, '[]', now());
+INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, body, is_logged)
+  VALUES (%(t)s, %(t)s, %(t)s, 2, 1, 2, 1, 'poison', '\\x00', true);
+INSERT INTO early VALUES (%(t)s, %(t)s);
+INSERT INTO peer_stream (tenant_id, peer, stream) VALUES (%(t)s, 2, %(t)s);
+INSERT INTO clock_cut VALUES (%(t)s, %(t)s, 2, 1, 99);
 INSERT INTO audit VALUES (%(t)s, %(t)s, now(), NULL, 'session.opened', '', NULL, 'done', '{}');
 INSERT INTO audit_seal VALUES (%(t)s, 1, ARRAY[%(t)s::uuid], now(), '\\x03');
 INSERT INTO audit_unsealed VALUES (%(t)s, %(t)s);

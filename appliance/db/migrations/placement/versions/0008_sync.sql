@@ -84,6 +84,8 @@ BEGIN
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', tab);
     EXECUTE format('CREATE POLICY one_tenant ON %I USING (tenant_id = (SELECT '
       'NULLIF(current_setting(''nexus.tenant'', true), '''')::uuid))', tab);
+    EXECUTE format('CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON %I '
+      'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
   END LOOP;
 END $$;
 
