@@ -24,7 +24,7 @@ from appliance.http.ask import Ask
 from appliance.http.streams import HEARTBEAT_S, Reader, frame
 from appliance.kernel.kind import Kind
 from appliance.kernel.query import And, Query, Test
-from appliance.kernel.record import RecordState, fold
+from appliance.kernel.record import RecordState, Replay
 from appliance.read import fetch, run
 from appliance.write.authorize import in_scope
 from appliance.write.trail import read_entry, trail_call
@@ -162,14 +162,14 @@ class Feed:
         if not ids or kind is None or not ctx.profile.sees(kind):
             return []
         (rows,) = await self._node.db.read(ctx.tenant, trail_call(ctx.tenant, ids))
-        before: dict[UUID, RecordState | None] = {}
+        before: dict[UUID, Replay] = {}
         done: set[UUID] = set()
         for entry in map(read_entry, rows):
             if entry.change_set == change_set:
                 done.add(entry.record_id)
             elif entry.record_id not in done:
-                before[entry.record_id] = fold(before.get(entry.record_id), entry)
-        return [i for i in ids if self._saw(before.get(i), kind)]
+                before.setdefault(entry.record_id, Replay(kind)).take(entry)
+        return [i for i in ids if i in before and self._saw(before[i].state, kind)]
 
     def _saw(self, state: RecordState | None, kind: Kind) -> bool:
         if state is None or state.deleted_at is not None:

@@ -38,6 +38,13 @@ class EntryOp(StrEnum):
     UNDEL = "undel"
     MOVE = "move"
     ARRIVE = "arrive"
+    # What somebody decided about entries that were parked.
+    DECIDE = "resolve"
+
+
+def op_of(text: str) -> str:
+    """An operation by its name; that of a newer peer stays a text."""
+    return EntryOp(text) if text in EntryOp._value2member_map_ else text
 
 
 class Body(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -64,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     door: str
     kind: str
     record_id: UUID
-    op: EntryOp
+    op: str
     schema_rev: int
     change_set: UUID
     body: Body

@@ -22,6 +22,9 @@ from appliance.kernel.change import Entry, EntryOp
 from appliance.kernel.kind import Json
 from appliance.kernel.stamps import EXISTS
 
+# Keys of an entry's `ext`; see Leaf.
+WAS, BY = "was", "by"
+
 Has = Callable[[str], bool]
 """Whether this node has taken the entry of a dot."""
 
@@ -32,6 +35,10 @@ class Leaf(msgspec.Struct, frozen=True):
     values: dict[str, Json]
     hlc: int
     actor: UUID
+    # Of a text that is merged by lines: what it replaced, by field id. Of a value that one unit has
+    # the last word on: the unit its author worked in.
+    was: dict[str, Json] = {}
+    by: str | None = None
 
 
 Cell = dict[str, Leaf]
@@ -74,17 +81,52 @@ def merge(record: Registers, entry: Entry, has: Has) -> None:
     dot = qualified(entry.dot, entry.stream)
     body = entry.body
     if entry.op is EntryOp.NEW:
-        _create(record, dot, Leaf(body.fields, entry.hlc, entry.actor))
+        _create(record, dot, leaf_of(entry, body.fields))
     elif entry.op in (EntryOp.DEL, EntryOp.UNDEL):
         gone = entry.op is EntryOp.DEL
-        _put(record, EXISTS, dot, Leaf({EXISTS: not gone}, entry.hlc, entry.actor), entry, has)
+        _put(record, EXISTS, dot, leaf_of(entry, {EXISTS: not gone}), entry, has)
         if gone and dot in record.cells[EXISTS]:
             record.seen[dot] = frozenset(qualified(d, entry.stream) for d in body.seen)
     else:
         for register, values in _written(entry):
-            _put(record, register, dot, Leaf(values, entry.hlc, entry.actor), entry, has)
+            _put(record, register, dot, leaf_of(entry, values), entry, has)
     for fid, delta in body.deltas.items():
         record.sums[fid] = record.sums.get(fid, Decimal(0)) + Decimal(delta)
+
+
+def leaf_of(entry: Entry, values: dict[str, Json]) -> Leaf:
+    """What an entry leaves in a register; of nothing there are no nulls but in what was cleared."""
+    ext = entry.body.ext
+    replaced, unit = ext.get(WAS), ext.get(BY)
+    was = {f: replaced[f] for f in values if f in replaced} if isinstance(replaced, dict) else {}
+    held: dict[str, Json] = {fid: value for fid, value in values.items() if value is not None}
+    return Leaf(held, entry.hlc, entry.actor, was, unit if isinstance(unit, str) else None)
+
+
+def join(record: Registers, other: Registers, has: Has, other_has: Has) -> None:
+    """Take over what another node knows of a record: a dot that only one of the two shows was
+    covered at the other if that one has had it, and is news if it has not.
+    """
+    for register in {*record.cells, *other.cells}:
+        mine, theirs = record.cell(register), other.cell(register)
+        record.cells[register] = {
+            **{d: leaf for d, leaf in mine.items() if d in theirs or not other_has(d)},
+            **{d: leaf for d, leaf in theirs.items() if d in mine or not has(d)},
+        }
+    record.born = {**record.born, **other.born}
+    for dot, seen in other.seen.items():
+        record.seen.setdefault(dot, seen)
+    for register, dots in other.pending.items():
+        for dot in dots:
+            if record.cells.get(register, {}).pop(dot, None) is None and not has(dot):
+                record.pending.setdefault(register, set()).add(dot)
+    for register, dots in list(record.pending.items()):
+        # What the other has had by then has come, and is where it belongs.
+        record.pending[register] = {d for d in dots if not other_has(d)}
+        if not record.pending[register]:
+            del record.pending[register]
+    for fid, total in other.sums.items():
+        record.sums.setdefault(fid, total)
 
 
 def _written(entry: Entry) -> Iterator[tuple[str, dict[str, Json]]]:

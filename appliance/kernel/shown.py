@@ -16,13 +16,8 @@ import merge3
 import msgspec
 
 from appliance.kernel.kind import Field, Json, Kind, Policy
-from appliance.kernel.registers import Leaf, Registers
-from appliance.kernel.stamps import EXISTS
-
-# The text that an entry replaced, by the entry's dot; None when it is not known any more.
-BaseOf = Callable[[str, str], str | None]
-# Whether a dot was written by the unit that has the last word on the record.
-IsOwners = Callable[[str], bool]
+from appliance.kernel.registers import Cell, Leaf, Registers
+from appliance.kernel.stamps import EXISTS, NUMBER, OWNER, UNIT
 
 
 class ConflictSort(StrEnum):
@@ -56,17 +51,15 @@ class Shown(msgspec.Struct, frozen=True):
     conflicts: tuple[Conflict, ...]
 
 
-def show(
-    record: Registers,
-    kind: Kind,
-    *,
-    base_of: BaseOf | None = None,
-    is_owners: IsOwners | None = None,
-) -> Shown:
-    """The shown values and open conflicts of a record. Pure."""
+def show(record: Registers, kind: Kind) -> Shown:
+    """The shown values and open conflicts of a record, unit, owner and number among them. Pure.
+
+    A field that this node's schema does not know (yet) keeps its newest value.
+    """
     data: dict[str, Json] = {}
     conflicts: list[Conflict] = []
-    for register, fields in kind.registers().items():
+    unit = _newest(record, UNIT)
+    for register, fields in _registers(record, kind).items():
         policy = fields[0].policy
         if policy is Policy.SET:
             for field in fields:
@@ -79,7 +72,7 @@ def show(
         cell = {dot: _of(leaf, fields) for dot, leaf in record.cell(register).items()}
         if not cell:
             continue
-        chosen, conflict = _choose(record, register, fields, cell, base_of, is_owners)
+        chosen, conflict = _choose(record, register, fields, cell, unit)
         for field in fields:
             _set(data, field.fid, chosen.get(field.fid))
         if conflict is not None:
@@ -88,34 +81,52 @@ def show(
     return Shown(data, is_deleted, (*conflicts, *([conflict] if conflict else [])))
 
 
+def _registers(record: Registers, kind: Kind) -> dict[str, Sequence[Field]]:
+    """The kind's registers, those that every record has, and what nobody here knows."""
+    found: dict[str, Sequence[Field]] = {**kind.registers()}
+    held = {fid for leaf in record.born.values() for fid in leaf.values}
+    held |= {f for cell in record.cells.values() for leaf in cell.values() for f in leaf.values}
+    for fid in sorted({UNIT, OWNER, NUMBER} | held - set(kind.by_fid)):
+        if "/" not in fid and fid != EXISTS:
+            policy = Policy.ASK if fid == OWNER else Policy.NEWEST
+            found.setdefault(fid, (Field(fid=fid, name=fid, type="text", policy=policy),))
+    return found
+
+
+def _newest(record: Registers, fid: str) -> Json:
+    cell = record.cell(fid)
+    if not cell:
+        return None
+    return cell[max(cell, key=lambda dot: rank(cell[dot], dot))].values.get(fid)
+
+
 def _choose(
     record: Registers,
     register: str,
     fields: Sequence[Field],
     cell: dict[str, dict[str, Json]],
-    base_of: BaseOf | None,
-    is_owners: IsOwners | None,
+    unit: Json,
 ) -> tuple[dict[str, Json], Conflict | None]:
     """The values of a register that is no set and no counter."""
     policy = fields[0].policy
-    newest = max(cell, key=lambda dot: _rank(record.cell(register)[dot], dot))
+    newest = max(cell, key=lambda dot: rank(record.cell(register)[dot], dot))
     if len({_key(values) for values in cell.values()}) == 1:
         return cell[newest], None
     if policy is Policy.NEWEST:
         return cell[newest], None
     if policy in _JOINS:
-        join = _JOINS[policy]
         return {
-            f.fid: join([v[f.fid] for v in cell.values() if v.get(f.fid) is not None])
+            f.fid: joined(policy, [v[f.fid] for v in cell.values() if v.get(f.fid) is not None])
             for f in fields
         }, None
     sides = tuple(Side(dot, cell[dot]) for dot in sorted(cell))
-    if policy is Policy.OWNER and is_owners is not None:
-        owners = [dot for dot in cell if is_owners(dot)]
+    leaves = record.cell(register)
+    if policy is Policy.OWNER:
+        owners = [dot for dot in cell if unit is not None and leaves[dot].by == unit]
         if len({_key(cell[dot]) for dot in owners}) == 1:
             return cell[owners[0]], Conflict(ConflictSort.PROPOSAL, register, sides)
-    if policy is Policy.TEXT3 and base_of is not None and len(fields) == 1:
-        merged = _merge_texts(fields[0].fid, cell, base_of)
+    if policy is Policy.TEXT3 and len(fields) == 1:
+        merged = _merge_texts(fields[0].fid, cell, leaves)
         if merged is not None:
             return {fields[0].fid: merged}, None
     return cell[newest], Conflict(ConflictSort.FIELD, register, sides)
@@ -173,12 +184,12 @@ def _existence(record: Registers) -> tuple[bool, Conflict | None]:
     return not alive, Conflict(ConflictSort.EDIT_VS_DELETE, EXISTS, tuple(sides))
 
 
-def _merge_texts(fid: str, cell: dict[str, dict[str, Json]], base_of: BaseOf) -> str | None:
+def _merge_texts(fid: str, cell: dict[str, dict[str, Json]], leaves: Cell) -> str | None:
     """All texts against what they replaced; None when two changed the same lines."""
     dots = sorted(cell)
-    bases = {base_of(fid, dot) for dot in dots}
-    base = bases.pop()
-    if bases or base is None:
+    bases = [leaves[dot].was.get(fid) for dot in dots]
+    base = bases[0]
+    if not isinstance(base, str) or any(other != base for other in bases):
         return None
     merged = base
     for dot in dots:
@@ -201,7 +212,7 @@ def _of(leaf: Leaf, fields: Sequence[Field]) -> dict[str, Json]:
     return {f.fid: leaf.values.get(f.fid) for f in fields}
 
 
-def _rank(leaf: Leaf, dot: str) -> tuple[int, int, int, str]:
+def rank(leaf: Leaf, dot: str) -> tuple[int, int, int, str]:
     """Which of two is shown, or is the newest: by the hybrid clock, then by the dot."""
     name, _, stream = dot.partition("@")
     origin, _, oseq = name.partition(".")
@@ -215,6 +226,11 @@ def _key(values: dict[str, Json]) -> bytes:
 def _set(data: dict[str, Json], fid: str, value: Json) -> None:
     if value is not None:
         data[fid] = value
+
+
+def joined(policy: Policy, values: Sequence[Json]) -> Json:
+    """What several values come to under a policy that decides by itself; none of them is null."""
+    return _JOINS[policy](values)
 
 
 def _largest(values: Sequence[Json]) -> Json:

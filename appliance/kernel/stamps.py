@@ -22,6 +22,8 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 EXISTS = "!"
+# What every record has beside its fields.
+UNIT, OWNER, NUMBER = "@unit", "@owner", "@number"
 _DOT = re.compile(r"[1-9][0-9]{0,9}\.[1-9][0-9]{0,18}(@[0-9a-f]{32})?\Z")
 _REGISTER = re.compile(r"[!@a-z][a-z0-9_~.\-/]{0,120}\Z")
 

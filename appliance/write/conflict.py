@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from appliance.base.clock import hlc_moment
 from appliance.db.database import Transaction
+from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Json
+from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
-from appliance.kernel.record import OWNER, UNIT, RecordState, fold
+from appliance.kernel.record import OWNER, UNIT, RecordState, Replay
 from appliance.kernel.stamps import Stamps
 from appliance.write.draft import Draft
 from appliance.write.outcome import Conflict, FieldConflict
@@ -25,7 +26,7 @@ async def explain(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> None:
     for draft in drafts:
         before, seen = draft.before, Stamps.parse(draft.command.expect or "")
         assert before is not None and seen is not None, "only updates with a base are stale"
-        base = _state_as_seen(trails[draft.id], seen)
+        base = _state_as_seen(draft.kind, trails[draft.id], seen)
         last = {r: e for e in trails[draft.id] for r in _written(e.body.base, e.body.fields)}
         conflicts: list[FieldConflict] = []
         for fid, mine, theirs in _differences(draft, before):
@@ -59,14 +60,14 @@ def _differences(draft: Draft, before: RecordState) -> list[tuple[str, Json, Jso
     return found
 
 
-def _state_as_seen(trail: Sequence[object], seen: Stamps) -> RecordState | None:
+def _state_as_seen(kind: Kind | None, trail: Sequence[Entry], seen: Stamps) -> RecordState | None:
     """Replay the record up to the last entry whose dot the author's version names."""
     known = {dot.partition("@")[0] for dot in seen.all_dots()}
-    places = [n for n, entry in enumerate(trail) if entry.dot in known]  # type: ignore[attr-defined]
-    state: RecordState | None = None
+    places = [n for n, entry in enumerate(trail) if entry.dot in known]
+    replay = Replay(kind)
     for entry in trail[: (places[-1] + 1) if places else 0]:
-        state = fold(state, entry)  # type: ignore[arg-type]
-    return state
+        replay.take(entry)
+    return replay.state
 
 
 def _written(base: dict[str, list[str]], fields: dict[str, Json]) -> set[str]:

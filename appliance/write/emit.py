@@ -31,24 +31,59 @@ _ADD_STREAM = Statement(
     "FROM unnest($3::uuid[], $4::text[]) AS u(i, n) ON CONFLICT DO NOTHING"
 )
 NAMED_CHANGES_MAX = 500
+# Change sets of one frame that are named; of more it is told that there were many.
+CHANGE_SETS_MAX = 100
+Job = tuple[str, dict[str, object]]
 
 
 def emit_calls(
-    ctx: Ctx, drafts: Sequence[Draft], jobs: Sequence[tuple[str, dict[str, object]]]
+    ctx: Ctx, drafts: Sequence[Draft], jobs: Sequence[Job]
 ) -> tuple[list[Call], tuple[Effect, ...]]:
     """Outbox rows, revisions of schema and rights, streams of new units; and the effects."""
+    calls = _emitted(ctx, [_told(ctx.request_id, drafts)], drafts, jobs, adds_streams=True)
+    effects = [Effect("changes", len(drafts))]
+    effects += [Effect(f"job.{kind}", 1) for kind, _ in jobs]
+    return calls, tuple(effects)
+
+
+def received_calls(
+    ctx: Ctx, drafts: Sequence[Draft], jobs: Sequence[Job], *, adds_streams: bool
+) -> list[Call]:
+    """The same for entries of peers: one telling, with the change sets of their authors."""
+    if not drafts:
+        return _emitted(ctx, [], drafts, jobs, adds_streams=adds_streams)
+    sets = {str(e.change_set) for d in drafts for e in d.entries}
+    told = _told(ctx.request_id, drafts) | {"change_sets": sorted(sets)}
+    if len(sets) > CHANGE_SETS_MAX:
+        told |= {"change_sets": [], "changes": [], "more": len(drafts)}
+    return _emitted(ctx, [told], drafts, jobs, adds_streams=adds_streams)
+
+
+def _told(change_set: UUID, drafts: Sequence[Draft]) -> dict[str, object]:
     named = [
         {"kind": d.command.kind, "id": str(d.id), "op": d.command.op.value}
         for d in drafts[:NAMED_CHANGES_MAX]
     ]
-    payload = {
-        "change_set": str(ctx.request_id),
+    return {
+        "change_set": str(change_set),
         "changes": named,
         "more": len(drafts) - len(named),
         "kinds": sorted({d.command.kind for d in drafts}),
     }
-    rows = [("changes", _json(payload))]
+
+
+def _emitted(
+    ctx: Ctx,
+    told: Sequence[dict[str, object]],
+    drafts: Sequence[Draft],
+    jobs: Sequence[Job],
+    *,
+    adds_streams: bool,
+) -> list[Call]:
+    rows = [("changes", _json(payload)) for payload in told]
     rows += [(f"job.{kind}", _json(body)) for kind, body in jobs]
+    if not rows:
+        return []
     topics, payloads = zip(*rows, strict=True)
     calls: list[Call] = [(_OUTBOX, (ctx.tenant, topics, payloads))]
     kinds = {d.command.kind for d in drafts}
@@ -56,12 +91,10 @@ def emit_calls(
     if schema or rights:
         calls.append((_BUMP, (ctx.tenant, int(schema), int(rights))))
     units = [d for d in drafts if d.command.kind == "sys.unit" and d.command.op is Op.CREATE]
-    if units:
+    if units and adds_streams:
         names = [str(d.values.get("name")) for d in units]
         calls.append((_ADD_STREAM, (ctx.tenant, ctx.origin, [d.id for d in units], names)))
-    effects = [Effect("changes", len(drafts))]
-    effects += [Effect(f"job.{kind}", 1) for kind, _ in jobs]
-    return calls, tuple(effects)
+    return calls
 
 
 def stream_call(tenant: UUID, origin: int, streams: Sequence[tuple[UUID, str]]) -> Call:

@@ -11,11 +11,11 @@ from appliance.base.clock import hlc_moment
 from appliance.base.errors import Refused
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.kernel.change import describe
+from appliance.kernel.change import Entry, describe
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
-from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState, fold
+from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState, Replay
 from appliance.write.authorize import in_scope
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.trail import read_entry, trail_call
@@ -103,32 +103,37 @@ def _may_see(ctx: Ctx, kind: Kind, state: RecordState) -> bool:
     )
 
 
-def _steps(ctx: Ctx, kind: Kind, entries: list[object]) -> list[HistoryEntry]:
+def _steps(ctx: Ctx, kind: Kind, entries: list[Entry]) -> list[HistoryEntry]:
     visible = visible_names(ctx, kind)
+    replay = Replay(kind)
     state: RecordState | None = None
     steps: list[HistoryEntry] = []
     for entry in entries:
-        after = fold(state, entry)  # type: ignore[arg-type]
+        after = replay.take(entry)
         diffs = describe(_shown(state), _shown(after))
         fields = tuple(
             FieldStep(visible[d.fid], d.before, d.after) for d in diffs if d.fid in visible
         )
-        op = str(entry.op)  # type: ignore[attr-defined]
+        op = str(entry.op)
         if fields or op in ("new", "del", "undel"):
             steps.append(
                 HistoryEntry(
-                    at=hlc_moment(entry.hlc),  # type: ignore[attr-defined]
-                    who=entry.actor,  # type: ignore[attr-defined]
+                    at=hlc_moment(entry.hlc),
+                    who=entry.actor,
                     who_text=None,
-                    door=entry.door,  # type: ignore[attr-defined]
+                    door=entry.door,
                     op=op,
-                    change_set=entry.change_set,  # type: ignore[attr-defined]
+                    change_set=entry.change_set,
                     fields=fields,
-                    into=entry.body.ext.get("into"),  # type: ignore[attr-defined]
+                    into=_uuid(entry.body.ext.get("into")),
                 )
             )
         state = after
     return steps
+
+
+def _uuid(value: Json) -> UUID | None:
+    return UUID(value) if isinstance(value, str) else None
 
 
 def visible_names(ctx: Ctx, kind: Kind) -> dict[str, str]:

@@ -28,9 +28,9 @@ COLUMNS = (
     "id::text, kind, stream::text, unit_id::text, owner_id::text, number, data, stamps, "
     "(extract(epoch FROM created_at) * 1000)::bigint, created_by::text, "
     "(extract(epoch FROM updated_at) * 1000)::bigint, updated_by::text, "
-    "(extract(epoch FROM deleted_at) * 1000)::bigint, deleted_by::text"
+    "(extract(epoch FROM deleted_at) * 1000)::bigint, deleted_by::text, open"
 )
-_LOCK_ROWS = Statement(
+LOCK_ROWS = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
     "ORDER BY id FOR UPDATE"
 )
@@ -38,7 +38,7 @@ _READ_ROWS = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 )
 # Entries of ledgers are not locked: they never change.
-_READ_ENTRIES = Statement(
+READ_ENTRIES = Statement(
     f"SELECT {COLUMNS} FROM entry WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 )
 _LOCK_VALUES = Statement(
@@ -80,11 +80,11 @@ def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[
     if claims:
         calls.append((_LOCK_VALUES, (_lock_keys(ctx.tenant, claims),)))
     for rows in filter(None, (documents, existing)):
-        calls.append((_LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, sorted(rows))))
+        calls.append((LOCK_ROWS if lock else _READ_ROWS, (ctx.tenant, sorted(rows))))
     if targets := targets_of(drafts):
         calls.append((_READ_ROWS, (ctx.tenant, sorted(targets))))
     if entries := _entries_of(ctx, drafts):
-        calls.append((_READ_ENTRIES, (ctx.tenant, sorted(entries))))
+        calls.append((READ_ENTRIES, (ctx.tenant, sorted(entries))))
     if claims:
         kinds, rules, values = zip(*claims, strict=True)
         calls.append((_CLAIMS, (ctx.tenant, kinds, rules, values)))
@@ -225,6 +225,7 @@ def read_state(row: Sequence[bytes | None]) -> RecordState:
         updated_by=UUID(_text(row[11])),
         deleted_at=_moment(row[12]) if row[12] is not None else None,
         deleted_by=_uuid(row[13]),
+        open=bytes.fromhex(row[14][2:].decode()) if row[14] is not None else None,
     )
 
 

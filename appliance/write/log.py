@@ -7,10 +7,13 @@ dense and is the commit order: a reader's cursor never skips a late committer (r
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID, uuid5
+
+import msgspec
 
 from appliance.base.clock import HybridClock
 from appliance.db.columns import Column
@@ -19,6 +22,7 @@ from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, chain_hash, e
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Home, Json, Kind, Policy
 from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState, fold
+from appliance.kernel.registers import BY, WAS
 from appliance.kernel.stamps import EXISTS, Stamps
 from appliance.write.command import Op
 from appliance.write.draft import Draft
@@ -123,7 +127,7 @@ def append(ctx: Ctx, draft: Draft, heads: dict[UUID, Head], number: str | None) 
             schema_rev=ctx.schema.rev, change_set=ctx.request_id, body=body,
         )  # fmt: skip
         draft.entries.append(entry)
-        draft.after = fold(draft.after or before, entry)
+        draft.after = fold(draft.after or before, entry, kind)
 
 
 def _steps(
@@ -141,13 +145,18 @@ def _steps(
             return [(home, EntryOp.NEW, Body(fields=fields))]
         case Op.UPDATE:
             assert before is not None, "an update has a record"
-            body = _edit(draft, kind, before)
             if home == before.stream:
-                return [(home, EntryOp.PUT, body)]
+                return [(home, EntryOp.PUT, _edit(ctx, draft, kind, before))]
             leaving = Body(seen=before.stamps.all_dots(), ext={"to": str(home)})
+            stamps = before.stamps.qualified(leaving=before.stream, entering=home)
+            there = msgspec.structs.replace(before, stamps=stamps)
             return [
                 (before.stream, EntryOp.MOVE, leaving),
-                (home, EntryOp.ARRIVE, _arrive(before, body)),
+                (
+                    home,
+                    EntryOp.ARRIVE,
+                    arrival(before.stream, there, _edit(ctx, draft, kind, there)),
+                ),
             ]
         case op:
             assert before is not None, "a delete or restore has a record"
@@ -159,24 +168,38 @@ def _steps(
             return [(before.stream, EntryOp.DEL if op is Op.DELETE else EntryOp.UNDEL, body)]
 
 
-def _arrive(before: RecordState, body: Body) -> Body:
-    """A move carries the whole record and its dots, so that the new home needs nothing else."""
+def arrival(came: UUID, state: RecordState, body: Body) -> Body:
+    """A move carries the whole record and its dots, so that the new home needs nothing else.
+
+    `state` has its stamps as the new home reads them.
+    """
     ext: dict[str, Json] = {
-        "from": str(before.stream),
-        "data": dict(before.data),
-        "stamps": str(before.stamps),
-        "number": before.number,
-        "born": [before.created_at.isoformat(), str(before.created_by)],
+        **body.ext,
+        "from": str(came),
+        "data": dict(state.data),
+        "stamps": str(state.stamps),
+        "number": state.number,
+        UNIT: str(state.unit) if state.unit else None,
+        OWNER: str(state.owner) if state.owner else None,
+        "born": [state.created_at.isoformat(), str(state.created_by)],
+        "touched": [state.updated_at.isoformat(), str(state.updated_by)],
     }
-    return Body(body.fields, body.base, body.groups, before.stamps.all_dots(), body.sets,
+    if state.deleted_at is not None:
+        ext["deleted"] = [state.deleted_at.isoformat(), str(state.deleted_by)]
+    if state.open is not None:
+        ext["open"] = b64encode(state.open).decode()
+    return Body(body.fields, body.base, body.groups, state.stamps.all_dots(), body.sets,
                 body.deltas, ext)  # fmt: skip
 
 
-def _edit(draft: Draft, kind: Kind, before: RecordState) -> Body:
+def _edit(ctx: Ctx, draft: Draft, kind: Kind, before: RecordState) -> Body:
+    """What an edit writes. A group is written whole: it is one value of several fields."""
     fields: dict[str, Json] = {}
     sets: dict[str, tuple[list[str], list[str]]] = {}
     groups: dict[str, list[str]] = {}
     registers: list[str] = []
+    ext: dict[str, Json] = {}
+    was: dict[str, Json] = {}
     for fid, value in draft.values.items():
         field = kind.by_fid[fid]
         if field.policy is Policy.SET:
@@ -184,17 +207,28 @@ def _edit(draft: Draft, kind: Kind, before: RecordState) -> Body:
             sets[fid] = (added, removed)
             registers += [f"{fid}/{member}" for member in (*added, *removed)]
             continue
-        fields[fid] = value
-        if field.group:
-            groups.setdefault(field.group, []).append(fid)
-        registers.append(field.register)
+        if field.policy is Policy.TEXT3:
+            was[fid] = before.data.get(fid)
+        elif field.policy is Policy.OWNER and ctx.unit is not None:
+            ext[BY] = str(ctx.unit)
+        if field.group and field.group not in groups:
+            members = [f.fid for f in kind.registers()[field.group]]
+            groups[field.group] = members
+            fields |= {f: draft.values.get(f, before.data.get(f)) for f in members}
+            registers.append(field.group)
+        elif not field.group:
+            fields[fid] = value
+            registers.append(fid)
+    if was:
+        ext[WAS] = was
     if draft.unit != before.unit:
         fields[UNIT] = str(draft.unit) if draft.unit else None
         registers.append(UNIT)
     if draft.owner != before.owner:
         fields[OWNER] = str(draft.owner) if draft.owner else None
         registers.append(OWNER)
-    return Body(fields=fields, base=_base(before.stamps, registers), groups=groups, sets=sets)
+    return Body(fields=fields, base=_base(before.stamps, registers), groups=groups, sets=sets,
+                ext=ext)  # fmt: skip
 
 
 def _set_step(before: Json, after: Json) -> tuple[list[str], list[str]]:
@@ -216,7 +250,7 @@ def log_call(ctx: Ctx, entries: Sequence[Entry], heads: dict[UUID, Head]) -> Cal
         head.hash = chain_hash(head.log_key, head.hash, entry)
         rows.append((
             entry.stream, head.head, entry.oseq, entry.tx, entry.hlc, entry.kind,
-            entry.record_id, entry.op.value, encode_body(entry.body), head.hash,
+            entry.record_id, str(entry.op), encode_body(entry.body), head.hash,
         ))  # fmt: skip
     columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
     common = (ctx.tenant, ctx.origin, ctx.actor, ctx.door.value, ctx.schema.rev, ctx.request_id)

@@ -22,6 +22,7 @@ from appliance.kernel.text import searchable
 from appliance.write.balances import key_of, turnover_calls
 from appliance.write.draft import Draft
 from appliance.write.load import claims_in
+from appliance.write.waiting import waiting_calls
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -31,6 +32,7 @@ FIXED: tuple[tuple[str, str], ...] = (
     ("owner_id", "uuid"), ("number", "text"), ("data", "text"), ("stamps", "text"),
     ("created_at", "timestamptz"), ("created_by", "uuid"), ("updated_at", "timestamptz"),
     ("updated_by", "uuid"), ("deleted_at", "timestamptz"), ("deleted_by", "uuid"),
+    ("open", "bytea"),
 )  # fmt: skip
 # By first letter; a ledger's `at` and `reverses` are slots too.
 _SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid", "a": "timestamptz"}
@@ -78,7 +80,7 @@ def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
             calls += link_calls(ctx, kind, states, drop=not is_new)
         if is_new or _touches(group, kind, sets=False):
             calls += claim_calls(ctx, kind, states, drop=not is_new)
-    return calls
+    return [*calls, *waiting_calls(ctx, drafts)]
 
 
 def _touches(group: Sequence[Draft], kind: Kind, *, sets: bool) -> bool:
@@ -99,7 +101,7 @@ def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: boo
         (
             s.id, s.kind, s.stream, s.unit, s.owner, s.number, _encode(s.data).decode(),
             str(s.stamps), s.created_at, s.created_by, s.updated_at, s.updated_by, s.deleted_at,
-            s.deleted_by, *read_slots(s), *((search_text(kind, s),) if searches else ()),
+            s.deleted_by, s.open, *read_slots(s), *((search_text(kind, s),) if searches else ()),
         )
         for s in states
     ]  # fmt: skip

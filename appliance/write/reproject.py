@@ -14,7 +14,7 @@ import msgspec
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx
-from appliance.kernel.record import RecordState, fold
+from appliance.kernel.record import RecordState, Replay
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.project import FIXED, claim_calls, link_calls, row_call, slots_of
 from appliance.write.trail import read_trail
@@ -123,11 +123,11 @@ async def _compare(tx: Transaction, ctx: Ctx, ids: list[UUID]) -> list[Differenc
     trails = await read_trail(tx, ctx.tenant, ids)
     states: dict[UUID, RecordState] = {}
     for ident, entries in trails.items():
-        state: RecordState | None = None
+        replay = Replay(ctx.schema.kinds.get(entries[0].kind))
         for entry in entries:
-            state = fold(state, entry)
-        if state is not None:
-            states[ident] = state
+            replay.take(entry)
+        if replay.state is not None:
+            states[ident] = replay.state
     found: list[Difference] = []
     for kind_key in sorted({s.kind for s in states.values()}):
         group = [s for s in states.values() if s.kind == kind_key]

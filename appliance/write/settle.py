@@ -7,15 +7,14 @@ else changed meanwhile settles by its policy, or is a conflict that shows both v
 
 from __future__ import annotations
 
-from decimal import Decimal
 from uuid import UUID
 
 from msgspec import UNSET
 
-from appliance.fields import type_of
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Field, Json, Kind, Policy
 from appliance.kernel.record import OWNER, UNIT, RecordState
+from appliance.kernel.shown import joined
 from appliance.kernel.stamps import Stamps
 from appliance.write.command import Op
 from appliance.write.draft import Draft
@@ -111,27 +110,9 @@ def _settle_set(field: Field, seen: Stamps, before: RecordState, mine: Json) -> 
 
 
 def _lattice(field: Field, theirs: Json, mine: Json) -> Json:
-    if mine is None or theirs is None:
+    if mine is None or theirs is None or field.policy is Policy.NEWEST:
         return mine
-    type_ = type_of(field.type)
-    a, b = type_.slot_value(field, theirs), type_.slot_value(field, mine)
-    match field.policy:
-        case Policy.MAX:
-            return mine if _order(b) > _order(a) else theirs
-        case Policy.MIN:
-            return mine if _order(b) < _order(a) else theirs
-        case Policy.OR:
-            return theirs is True or mine is True
-        case Policy.AND:
-            return theirs is True and mine is True
-        case _:
-            return mine
-
-
-def _order(value: object) -> tuple[Decimal, str]:
-    if isinstance(value, int):
-        return (Decimal(value), "")
-    return (Decimal(0), value.isoformat() if hasattr(value, "isoformat") else str(value))
+    return joined(field.policy, [theirs, mine])
 
 
 def stale_fields(draft: Draft) -> list[Field]:

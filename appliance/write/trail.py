@@ -7,15 +7,26 @@ from typing import Protocol
 from uuid import UUID
 
 from appliance.db.wire import Call, Row, Rows, Statement
-from appliance.kernel.change import Entry, EntryOp, decode_body
+from appliance.kernel.change import Entry, decode_body, op_of
 
 COLUMNS = (
     "stream::text, origin, oseq, tx, hlc, actor::text, door, kind, record_id::text, op, "
     "schema_rev, change_set::text, body, seq, hash"
 )
+# The clock that counts, and nothing that waits for a decision: what records are made of.
+FOLDED = COLUMNS.replace(
+    "hlc",
+    "COALESCE((SELECT k.ehlc FROM clock_cut k WHERE k.tenant_id = change.tenant_id "
+    "AND k.stream = change.stream AND k.origin = change.origin AND k.oseq = change.oseq), ehlc)",
+)
+NOT_PARKED = (
+    "NOT EXISTS (SELECT 1 FROM parked p WHERE p.tenant_id = change.tenant_id "
+    "AND p.stream = change.stream AND p.origin = change.origin AND p.is_logged "
+    "AND change.oseq >= p.oseq AND change.oseq < p.oseq + p.entries AND p.state <> 'released')"
+)
 _OF_RECORDS = Statement(
-    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
-    "ORDER BY record_id, hlc, seq"
+    f"SELECT {FOLDED} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
+    f"AND {NOT_PARKED} ORDER BY record_id, hlc, seq"
 )
 
 
@@ -53,7 +64,7 @@ def read_entry(row: Row) -> Entry:
         door=text[6],
         kind=text[7],
         record_id=UUID(text[8]),
-        op=EntryOp(text[9]),
+        op=op_of(text[9]),
         schema_rev=int(text[10]),
         change_set=UUID(text[11]),
         body=decode_body(bytes.fromhex(text[12][2:])),

@@ -20,7 +20,7 @@ from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.ledger import REVERSES, transfer_id
-from appliance.kernel.record import OWNER, UNIT, RecordState, fold
+from appliance.kernel.record import OWNER, UNIT, RecordState, Replay
 from appliance.write.command import Command, Op
 from appliance.write.outcome import Result
 from appliance.write.pipeline import Guard, apply
@@ -82,7 +82,7 @@ def _transferred(ctx: Ctx, trails: Mapping[UUID, Sequence[Entry]]) -> set[Json]:
     """Entries that had gone along, in both units: they go back when the document does."""
     found: set[Json] = set()
     for ident, trail in trails.items():
-        state = _replay(trail)
+        state = _replay(ctx, trail)
         kind = ctx.schema.kinds.get(state.kind) if state is not None else None
         if state is None or kind is None or kind.ledger is None:
             continue
@@ -103,7 +103,7 @@ def _followed(
     field = kind.belonging if kind is not None else None
     if field is None or command.id is None or command.id not in moved:
         return False
-    state = _replay(trails[command.id])
+    state = _replay(ctx, trails[command.id])
     parent = state.data.get(field.fid) if state is not None else None
     return isinstance(parent, str) and UUID(parent) in moved and field.name not in command.fields
 
@@ -122,8 +122,8 @@ def _refuse_hidden(ctx: Ctx, commands: Sequence[Command]) -> None:
 def _inverse(ctx: Ctx, trail: Sequence[Entry], change_set: UUID) -> Command | None:
     """The command that leads from after the set back to before it."""
     places = [n for n, e in enumerate(trail) if e.change_set == change_set]
-    before = _replay(trail[: places[0]])
-    after = _replay(trail[: places[-1] + 1])
+    before = _replay(ctx, trail[: places[0]])
+    after = _replay(ctx, trail[: places[-1] + 1])
     assert after is not None, "the set has an entry of this record"
     kind, ident, version = after.kind, after.id, str(after.stamps)
     schema_kind = ctx.schema.kinds.get(kind)
@@ -163,8 +163,8 @@ def _written(entry: Entry) -> set[str]:
     return {*entry.body.fields, *entry.body.sets, *entry.body.deltas}
 
 
-def _replay(entries: Sequence[Entry]) -> RecordState | None:
-    state: RecordState | None = None
+def _replay(ctx: Ctx, entries: Sequence[Entry]) -> RecordState | None:
+    replay = Replay(ctx.schema.kinds.get(entries[0].kind) if entries else None)
     for entry in entries:
-        state = fold(state, entry)
-    return state
+        replay.take(entry)
+    return replay.state

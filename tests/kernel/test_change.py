@@ -26,7 +26,7 @@ def test_a_life_of_a_record():
     edited = entry(2, fields={"name": "B"}, base={"name": ["1.1"]})
     tagged = entry(3, sets={"tags": (["x", "y"], [])}, base={"tags/x": ["1.1"], "tags/y": ["1.1"]})
     counted = entry(4, deltas={"visits": "2"}, base={})
-    gone = entry(5, EntryOp.DEL, base={"!": ["1.1"]}, seen=["1.1", "1.2"])
+    gone = entry(5, EntryOp.DEL, base={"!": ["1.1"]}, seen=["1.1", "1.2", "1.3"])
     state = None
     for step in (born, edited, tagged, counted, gone):
         state = fold(state, step)
@@ -40,7 +40,11 @@ def test_a_move_keeps_the_causal_past():
     born = entry(1, EntryOp.NEW, fields={"name": "A", "@unit": str(STREAM)})
     left = entry(2, EntryOp.MOVE)
     came = entry(
-        1, EntryOp.ARRIVE, stream=OTHER, fields={"@unit": str(OTHER)}, base={"@unit": ["1.1"]}
+        1,
+        EntryOp.ARRIVE,
+        stream=OTHER,
+        fields={"@unit": str(OTHER)},
+        base={"@unit": [f"1.1@{STREAM.hex}"]},
     )
     state = fold(fold(fold(None, born), left), came)
     assert state.stream == OTHER

@@ -93,8 +93,12 @@ def test_policies_that_decide_by_themselves():
 
 
 def test_the_owner_s_word_stands_and_the_other_is_a_proposal():
-    record = taken(BORN, put(1, 2, "hub"), put(2, 1, "branch"))
-    found = show(record, kind(Policy.OWNER), is_owners=lambda dot: dot.startswith("2."))
+    born = entry(1, 1, Body(fields={"a": "0", "@unit": "south"}), EntryOp.NEW)
+    words = [
+        entry(n, 2, Body(fields={"a": said}, base={"a": ["1.1"]}, ext={"by": unit}))
+        for n, said, unit in ((1, "hub", "office"), (2, "branch", "south"))
+    ]
+    found = show(taken(born, *words), kind(Policy.OWNER))
     assert found.data["a"] == "branch"
     assert found.conflicts[0].sort is ConflictSort.PROPOSAL
 
@@ -104,8 +108,11 @@ def test_texts_are_merged_by_lines_and_asked_about_where_they_meet():
     born = entry(1, 1, Body(fields={"a": base}), EntryOp.NEW)
 
     def shown(ours, theirs):
-        record = taken(born, put(1, 2, ours), put(2, 1, theirs))
-        return show(record, kind(Policy.TEXT3), base_of=lambda fid, dot: base)
+        edits = [
+            entry(n, 2, Body(fields={"a": text}, base={"a": ["1.1"]}, ext={"was": {"a": base}}))
+            for n, text in ((1, ours), (2, theirs))
+        ]
+        return show(taken(born, *edits), kind(Policy.TEXT3))
 
     found = shown(base.replace("one", "ONE"), base.replace("five", "FIVE"))
     assert found.data["a"] == "ONE\ntwo\nthree\nfour\nFIVE\n" and not found.conflicts

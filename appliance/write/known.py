@@ -1,0 +1,112 @@
+"""What this node has of a tenant's log, as the merge core asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from appliance.db.database import Transaction
+from appliance.db.wire import Call, Rows, Statement
+from appliance.kernel.change import Entry
+from appliance.kernel.registers import Leaf, leaf_of, qualified
+from appliance.write.trail import FOLDED, read_entry
+
+_VECTORS = Statement(
+    "SELECT stream::text, origin, got FROM stream_vector WHERE tenant_id = $1 UNION ALL "
+    "SELECT id::text, origin, oseq FROM stream WHERE tenant_id = $1"
+)
+_PARKED = Statement(
+    "SELECT stream::text, origin, oseq, entries FROM parked WHERE tenant_id = $1 AND is_logged "
+    "AND state <> 'released'"
+)
+_LEAVES = Statement(
+    f"SELECT {FOLDED} FROM change JOIN unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
+    "AS u(s, o, q) ON change.stream = u.s AND change.origin = u.o AND change.oseq = u.q "
+    "WHERE tenant_id = $1"
+)
+
+
+class Missing(Exception):
+    """A leaf has to be read before a record can be folded."""
+
+
+class NodeKnown:
+    """`has` and `leaf` of one transaction; `taken` are entries of this frame, as they are folded."""
+
+    def __init__(self, vectors: Rows, parked: Rows, frame: Iterable[Entry]) -> None:
+        self._got: dict[tuple[str, int], int] = {}
+        self._held = {_text(stream).replace("-", "") for stream, _, _ in vectors}
+        for stream, origin, got in vectors:
+            key = (_text(stream).replace("-", ""), int(origin or 0))
+            self._got[key] = max(self._got.get(key, 0), int(got or 0))
+        self._parked = {
+            f"{_text(origin)}.{n}@{_text(stream).replace('-', '')}"
+            for stream, origin, oseq, entries in parked
+            for n in range(int(oseq or 0), int(oseq or 0) + int(entries or 0))
+        }
+        self._frame = {qualified(e.dot, e.stream): e for e in frame}
+        self._taken: set[str] = set()
+        self._leaves: dict[str, Leaf] = {}
+
+    def got(self, stream: UUID) -> dict[int, int]:
+        """How far each origin of a stream is known."""
+        return {o: got for (s, o), got in self._got.items() if s == stream.hex and got}
+
+    def holds(self, stream: UUID) -> bool:
+        """Whether this node holds a stream."""
+        return stream.hex in self._held
+
+    def take(self, entry: Entry) -> None:
+        """From now on the entry has come."""
+        self._taken.add(qualified(entry.dot, entry.stream))
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These are folded anew."""
+        self._taken -= {qualified(e.dot, e.stream) for e in entries}
+
+    def has(self, dot: str) -> bool:
+        """Whether the entry of a dot was applied here, or is in this frame and was folded."""
+        if dot in self._frame:
+            return dot in self._taken
+        if dot in self._parked:
+            return False
+        name, _, stream = dot.partition("@")
+        origin, _, oseq = name.partition(".")
+        return self._got.get((stream, int(origin)), 0) >= int(oseq)
+
+    def leaf(self, dot: str) -> Leaf:
+        """Clock and author of an entry. Raises Missing for one that was not read."""
+        found = self._leaves.get(dot)
+        if found is None:
+            entry = self._frame.get(dot)
+            if entry is None:
+                raise Missing(dot)
+            found = leaf_of(entry, entry.body.fields)
+        return found
+
+    async def read_leaves(self, tx: Transaction, tenant: UUID, dots: Sequence[str]) -> None:
+        """Read what `leaf` will be asked for; a dot that only a snapshot knew has no clock."""
+        (rows,) = await tx.run(_leaf_call(tenant, dots))
+        self._leaves |= dict.fromkeys(dots, Leaf({}, 0, UUID(int=0)))
+        for entry in map(read_entry, rows):
+            self._leaves[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
+
+
+def known_calls(tenant: UUID) -> list[Call]:
+    """What NodeKnown is made of."""
+    return [(_VECTORS, (tenant,)), (_PARKED, (tenant,))]
+
+
+def _leaf_call(tenant: UUID, dots: Sequence[str]) -> Call:
+    streams, origins, oseqs = list[UUID](), list[int](), list[int]()
+    for dot in dots:
+        name, _, stream = dot.partition("@")
+        origin, _, oseq = name.partition(".")
+        streams.append(UUID(stream))
+        origins.append(int(origin))
+        oseqs.append(int(oseq))
+    return _LEAVES, (tenant, streams, origins, oseqs)
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value is not None else ""

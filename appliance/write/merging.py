@@ -1,0 +1,270 @@
+"""Entries of a frame folded into their records, and what follows from that written.
+
+Each record is locked and folded once for all its entries of the frame. An entry whose record is
+not here yet waits in the log (`early`); one that takes the record out of what this node holds
+removes it; one that comes through a record's former home is told to those who only hold the new
+one (research/sync 2.7, 2.11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.errors import Invalid
+from appliance.db.database import Transaction
+from appliance.db.wire import Call, Statement
+from appliance.kernel.change import Body, Entry, EntryOp, Logged
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json, Kind
+from appliance.kernel.record import GOT, RecordState, Replay, fold
+from appliance.kernel.registers import qualified
+from appliance.write import schema_effects
+from appliance.write.command import Command, Op
+from appliance.write.draft import Draft
+from appliance.write.emit import received_calls
+from appliance.write.known import Missing, NodeKnown, known_calls
+from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
+from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
+from appliance.write.project import project_calls
+from appliance.write.trail import read_trail
+
+_EARLY = Statement(
+    "SELECT record_id::text FROM early WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
+_WAIT = Statement(
+    "INSERT INTO early (tenant_id, record_id) SELECT $1, unnest($2::uuid[]) ON CONFLICT DO NOTHING"
+)
+_CAME = Statement("DELETE FROM early WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])")
+_LEAVE = tuple(
+    Statement(f"DELETE FROM {table} WHERE tenant_id = $1 AND {column} = ANY($2::uuid[])")
+    for table, column in (
+        ("record_link", "record_id"), ("unique_claim", "record_id"), ("conflict", "record_id"),
+        ("pending_ref", "record_id"), ("record", "id"),
+    )
+)  # fmt: skip
+_HAS_RECORDS = Statement(
+    "SELECT k FROM unnest($2::text[]) AS k WHERE EXISTS "
+    "(SELECT FROM record r WHERE r.tenant_id = $1 AND r.kind = k)"
+)
+
+
+@dataclass(slots=True)
+class Merged:
+    """Records with their new states, and what else a frame says of this node's tables."""
+
+    known: NodeKnown
+    drafts: list[Draft] = field(default_factory=list)
+    leaving: list[Draft] = field(default_factory=list)
+    early: list[UUID] = field(default_factory=list)
+    came: list[UUID] = field(default_factory=list)
+
+
+async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merged:
+    """Lock the records of a frame and fold its entries into them."""
+    entries = [msgspec.structs.replace(e.entry, hlc=e.ehlc) for e in good]
+    trails: dict[UUID, list[Entry]] = {}
+    for entry in entries:
+        if not isinstance(entry.op, EntryOp):
+            raise Invalid(
+                f"The operation {entry.op[:40]!r} is of a newer program.", code="sync.op_unknown"
+            )
+        if entry.op != EntryOp.DECIDE:
+            trails.setdefault(entry.record_id, []).append(entry)
+    facts = {i for i, t in trails.items() if _is_ledger(ctx, t[0].kind)}
+    documents, others = _documents(ctx, trails, facts)
+    *found, stored, waiting, vectors, parked = await tx.run(
+        *((LOCK_ROWS, (ctx.tenant, ids)) for ids in (documents, others)),
+        (READ_ENTRIES, (ctx.tenant, sorted(facts))),
+        (_EARLY, (ctx.tenant, sorted(trails))),
+        *known_calls(ctx.tenant),
+    )
+    states = {s.id: s for rows in found for s in map(read_state, rows)}
+    there = {read_state(row).id for row in stored}
+    early = {UUID((row[0] or b"").decode()) for row in waiting}
+    merged = Merged(NodeKnown(vectors, parked, entries))
+    late = early & {i for i, t in trails.items() if _begins(t)}
+    older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
+    again = [
+        (ident, trail)
+        for ident, trail in trails.items()
+        if ident not in there
+        and not _fold_record(ctx, merged, states.get(ident), [*older.get(ident, ()), *trail])
+    ]
+    if again:
+        dots = {d for ident, _ in again for d in _live(states[ident])}
+        await merged.known.read_leaves(tx, ctx.tenant, sorted(dots))
+        for ident, trail in again:
+            done = _fold_record(ctx, merged, states[ident], trail)
+            assert done, "every live leaf was read"
+    return merged
+
+
+def _fold_record(
+    ctx: Ctx, merged: Merged, before: RecordState | None, trail: Sequence[Entry]
+) -> bool:
+    """Fold one record's entries; False when leaves have to be read first."""
+    known, kind = merged.known, ctx.schema.kinds.get(trail[0].kind)
+    ident = trail[0].record_id
+    if kind is None or (before is None and not _begins(trail)):
+        # The kind, or the creation, will come; the entries wait in the log until then.
+        merged.early.append(ident)
+        for entry in trail:
+            known.take(entry)
+        return True
+    if before is None:
+        trail = sorted(trail, key=lambda e: e.op not in (EntryOp.NEW, EntryOp.ARRIVE))
+        merged.came.append(ident)
+    state, leaves = before, False
+    try:
+        for entry in trail:
+            known.take(entry)
+            if entry.op == EntryOp.MOVE and not known.holds(UUID(str(entry.body.ext["to"]))):
+                leaves = True
+            elif not _is_told_twice(entry, known, state):
+                state = fold(state, entry, kind, known)
+                leaves = leaves and entry.op != EntryOp.ARRIVE
+    except Missing:
+        known.forget(trail)
+        return False
+    assert state is not None, "what begins has a state"
+    draft = _draft(len(merged.drafts), kind, before, state, trail)
+    (merged.leaving if leaves else merged.drafts).append(draft)
+    return True
+
+
+def _begins(trail: Sequence[Entry]) -> bool:
+    return any(e.op in (EntryOp.NEW, EntryOp.ARRIVE) for e in trail)
+
+
+def _is_told_twice(entry: Entry, known: NodeKnown, state: RecordState | None) -> bool:
+    """What came late through a former home comes by that stream, where it is held."""
+    return (
+        entry.op == EntryOp.ARRIVE
+        and GOT in entry.body.ext
+        and state is not None
+        and known.holds(UUID(str(entry.body.ext["from"])))
+    )
+
+
+def _draft(
+    place: int, kind: Kind, before: RecordState | None, after: RecordState, trail: Sequence[Entry]
+) -> Draft:
+    old: dict[str, Json] = before.data if before else {}
+    values = {
+        fid: after.data.get(fid)
+        for fid in {*old, *after.data}
+        if old.get(fid) != after.data.get(fid)
+    }
+    op = Op.CREATE if before is None else Op.DELETE if after.deleted_at else Op.UPDATE
+    draft = Draft(place, Command(op=op, kind=kind.key, id=after.id), after.id, kind, values)
+    draft.before, draft.after, draft.unit, draft.owner = before, after, after.unit, after.owner
+    draft.entries = list(trail)
+    return draft
+
+
+def _live(state: RecordState) -> list[str]:
+    return [qualified(dot, state.stream) for dot in state.stamps.all_dots()]
+
+
+def _is_ledger(ctx: Ctx, kind_key: str) -> bool:
+    kind = ctx.schema.kinds.get(kind_key)
+    return kind is not None and kind.ledger is not None
+
+
+def _documents(
+    ctx: Ctx, trails: dict[UUID, list[Entry]], facts: set[UUID]
+) -> tuple[list[UUID], list[UUID]]:
+    """Documents are locked before their lines, as the write path does (write/load)."""
+    kinds = {str(f.option("target")) for k in ctx.schema.kinds.values() if (f := k.belonging)}
+    ids = sorted(trails.keys() - facts)
+    documents = [i for i in ids if trails[i][0].kind in kinds]
+    return documents, [i for i in ids if trails[i][0].kind not in kinds]
+
+
+async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged) -> list[Call]:
+    """Tell the new home what came through the former one, as the hub's own entries."""
+    moved = [
+        d for d in merged.drafts
+        if d.before is not None and d.after is not None and d.kind is not None
+        and d.before.stream == d.after.stream != stream and d.kind.ledger is None
+    ]  # fmt: skip
+    if not moved:
+        return []
+    homes = sorted({d.after.stream for d in moved if d.after})
+    (rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, sorted({*homes, stream}), ctx.origin)))
+    heads = {s: h for s, h in read_heads(ctx, rows).items() if s in homes}
+    entries: list[Entry] = []
+    for draft in moved:
+        after = draft.after
+        assert after is not None, "folded drafts have a state"
+        if after.stream not in heads:
+            continue
+        head = heads[after.stream]
+        got: dict[str, Json] = {str(o): q for o, q in merged.known.got(after.stream).items()}
+        head.oseq += 1
+        entries.append(
+            Entry(
+                stream=after.stream, origin=ctx.origin, oseq=head.oseq, tx=head.tx,
+                hlc=CLOCK.tick(), actor=draft.entries[-1].actor, door=ctx.door, kind=after.kind,
+                record_id=after.id, op=EntryOp.ARRIVE, schema_rev=ctx.schema.rev,
+                change_set=draft.entries[-1].change_set,
+                body=arrival(stream, after, Body(ext={GOT: got})),
+            )
+        )  # fmt: skip
+    calls = [
+        log_call(msgspec.structs.replace(ctx, actor=e.actor, request_id=e.change_set), [e], heads)
+        for e in entries
+    ]
+    return [*calls, *advance_calls(ctx, heads)] if entries else []
+
+
+async def write_merged(
+    tx: Transaction, ctx: Ctx, merged: Merged, *, adds_streams: bool
+) -> list[Call]:
+    """Write the tables; what is left to run with the commit."""
+    drafts = merged.drafts
+    jobs = await schema_effects.apply(tx, ctx, drafts)
+    new = sorted(
+        {
+            str(d.after.data.get("kind"))
+            for d in drafts
+            if d.command.kind == "sys.field" and d.before is None and d.after is not None
+        }
+    )
+    calls = project_calls(ctx, drafts) if drafts else []
+    gone = [d.id for d in merged.leaving if d.before is not None]
+    if gone:
+        calls += [(statement, (ctx.tenant, gone)) for statement in _LEAVE]
+    if merged.early:
+        calls.append((_WAIT, (ctx.tenant, sorted(set(merged.early)))))
+    if merged.came:
+        calls.append((_CAME, (ctx.tenant, merged.came)))
+    if new:
+        calls.append((_HAS_RECORDS, (ctx.tenant, new)))
+    answers = await tx.run(*calls) if calls else []
+    if new:
+        held = [(row[0] or b"").decode() for row in answers[-1]]
+        jobs += [("reproject", {"kind": kind}) for kind in held]
+    return received_calls(ctx, [*drafts, *merged.leaving], jobs, adds_streams=adds_streams)
+
+
+async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
+    """Records made anew out of the whole log: what was parked or cut counts differently now."""
+    trails = await read_trail(tx, ctx.tenant, ids)
+    (rows,) = await tx.run((LOCK_ROWS, (ctx.tenant, sorted(ids))))
+    states = {s.id: s for s in map(read_state, rows)}
+    found: list[Draft] = []
+    for ident, trail in trails.items():
+        kind = ctx.schema.kinds.get(trail[0].kind) if trail else None
+        if kind is None or kind.ledger is not None:
+            continue
+        replay = Replay(kind)
+        for entry in trail:
+            replay.take(entry)
+        if replay.state is not None:
+            found.append(_draft(len(found), kind, states.get(ident), replay.state, trail))
+    return found

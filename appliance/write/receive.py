@@ -1,0 +1,303 @@
+"""The sync door: entries of peers into the log and the tables, in one transaction for a frame.
+
+Promises: each entry once, in its origin's order, with the dot, base and hash of its author; the
+same rows, slots, links, claims and outbox rows that a local write leaves; known entries cost
+nothing. Nothing here can refuse an entry: what cannot be applied is parked with its reason, keeps
+its place in the chain, and everything behind it goes on (research/sync 2.8, 2.10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import msgspec
+
+from appliance.base import logs
+from appliance.base.clock import now
+from appliance.base.errors import ApplianceError, Clash, Limited, StorageFull, Unavailable
+from appliance.db.columns import Column
+from appliance.db.database import Database, Transaction
+from appliance.db.wire import Call, Row, Rows, Statement
+from appliance.kernel.change import Logged, encode_body
+from appliance.kernel.context import Ctx
+from appliance.write.incoming import Forked, Sifted, Tip, sift, transactions
+from appliance.write.log import CLOCK
+from appliance.write.merging import late_arrivals, merge_frame, write_merged
+
+_HERE = Statement(
+    "SELECT s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s JOIN tenant_state t "
+    "ON t.tenant_id = s.tenant_id WHERE s.tenant_id = $1 AND s.id = $2"
+)
+_TIPS = Statement(
+    "SELECT origin, got, hash FROM stream_vector WHERE tenant_id = $1 AND stream = $2"
+)
+_LOCK = Statement(
+    "SELECT head, origin, oseq, hash FROM stream WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
+)
+_HEAD = Statement("UPDATE stream SET head = $3 WHERE tenant_id = $1 AND id = $2")
+_OWN = Statement("UPDATE stream SET oseq = $3, hash = $4 WHERE tenant_id = $1 AND id = $2")
+_KEEP = Statement(
+    "INSERT INTO stream_vector (tenant_id, stream, origin, got, hash) "
+    "SELECT $1, $2, o, g, h FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS u(o, g, h) "
+    "ON CONFLICT (tenant_id, stream, origin) DO UPDATE SET got = EXCLUDED.got, hash = EXCLUDED.hash"
+)
+_INSERT = Statement(
+    "INSERT INTO change (tenant_id, stream, seq, origin, oseq, tx, hlc, ehlc, actor, door, kind, "
+    "record_id, op, schema_rev, change_set, body, hash) "
+    "SELECT $1, $2, u.* FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], "
+    "$7::bigint[], $8::bigint[], $9::uuid[], $10::text[], $11::text[], $12::uuid[], $13::text[], "
+    "$14::bigint[], $15::uuid[], $16::bytea[], $17::bytea[]) AS u"
+)
+_TYPES = (
+    "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "uuid", "text", "text", "uuid",
+    "text", "bigint", "uuid", "bytea", "bytea",
+)  # fmt: skip
+_CURSOR = Statement(
+    "INSERT INTO peer_stream (tenant_id, peer, stream, cursor) VALUES ($1, $2, $3, $4) "
+    "ON CONFLICT (tenant_id, peer, stream) DO UPDATE SET "
+    "cursor = GREATEST(peer_stream.cursor, EXCLUDED.cursor), seen_at = now()"
+)
+_PARK = Statement(
+    "INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, detail, body, "
+    "is_logged) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true) "
+    "ON CONFLICT (tenant_id, stream, origin, oseq) DO NOTHING"
+)
+# The node cannot go on, or somebody is in the way: the frame comes again, nothing is wrong with it.
+_PASSING = (Unavailable, StorageFull, Clash, Limited)
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A transaction of a peer that waits for a person."""
+
+    origin: int
+    oseq: int
+    entries: int
+    reason: str
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What became of a frame. `got`: how far each origin of the stream is here now; `cuts`: the
+    clock that counts, for entries whose own was ahead.
+    """
+
+    stream: UUID
+    head: int
+    got: dict[int, int]
+    applied: int = 0
+    known: int = 0
+    parked: tuple[Parked, ...] = ()
+    cuts: dict[tuple[int, int], int] = {}
+    gap: bool = False
+
+
+@dataclass(slots=True)
+class _Frame:
+    """One call of `receive`."""
+
+    db: Database
+    ctx: Ctx
+    stream: UUID
+    peer: int
+    from_hub: bool
+
+
+async def receive(
+    db: Database,
+    ctx: Ctx,
+    stream: UUID,
+    entries: Sequence[Logged],
+    *,
+    peer: int,
+    cursor: int | None = None,
+    from_hub: bool,
+) -> Taken:
+    """Take entries of one stream over from a peer; `cursor` is how far its stream is read by them.
+
+    Raises Forked, Clash when this node does not hold the stream, and what the database says of
+    itself; nothing is taken then.
+    """
+    frame = _Frame(db, ctx, stream, peer, from_hub)
+    try:
+        return await _take(frame, entries, cursor)
+    except (Forked, *_PASSING):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
+        logs.event("sync.frame_failed", level="warning", stream=stream, error_type=_name(error))
+    return await _take_singly(frame, entries, cursor)
+
+
+async def _take_singly(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
+    """Transaction by transaction; what fails alone is parked where it stands."""
+    parts = transactions(entries)
+    done: list[Taken] = []
+    for number, part in enumerate(parts, 1):
+        end = cursor if number == len(parts) else None
+        try:
+            done.append(await _take(frame, part, end))
+        except (Forked, *_PASSING):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is parked with its reason
+            detail = error.detail if isinstance(error, ApplianceError) else _name(error)
+            parked = [msgspec.structs.replace(e, parked=f"poison: {detail}"[:500]) for e in part]
+            done.append(await _take(frame, parked, end))
+    last = done[-1]
+    return msgspec.structs.replace(
+        last,
+        applied=sum(t.applied for t in done),
+        known=sum(t.known for t in done),
+        parked=tuple(p for t in done for p in t.parked),
+        cuts={place: ehlc for t in done for place, ehlc in t.cuts.items()},
+        gap=any(t.gap for t in done),
+    )
+
+
+async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
+    ctx, stream = frame.ctx, frame.stream
+    async with frame.db.transaction(ctx.tenant, generic=True) as tx:
+        here, rows = await tx.run((_HERE, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
+        row = here.first()
+        if row is None:
+            raise Clash("This node does not hold the stream.", code="sync.stream_unknown")
+        now_ms = None if frame.from_hub else int(now().timestamp() * 1000)
+        found = sift(entries, _tips(row, rows), _bytea(row[4]), now_ms)
+        if not found.fresh:
+            await tx.run(*_cursor_calls(frame, cursor), commit=True)
+            return Taken(
+                stream, int(row[0] or 0), _got(_tips(row, rows)), known=found.known, gap=found.gap
+            )
+        return await _apply(tx, frame, found, cursor)
+
+
+async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | None) -> Taken:
+    """Merge what is new, then write it under the stream's counter, which is locked last."""
+    ctx, stream = frame.ctx, frame.stream
+    good = [e for e in found.fresh if not e.parked]
+    merged = await merge_frame(tx, ctx, good)
+    late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged)
+    written = await write_merged(tx, ctx, merged, adds_streams=not frame.from_hub)
+    (locked, rows) = await tx.run((_LOCK, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
+    row = locked.first()
+    assert row is not None, "the stream was there a moment ago"
+    tips = _tips(row, rows)
+    first: dict[int, int] = {}
+    for logged in found.fresh:
+        first.setdefault(logged.entry.origin, logged.entry.oseq)
+    if any(tips.get(origin, Tip()).oseq != oseq - 1 for origin, oseq in first.items()):
+        raise Clash("The same entries were being taken; they are there now.", code="record.busy")
+    for logged in found.fresh:
+        tips[logged.entry.origin] = Tip(logged.entry.oseq, logged.hash)
+    head = int(row[0] or 0)
+    calls = [
+        _log_call(ctx, stream, head, found.fresh),
+        *_tip_calls(ctx, stream, row, {o: tips[o] for o in first}),
+        (_HEAD, (ctx.tenant, stream, head + len(found.fresh))),
+        *_cursor_calls(frame, cursor),
+        *late,
+        *written,
+    ]
+    parked = _parked(found.fresh)
+    calls += [_park_call(frame, p, found.fresh) for p in parked]
+    await tx.run(*calls, commit=True)
+    CLOCK.receive(max(e.ehlc for e in found.fresh))
+    cuts = {
+        (e.entry.origin, e.entry.oseq): e.ehlc for e in found.fresh if e.ehlc < e.entry.hlc
+    }  # fmt: skip
+    return Taken(
+        stream, head + len(found.fresh), _got(tips), len(good), found.known, parked, cuts,
+        found.gap,
+    )  # fmt: skip
+
+
+def _log_call(ctx: Ctx, stream: UUID, head: int, fresh: Sequence[Logged]) -> Call:
+    rows = [
+        (
+            head + n, e.origin, e.oseq, e.tx, e.hlc, logged.ehlc, e.actor, str(e.door), e.kind,
+            e.record_id, str(e.op), e.schema_rev, e.change_set, encode_body(e.body), logged.hash,
+        )
+        for n, logged in enumerate(fresh, 1)
+        for e in (logged.entry,)
+    ]  # fmt: skip
+    columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
+    return _INSERT, (ctx.tenant, stream, *columns)
+
+
+def _tip_calls(ctx: Ctx, stream: UUID, row: Row, tips: dict[int, Tip]) -> list[Call]:
+    """The origin that writes here has its tip in the stream's own row."""
+    calls: list[Call] = []
+    here = int(row[1] or 0)
+    if (own := tips.pop(here, None)) is not None:
+        calls.append((_OWN, (ctx.tenant, stream, own.oseq, own.hash)))
+    if tips:
+        origins = sorted(tips)
+        calls.append(
+            (
+                _KEEP,
+                (
+                    ctx.tenant,
+                    stream,
+                    origins,
+                    [tips[o].oseq for o in origins],
+                    Column("bytea", [tips[o].hash for o in origins]),
+                ),
+            )
+        )
+    return calls
+
+
+def _cursor_calls(frame: _Frame, cursor: int | None) -> list[Call]:
+    if cursor is None:
+        return []
+    return [(_CURSOR, (frame.ctx.tenant, frame.peer, frame.stream, cursor))]
+
+
+def _parked(fresh: Sequence[Logged]) -> tuple[Parked, ...]:
+    return tuple(
+        Parked(part[0].entry.origin, part[0].entry.oseq, len(part), part[0].parked)
+        for part in transactions(fresh)
+        if part[0].parked
+    )
+
+
+def _park_call(frame: _Frame, parked: Parked, fresh: Sequence[Logged]) -> Call:
+    reason, _, detail = parked.reason.partition(": ")
+    bodies = [
+        encode_body(e.entry.body)
+        for e in fresh
+        if e.entry.origin == parked.origin
+        and parked.oseq <= e.entry.oseq < parked.oseq + parked.entries
+    ]
+    logs.event(
+        "sync.entries_parked", level="error", stream=frame.stream, origin=parked.origin,
+        count=parked.entries, reason=reason,
+    )  # fmt: skip
+    return _PARK, (
+        frame.ctx.tenant, parked_id(frame.stream, parked.origin, parked.oseq), frame.stream,
+        parked.origin, parked.oseq, frame.peer, parked.entries, reason, detail,
+        msgspec.msgpack.encode(bodies),
+    )  # fmt: skip
+
+
+def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:
+    """The same on every node, so that one decision is about one thing."""
+    return uuid5(stream, f"parked {origin}.{oseq}")
+
+
+def _tips(row: Row, vectors: Rows) -> dict[int, Tip]:
+    found = {int(o or 0): Tip(int(got or 0), _bytea(digest)) for o, got, digest in vectors}
+    if int(row[2] or 0):
+        found[int(row[1] or 0)] = Tip(int(row[2] or 0), _bytea(row[3]))
+    return found
+
+
+def _got(tips: dict[int, Tip]) -> dict[int, int]:
+    return {origin: tip.oseq for origin, tip in tips.items()}
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _bytea(value: bytes | None) -> bytes:
+    return bytes.fromhex(value[2:].decode()) if value else b""
