@@ -9,6 +9,7 @@ import redis.asyncio as aioredis
 
 from appliance.base.errors import Clash, Invalid, Refused, Unavailable
 from appliance.db.wire import Statement
+from appliance.sync.wake import Waker
 from appliance.work import actors
 from appliance.work import run as lease
 from appliance.work.broker import BrokerDown, NodeLoop, make_broker
@@ -71,7 +72,9 @@ async def relay_of(place):
     node = place.node()
     events = aioredis.Redis.from_url(place.url)
     broker = make_broker(node, NodeLoop(asyncio.get_running_loop()))
-    yield Relay(place.db, broker, events, dict(JOBS)), events
+    waker = Waker(events)
+    yield Relay(place.db, broker, events, dict(JOBS), waker), events
+    await waker.close()
     broker.close()
     await events.aclose()
 
