@@ -139,8 +139,9 @@ class Relay:
             if moved >= BATCH_ROWS:
                 named = named if clock() < due else None
                 continue
-            # However many commits there are, so many rounds and no more.
-            await pause(stop, began + GAP_S - clock())
+            if named is not None:
+                # However many commits there are, so many rounds and no more.
+                await pause(stop, began + GAP_S - clock())
             is_woken = await ear.wait(due - clock())
             heard = ear.take()
             named = heard if is_woken and clock() < due else None
