@@ -103,7 +103,9 @@ async def main():
 
 async def measure(db, dsns):
     made, _, token = await firm(db, dsns, "live", 200)
-    (deal, *_), *_ = await made.tenant.sql("SELECT id::text FROM record WHERE kind = 'deal' LIMIT 1")
+    (deal, *_), *_ = await made.tenant.sql(
+        "SELECT id::text FROM record WHERE kind = 'deal' LIMIT 1"
+    )
     with tempfile.TemporaryDirectory() as folder, valkey() as url:
         env = harness.node_env(dsns, folder)
         write_endpoints(

@@ -1,12 +1,14 @@
 """What an open stream makes of a change: told, left, or nothing of it, as the reader's rights are."""
 
+import asyncio
 import contextlib
 import json
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import pytest
 
+from appliance.base.ids import uuid7
 from appliance.http import feed
 from appliance.kernel.context import Door
 from tests.http.test_live import edit, relay, stream, token_of
@@ -53,12 +55,13 @@ async def test_a_hidden_field_changed_alone_makes_no_frame(web, firm, redis_sync
         stream(web, owner, "deal") as all_seen,
     ):
         await edit(web, owner, redis_sync, firm, deal, fields={"margin": "3.33"})
-        assert (await all_seen.next())["record"]["fields"]["margin"]["amount"] == "3.33"
-        await frames.silent()
-        # Neither does it "leave" a list that it never was on.
-        await narrow.silent()
+        assert (await all_seen.next())["record"]["fields"]["margin"] == "3.33"
+        await asyncio.sleep(0.3)
         await edit(web, owner, redis_sync, firm, deal, fields={"margin": "4", "title": "seen"})
         assert (await frames.next())["record"]["fields"]["title"] == "seen"
+        # Nor did it "leave" a list that it never was on; of the second edit that may be said.
+        assert (await narrow.next())["event"] == "leave"
+        await narrow.silent()
 
 
 async def test_a_rule_on_a_hidden_field_brings_and_takes_the_record(web, firm, redis_sync):
@@ -87,10 +90,12 @@ async def test_a_deleted_record_leaves_and_a_restored_one_comes(web, firm, redis
     path, headers = f"/api/v1/records/deal/{deal}", {"Authorization": f"Bearer {owner}"}
     async with stream(web, seller, "deal") as frames:
         done = await web.delete(path, headers=headers)
-        relay(redis_sync, firm, done.headers["x-change-set"], "deal", [deal], "delete")
+        assert done.is_success, done.text
+        relay(redis_sync, firm, done.headers["x-request-id"], "deal", [deal], "delete")
         assert (await frames.next())["event"] == "leave"
         done = await web.post(f"{path}/restore", headers=headers)
-        relay(redis_sync, firm, done.headers["x-change-set"], "deal", [deal], "restore")
+        assert done.is_success, done.text
+        relay(redis_sync, firm, done.headers["x-request-id"], "deal", [deal], "restore")
         assert (await frames.next())["event"] == "change"
 
 
@@ -100,16 +105,13 @@ async def test_a_field_hidden_meanwhile_is_gone_with_the_next_frame(web, firm, r
     async with stream(web, seller, "deal") as frames:
         await edit(web, owner, redis_sync, firm, deal, fields={"title": "open", "closes": None})
         assert "title" in (await frames.next())["record"]["fields"]
-        _, data = await deal_grant(firm)
-        rest = {k: v for k, v in data["fields"].items() if k != "title"}
         async with regranted(firm, fields={"title": "hidden"}):
             await edit(web, owner, redis_sync, firm, deal, fields={"title": "shut"})
-            await frames.silent()
+            await asyncio.sleep(0.3)
             await edit(web, owner, redis_sync, firm, deal, fields={"stage": "won"})
             shown = (await frames.next())["record"]["fields"]
+            assert shown["stage"] == "won"
             assert "title" not in shown
-            assert "stage" in rest
-            assert shown["stage"]
         await edit(web, owner, redis_sync, firm, deal, fields={"stage": "new"})
         assert (await frames.next())["record"]["fields"]["title"] == "shut"
 
@@ -133,7 +135,7 @@ async def test_a_peers_frame_of_several_change_sets_is_judged_as_one(web, firm, 
         for body in ({"fields": {"title": "on the way"}}, {"unit": south}):
             answer = await web.patch(path, json=body, headers=headers)
             sets.append(answer.headers["x-change-set"])
-        told = {"change_set": str(uuid4()), "change_sets": sets, "kinds": ["deal"], "more": 0,
+        told = {"change_set": str(uuid7()), "change_sets": sets, "kinds": ["deal"], "more": 0,
                 "changes": [{"kind": "deal", "id": str(deal), "op": "update"}]}  # fmt: skip
         redis_sync.xadd(f"events:{firm.tenant.id}", {"o": 1, "data": msgspec.json.encode(told)})
         frame = await frames.next()
