@@ -46,8 +46,7 @@ async def judge(
     trails: dict[UUID, list[Placed]] = defaultdict(list)
     for placed in map(read_placed, rows):
         trails[placed.entry.record_id].append(placed)
-    before = {i: _state(_before(trails[i], sets)) for i in asked}
-    saw = {i for i, state in before.items() if _sees(ctx, state, kind)}
+    saw = {i for i in asked if _saw(ctx, trails[i], sets, kind)}
     sees = {*shown, *(i for i in missing if i in saw and _sees_now(ctx, trails[i], kind))}
     untold = frozenset(i for i in hidden if i in saw and i in sees)
     return Told(untold, tuple(i for i in missing if i in saw and i not in untold))
@@ -78,25 +77,35 @@ def _is_hidden(entry: Entry, seen: Collection[str]) -> bool:
     )
 
 
-def _before(trail: Sequence[Placed], sets: Collection[UUID]) -> list[Entry]:
-    """The record's entries that were there before the change sets came: ahead of them in the
-    order of this node, whatever clock their authors had.
-    """
+def _saw(ctx: Ctx, trail: Sequence[Placed], sets: Collection[UUID], kind: Kind) -> bool:
+    """Whether the reader could see the record before the change sets came."""
     own = [p for p in trail if p.entry.change_set in sets]
+    if own:
+        return _sees(ctx, _state(_before(trail, own)), kind)
+    # Told of by another name than in the log: whoever could ever see it may hear that it left.
+    state: RecordState | None = None
+    for placed in trail:
+        state = fold(state, placed.entry)
+        if _sees(ctx, state, kind):
+            return True
+    return False
+
+
+def _before(trail: Sequence[Placed], own: Sequence[Placed]) -> list[Entry]:
+    """The entries that were there before `own` came: ahead of them in the order of this node,
+    whatever clock their authors had; in a stream that `own` is not in, by the clock.
+    """
     firsts: dict[UUID, int] = {}
     for placed in own:
         stream = placed.entry.stream
         firsts[stream] = min(placed.seq, firsts.get(stream, placed.seq))
-    latest = max((p.entry.hlc for p in own), default=0)
+    latest = max(p.entry.hlc for p in own)
+    sets = {p.entry.change_set for p in own}
     return [
         p.entry
         for p in trail
         if p.entry.change_set not in sets
-        and (
-            p.seq < firsts[p.entry.stream]
-            if p.entry.stream in firsts
-            else not own or p.entry.hlc < latest
-        )
+        and (p.seq < firsts[p.entry.stream] if p.entry.stream in firsts else p.entry.hlc < latest)
     ]
 
 

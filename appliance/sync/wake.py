@@ -26,6 +26,7 @@ CHANNEL = "nexus:wake"
 GAP_S = 0.05
 # How long a wake may take to leave, where somebody waits for that.
 LEAVE_S = 0.2
+AWAY_S = 1.0
 QUIET_S = 30.0
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 2.0
 _ID_BYTES = 16
@@ -66,9 +67,13 @@ class Bell:
     async def _send(self) -> None:
         while self._tenants:
             told, self._tenants = self._tenants, set()
-            with contextlib.suppress(RedisError, OSError):
+            try:
                 await self._redis.publish(CHANNEL, b"".join(t.bytes for t in told))
-            await asyncio.sleep(GAP_S)
+            except (RedisError, OSError):
+                # Not kept: what was not heard is found by looking.
+                await asyncio.sleep(AWAY_S)
+            else:
+                await asyncio.sleep(GAP_S)
 
 
 @contextlib.asynccontextmanager

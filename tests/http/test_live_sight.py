@@ -141,3 +141,16 @@ async def test_a_peers_frame_of_several_change_sets_is_judged_as_one(web, firm, 
         frame = await frames.next()
         assert (frame["event"], frame["id"]) == ("leave", str(deal))
     await edit(web, owner, redis_sync, firm, deal, unit=str(firm.tenant.units["north"]))
+
+
+async def test_a_change_told_under_another_name_than_in_the_log_still_leaves(web, firm, redis_sync):
+    owner, seller = await token_of(web, firm, "owner"), await token_of(web, firm, "seller")
+    deal, south = firm.records["north"]["deal"][4], firm.records["south"]["deal"][1]
+    path, headers = f"/api/v1/records/deal/{deal}", {"Authorization": f"Bearer {owner}"}
+    away = {"unit": str(firm.tenant.units["south"])}
+    async with stream(web, seller, "deal") as frames:
+        assert (await web.patch(path, json=away, headers=headers)).is_success
+        relay(redis_sync, firm, str(uuid7()), "deal", [south, deal])
+        frame = await frames.next()
+        assert (frame["event"], frame["id"]) == ("leave", str(deal))
+    await edit(web, owner, redis_sync, firm, deal, unit=str(firm.tenant.units["north"]))
