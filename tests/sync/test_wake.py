@@ -88,7 +88,8 @@ async def test_a_thousand_commits_a_second_are_twenty_messages(client, waker):
                 bell.ring(tenants[int(time.monotonic() * 1e6) % 30])
                 await asyncio.sleep(0.001)
             await asyncio.sleep(2 * GAP_S)
-        assert 5 <= len(messages) <= 1 / GAP_S + 2
+            took = time.monotonic() - began
+        assert 5 <= len(messages) <= took / GAP_S + 1
         assert await ear.wait(0)
         assert ear.take() == set(tenants)
     await bell.close()
