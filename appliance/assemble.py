@@ -38,6 +38,7 @@ from appliance.read import Cursors
 from appliance.runtime.account import die_with
 from appliance.runtime.content import KEY_FILE
 from appliance.runtime.services import Endpoints
+from appliance.sync.wake import Bell
 from appliance.work import jobs
 from appliance.work.health import Pulse, workers_alive
 from appliance.work.node import WorkNode
@@ -169,11 +170,12 @@ def http_node(settings: Settings, endpoints: Endpoints) -> Node:
 
 def http_app(node: Node) -> Litestar:
     """The application, which opens its database with the server and closes it last."""
-    ending = asyncio.Event()
+    ending, bell = asyncio.Event(), Bell(node.redis)
     watching: list[asyncio.Task[None]] = []
 
     async def start() -> None:
         await node.db.start()
+        node.db.announce = bell.ring
         me = await find_self(node.db)
         if node.content is not None:
             # The worker looks after downloads too; neither may be the only one that lives.
@@ -187,6 +189,8 @@ def http_app(node: Node) -> Litestar:
         await asyncio.gather(*watching, return_exceptions=True)
         if node.content is not None:
             await node.content.close()
+        await bell.close()
+        await node.waker.close()
         await node.redis.aclose()
         await node.db.stop()
         logs.event("http.server_stopped")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import redis.asyncio as aioredis
 
 from appliance import assemble
 from appliance.base import logs
@@ -21,6 +22,7 @@ from appliance.kernel.context import Ctx, Door
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
 from appliance.runtime.services import Endpoints, Given, Services
+from appliance.sync.wake import ringing
 from appliance.tenancy import Servers, create_placement, register_node, settle
 
 ENDPOINTS = "endpoints.json"
@@ -105,7 +107,12 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         await db.start()
         try:
             me = await assemble.find_self(db)
-            yield Opened(settings, endpoints, db, servers, me.origin)
+            # What a command commits is on the open lists of a running node as soon as any other.
+            async with (
+                aioredis.Redis.from_url(endpoints.redis_url, socket_timeout=1) as client,
+                ringing(db, client),
+            ):
+                yield Opened(settings, endpoints, db, servers, me.origin)
         finally:
             await db.stop()
     finally:

@@ -53,7 +53,7 @@ FENCED = "NX001"
 
 class Transaction:
     """An open transaction of one tenant. `run` sends any number of calls in one round trip;
-    what was deferred goes first.
+    what was deferred goes first. `has_left`: committed, with rows in the outbox.
     """
 
     def __init__(self, wire: Wire, opening: Sequence[Call]) -> None:
@@ -63,6 +63,8 @@ class Transaction:
         self._failed = False
         self._sent: asyncio.Task[list[Rows]] | None = None
         self._checks: list[tuple[int, Callable[[Sequence[Rows]], None]]] = []
+        self._leaves = False
+        self.has_left = False
 
     async def run(self, *calls: Call, commit: bool = False) -> list[Rows]:
         """Answers in the order of the calls. `commit=True` makes this the last round trip."""
@@ -76,6 +78,8 @@ class Transaction:
             self._failed = True
             raise
         self._closed = commit
+        self._note(calls)
+        self.has_left = commit and self._leaves
         for first, check in checks:
             check(answers[first : len(opening)])
         return answers[len(opening) : len(answers) - len(ending)]
@@ -94,6 +98,7 @@ class Transaction:
         A failure is raised by whatever comes next: `send`, `run` or the end.
         """
         await self._settle()
+        self._note(calls)
         self._sent = asyncio.create_task(self._wire.run([*self._opening, *calls]))
         self._opening = ()
         # The bytes leave before the caller computes on.
@@ -128,10 +133,22 @@ class Transaction:
                 "A statement of this transaction had failed, so nothing was written.",
                 code="node.fault",
             )
+        self.has_left = commit and self._leaves
+
+    def _note(self, calls: Sequence[Call]) -> None:
+        self._leaves = self._leaves or any(statement.leaves for statement, _ in calls)
+
+
+def unheard(tenant: UUID) -> None:
+    """What `Database.announce` is where nobody listens: the relay then looks by itself."""
 
 
 class Database:
-    """Pools of this process: one for the control plane, one per placement database."""
+    """Pools of this process: one for the control plane, one per placement database.
+
+    `announce` is told the tenant behind each commit that left rows in the outbox, whichever door
+    it came through; it must neither wait nor raise (sync/wake.Bell).
+    """
 
     def __init__(
         self,
@@ -146,6 +163,7 @@ class Database:
         self._placements = placements or {}
         self._pools: dict[str, Pool] = {}
         self._wires: WeakKeyDictionary[Connection, Wire] = WeakKeyDictionary()
+        self.announce: Callable[[UUID], None] = unheard
         self.control: Pool = _make_pool(control_dsn, 4)
         self.routes = Routes(self.control, self._close_unused)
 
@@ -210,6 +228,8 @@ class Database:
             bound(wire, tenant, timeout_ms, generic=generic) as tx,
         ):
             yield tx
+        if tx.has_left:
+            self.announce(tenant)
 
 
 @contextlib.asynccontextmanager

@@ -103,6 +103,10 @@ class Routes:
         """Every known tenant."""
         return list(self._by_id.values())
 
+    def knows(self, tenant: UUID) -> bool:
+        """Whether a route leads to the tenant, as far as this process has heard."""
+        return tenant in self._by_id or tenant in self._pinned
+
     def of(self, tenant: UUID, *, read: bool = False) -> Route:
         """The route of an active tenant; Refused when unknown, suspended or closed.
 
@@ -115,7 +119,7 @@ class Routes:
 
         Sign-in and the next request may reach two processes within REFRESH_S.
         """
-        if tenant in self._by_id or tenant in self._pinned:
+        if self.knows(tenant):
             return
         with contextlib.suppress(psycopg.Error, Unavailable, TimeoutError):
             await self.refresh()

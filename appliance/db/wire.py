@@ -38,11 +38,15 @@ _READY = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
 class Statement:
-    """SQL text with $1… placeholders and the name it is prepared under."""
+    """SQL text with $1… placeholders and the name it is prepared under.
 
-    __slots__ = ("name", "sql")
+    `leaves`: it puts rows into the outbox, so its commit is worth a wake (Database.announce).
+    """
 
-    def __init__(self, sql: str) -> None:
+    __slots__ = ("leaves", "name", "sql")
+
+    def __init__(self, sql: str, *, leaves: bool = False) -> None:
+        self.leaves = leaves
         self.sql = sql.encode()
         self.name = b"n" + blake2b(self.sql, digest_size=12).hexdigest().encode()
 

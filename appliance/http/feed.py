@@ -2,9 +2,10 @@
 
 The tenant's Redis stream says only which records were touched. Each is read through the read
 path; what the reader may see leaves as `change`, what they could see before and no longer can
-leaves as `leave`, and of everything else not even the id leaves. When the thread is lost (Redis
-was emptied, the reader was away too long, one change touched too many records) a `reset` frame
-tells the client to read its list again. The session is proved with every frame and heartbeat.
+leaves as `leave`, and of everything else (a change of hidden fields alone among it) not even the
+id leaves. When the thread is lost (Redis was emptied, the reader was away too long, one change
+touched too many records) a `reset` frame tells the client to read its list again. The session is
+proved with every frame and heartbeat.
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ from redis.exceptions import RedisError
 from appliance.base import limits, logs
 from appliance.base.errors import ApplianceError, Refused, Unauthenticated
 from appliance.http.ask import Ask
+from appliance.http.sight import judge
 from appliance.http.streams import HEARTBEAT_S, Reader, frame
-from appliance.kernel.kind import Kind
 from appliance.kernel.query import And, Query, Test
-from appliance.kernel.record import RecordState, Replay
 from appliance.read import fetch, run
-from appliance.write.authorize import in_scope
-from appliance.write.trail import read_entry, trail_call
 
 # One blocking read of Redis; short, so that a stopping node is not held up by it.
 _BLOCK_MS = 1_000
@@ -122,18 +120,20 @@ class Feed:
         if change.get("more"):
             yield self._frame("reset", {"reason": "many_changes", "kind": kind})
             return
+        # One frame of a peer's entries may bring several change sets, each of its author's making.
+        sets = {UUID(s) for s in (change["change_set"], *change.get("change_sets", ()))}
         ids = [UUID(c["id"]) for c in change["changes"] if c["kind"] == kind]
         for start in range(0, len(ids), limits.IN_LIST_MAX):
             part = ids[start : start + limits.IN_LIST_MAX]
             await self._reader.prove()
             shown = await self._visible(part)
+            told = await judge(self._ask, kind, part, shown, sets)
             for ident in part:
-                if ident in shown:
+                if ident in shown and ident not in told.untold:
                     yield self._frame(
                         "change", {"kind": kind, "id": ident, "record": msgspec.Raw(shown[ident])}
                     )
-            missing = [i for i in part if i not in shown]
-            for ident in await self._left(missing, UUID(change["change_set"])):
+            for ident in told.left:
                 yield self._frame("leave", {"kind": kind, "id": ident})
 
     async def _visible(self, ids: list[UUID]) -> dict[UUID, bytes]:
@@ -154,28 +154,6 @@ class Feed:
             page = await run(self._node.db, ask.ctx, narrow, self._node.cursors)
             return {UUID(msgspec.json.decode(r, type=_Ident).id): r for r in page.rows}
         return await fetch(self._node.db, ask.ctx, query.source, ids)
-
-    async def _left(self, ids: list[UUID], change_set: UUID) -> list[UUID]:
-        """Those that the reader could see before this change set."""
-        ctx = self._ask.ctx
-        kind = ctx.schema.kind(self._query.source)
-        if not ids or kind is None or not ctx.profile.sees(kind):
-            return []
-        (rows,) = await self._node.db.read(ctx.tenant, trail_call(ctx.tenant, ids))
-        before: dict[UUID, Replay] = {}
-        done: set[UUID] = set()
-        for entry in map(read_entry, rows):
-            if entry.change_set == change_set:
-                done.add(entry.record_id)
-            elif entry.record_id not in done:
-                before.setdefault(entry.record_id, Replay(kind)).take(entry)
-        return [i for i in ids if i in before and self._saw(before[i].state, kind)]
-
-    def _saw(self, state: RecordState | None, kind: Kind) -> bool:
-        if state is None or state.deleted_at is not None:
-            return False
-        ctx = self._ask.ctx
-        return in_scope(ctx, ctx.profile.scope(kind.key, "read"), state, kind)
 
     def _frame(self, event: str, data: dict[str, Any]) -> bytes:
         return frame(event, data, self._place)

@@ -18,6 +18,7 @@ from appliance.db.database import Database
 from appliance.http.metrics import Metrics
 from appliance.kernel.kind import Json
 from appliance.read import Cursors
+from appliance.sync.wake import Waker
 
 
 class Jobs(Protocol):
@@ -58,3 +59,7 @@ class Node:
     scanner_state: Callable[[], Awaitable[str]] | None = None
     content: ContentPlane | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    waker: Waker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.waker = Waker(self.redis)

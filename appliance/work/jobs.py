@@ -27,7 +27,8 @@ _ENQUEUE = Statement(
     "WITH queued AS (INSERT INTO outbox (tenant_id, topic, payload) "
     "VALUES ($1, 'job.' || $3, $4::jsonb) RETURNING id) "
     "INSERT INTO job (tenant_id, id, outbox_id, job_kind, created_by) "
-    "SELECT $1, $2, id, $3::text, $5 FROM queued"
+    "SELECT $1, $2, id, $3::text, $5 FROM queued",
+    leaves=True,
 )
 _LIST = Statement(
     f"SELECT {_COLUMNS} FROM job WHERE tenant_id = $1 AND ($2::text IS NULL OR state = $2) "
@@ -51,7 +52,8 @@ _DEAD = Statement(
 )
 _REPLAY = Statement(
     "UPDATE outbox SET dead_reason = NULL, attempts = 0, sent_at = NULL, due_at = now() "
-    "WHERE tenant_id = $1 AND id = $2 AND dead_reason IS NOT NULL"
+    "WHERE tenant_id = $1 AND id = $2 AND dead_reason IS NOT NULL",
+    leaves=True,
 )
 _REQUEUE = Statement(
     "UPDATE job SET state = 'queued', detail = '', cancel_asked = false, updated_at = now() "

@@ -18,6 +18,7 @@ from dramatiq import Worker
 from appliance.base import logs
 from appliance.files.tickets import Watch
 from appliance.files.verdicts import Takes
+from appliance.sync.wake import Waker, ringing
 from appliance.work import actors
 from appliance.work.arrivals import go_on
 from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, NodeLoop, Task, make_broker
@@ -51,12 +52,13 @@ async def run_worker(
     node_loop = NodeLoop(loop)
     broker = make_broker(node, node_loop)
     worker = Worker(broker, worker_threads=threads, worker_timeout=WORKER_POLL_MS)
-    relay = Relay(node.db, broker, events, mounted_jobs(node.role))
+    waker = Waker(events)
+    relay = Relay(node.db, broker, events, mounted_jobs(node.role), waker)
     scheduler = Scheduler(node, SCHEDULES)
     worker.start()
     logs.event("worker.started", worker=node.name, count=threads)
     try:
-        async with asyncio.TaskGroup() as group:
+        async with ringing(node.db, events), asyncio.TaskGroup() as group:
             group.create_task(relay.follow(stop), name="relay")
             group.create_task(scheduler.follow(stop), name="schedule")
             if node.content is not None:
@@ -70,6 +72,7 @@ async def run_worker(
         stop.set()
         await _stop(worker, node_loop.running)
         broker.close()
+        await waker.close()
         await events.aclose()
         if node.content is not None:
             await node.content.close()

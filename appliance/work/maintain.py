@@ -50,7 +50,8 @@ _UNREADY = Statement(
     "SELECT DISTINCT s.tenant_id, 'job.reproject', jsonb_build_object('kind', s.kind) FROM slot s "
     "WHERE s.tenant_id = $1 AND NOT s.is_ready AND NOT s.is_retired AND NOT EXISTS ("
     "SELECT 1 FROM outbox o WHERE o.tenant_id = $1 AND o.topic = 'job.reproject' "
-    "AND o.payload->>'kind' = s.kind)"
+    "AND o.payload->>'kind' = s.kind)",
+    leaves=True,
 )
 
 

@@ -5,13 +5,16 @@ their outbox id as `o` so that a reader can tell a repeat; a `job.*` row stays u
 is committed, so killing or wiping Redis delays a job and loses none. One relay at a time works
 on a tenant (advisory lock), any number of workers may run one. Redis or a placement away: rows
 stay, one warning a minute, it goes on alone.
+
+A wake (sync/wake) makes a round for the tenants it names within milliseconds of their commit; a
+round over all of them comes every POLL seconds whatever happens, so a lost wake only delays.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -24,6 +27,7 @@ from appliance.base.errors import ApplianceError
 from appliance.base.pause import pause
 from appliance.db.database import Database
 from appliance.db.wire import Call, Rows, Statement
+from appliance.sync.wake import GAP_S, Ear, Waker
 from appliance.work.broker import BrokerDown, message_for, queue_room
 from appliance.work.registry import TOPIC_PREFIX, JobSort
 
@@ -94,37 +98,71 @@ class Relay:
         broker: RedisBroker,
         events: aioredis.Redis,
         jobs: dict[str, JobSort],
+        waker: Waker,
     ) -> None:
         self.tally = Tally()
         self._db = db
+        self._waker = waker
         self._broker = broker
         self._events = events
         self._queues = {TOPIC_PREFIX + kind: sort.queue for kind, sort in jobs.items()}
         self._warned: dict[str, float] = {}
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Relay until `stop`; sleeps little while there is work and longer when there is none."""
-        wait = POLL_BUSY_S
-        while not stop.is_set():
+        """Relay until `stop`: when woken, and by itself, seldom while there is nothing to do."""
+        with self._waker.listen() as ear:
+            ending = asyncio.create_task(_ring_at(stop, ear))
             try:
-                moved = await self.relay_once()
-                self.tally.state = "up"
-                wait = POLL_BUSY_S if moved else min(wait * 1.5, POLL_IDLE_S)
-                if moved >= BATCH_ROWS:
-                    continue
-            except BrokerDown as error:
-                self.tally.state = "redis_down"
-                self._warn("relay.redis_down", "Redis", error)
-                wait = min(wait * 2, DOWN_WAIT_MAX_S)
-            except ApplianceError as error:
-                self.tally.state = "database_down"
-                self._warn("relay.database_down", "PostgreSQL", error)
-                wait = min(wait * 2, DOWN_WAIT_MAX_S)
-            await pause(stop, wait)
+                await self._follow(ear, stop)
+            finally:
+                ending.cancel()
 
-    async def relay_once(self) -> int:
-        """One round over every placement; how many rows left. Raises what Redis raises."""
+    async def _follow(self, ear: Ear, stop: asyncio.Event) -> None:
+        clock = time.monotonic
+        wait, due = POLL_BUSY_S, clock()
+        named: Collection[UUID] | None = None
+        while not stop.is_set():
+            began = clock()
+            try:
+                moved = await self.relay_once(named)
+            except (*BrokerDown, ApplianceError) as error:
+                self._note_down(error)
+                wait = min(wait * 2, DOWN_WAIT_MAX_S)
+                # Not to be woken from: what is away stays away, however much is committed.
+                await pause(stop, wait)
+                named = None
+                continue
+            self.tally.state = "up"
+            if named is None:
+                wait = POLL_BUSY_S if moved else min(wait * 1.5, POLL_IDLE_S)
+                due = clock() + wait
+            if moved >= BATCH_ROWS:
+                named = named if clock() < due else None
+                continue
+            if named is not None:
+                # However many commits there are, so many rounds and no more.
+                await pause(stop, began + GAP_S - clock())
+            is_woken = await ear.wait(due - clock())
+            heard = ear.take()
+            named = heard if is_woken and clock() < due else None
+
+    def _note_down(self, error: Exception) -> None:
+        if isinstance(error, ApplianceError):
+            self.tally.state = "database_down"
+            self._warn("relay.database_down", "PostgreSQL", error)
+        else:
+            self.tally.state = "redis_down"
+            self._warn("relay.redis_down", "Redis", error)
+
+    async def relay_once(self, named: Collection[UUID] | None = None) -> int:
+        """One round over the named tenants, or over every placement; how many rows left. Raises
+        what Redis raises.
+        """
         room = await asyncio.to_thread(queue_room, self._broker)
+        if named is not None:
+            # A wake is a hint from outside: only tenants of this node are looked for.
+            known = [t for t in named if self._db.routes.knows(t)]
+            return sum([await self._relay_tenant(t, room) for t in known])
         await self._notice_restart()
         moved = 0
         for target in sorted({r.target for r in self._db.routes.all()}):
@@ -227,6 +265,11 @@ class Relay:
         if at - self._warned.get(event, -WARN_EVERY_S) >= WARN_EVERY_S:
             self._warned[event] = at
             logs.event(event, level="warning", dependency=about, error_type=type(error).__name__)
+
+
+async def _ring_at(stop: asyncio.Event, ear: Ear) -> None:
+    await stop.wait()
+    ear.ring(None)
 
 
 def _lock_key(tenant: UUID) -> int:

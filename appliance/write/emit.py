@@ -20,7 +20,8 @@ from appliance.write.outcome import Effect
 
 _OUTBOX = Statement(
     "INSERT INTO outbox (tenant_id, topic, payload) SELECT $1, t, p::jsonb "
-    "FROM unnest($2::text[], $3::text[]) AS u(t, p)"
+    "FROM unnest($2::text[], $3::text[]) AS u(t, p)",
+    leaves=True,
 )
 _BUMP = Statement(
     "UPDATE tenant_state SET schema_rev = schema_rev + $2, rights_rev = rights_rev + $3 "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from appliance.db.wire import Call, Row, Rows, Statement
@@ -29,6 +29,18 @@ _OF_RECORDS = Statement(
     f"AND {NOT_PARKED} ORDER BY record_id, hlc, seq"
 )
 
+_OF_SETS = Statement(
+    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
+    "AND change_set = ANY($3::uuid[]) ORDER BY record_id, hlc, seq"
+)
+
+
+class Placed(NamedTuple):
+    """An entry and its place in the order of this node's stream."""
+
+    entry: Entry
+    seq: int
+
 
 class Runs(Protocol):
     """A transaction, or anything else that answers calls in one round trip."""
@@ -49,6 +61,16 @@ async def read_trail(tx: Runs, tenant: UUID, ids: Sequence[UUID]) -> dict[UUID, 
 def trail_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
     """The same as a call, for one round trip with others."""
     return _OF_RECORDS, (tenant, list(ids))
+
+
+def set_call(tenant: UUID, ids: Iterable[UUID], sets: Iterable[UUID]) -> Call:
+    """The records' entries of some change sets alone; rows of COLUMNS."""
+    return _OF_SETS, (tenant, list(ids), list(sets))
+
+
+def read_placed(row: Row) -> Placed:
+    """One row of COLUMNS as an entry with its place."""
+    return Placed(read_entry(row), int(row[13] or 0))
 
 
 def read_entry(row: Row) -> Entry:

@@ -12,11 +12,13 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+import redis.asyncio as aioredis
 
 from appliance.assemble import load_key, read_endpoints, write_endpoints
 from appliance.base.errors import Misconfigured
 from appliance.runtime.clamd import ScannerState
 from appliance.runtime.services import Endpoints
+from appliance.sync.wake import Waker
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +95,27 @@ async def test_it_serves_and_ends_its_streams_when_told_to_stop(firm, program):
     lines = [msgspec.json.decode(x) for x in (folder / "log").read_text().splitlines()]
     assert {"http.server_started", "http.server_stopped"} <= {x["event"] for x in lines}
     assert token not in (folder / "log").read_text()
+
+
+async def test_its_commits_wake_whoever_waits_on_the_node(firm, program, valkey_url):
+    url, _, _ = program
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+        aioredis.Redis.from_url(valkey_url) as redis,
+    ):
+        signed = await client.post("/api/v1/session", json=firm.credentials("owner"))
+        client.headers["Authorization"] = f"Bearer {signed.json()['token']}"
+        waker = Waker(redis)
+        with waker.listen(firm.tenant.id) as ear:
+            assert await ear.wait(5)
+            ear.take()
+            assert (await client.get("/api/v1/me")).status_code == 200
+            assert not await ear.wait(0.2), "reading wakes nobody"
+            made = await client.post("/api/v1/records/deal", json={"fields": {"title": "rung"}})
+            assert made.status_code == 201
+            assert await ear.wait(1)
+            assert ear.take() == {firm.tenant.id}
+        await waker.close()
 
 
 def test_a_key_is_made_once_and_checked(tmp_path):

@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import json
+import time
 
 import pytest
 import redis.asyncio as aioredis
 
+from appliance.base.ids import uuid7
 from appliance.base.errors import Clash, Invalid, Refused, Unavailable
 from appliance.db.wire import Statement
+from appliance.sync.wake import GAP_S, Waker, wake
 from appliance.work import actors
+from appliance.work import relay as relaying
 from appliance.work import run as lease
 from appliance.work.broker import BrokerDown, NodeLoop, make_broker
 from appliance.work.jobs import (
@@ -71,7 +75,9 @@ async def relay_of(place):
     node = place.node()
     events = aioredis.Redis.from_url(place.url)
     broker = make_broker(node, NodeLoop(asyncio.get_running_loop()))
-    yield Relay(place.db, broker, events, dict(JOBS)), events
+    waker = Waker(events)
+    yield Relay(place.db, broker, events, dict(JOBS), waker), events
+    await waker.close()
     broker.close()
     await events.aclose()
 
@@ -332,5 +338,43 @@ def test_a_stop_gives_an_unfinished_job_back_untouched(place, monkeypatch):
         async with working(p):
             await p.until(lambda: _progress(p, ident, len(done) + 3))
         assert await effects(p) == list(range(1, len(await effects(p)) + 1))
+
+    place(test)
+
+
+def test_a_wake_makes_the_relay_look_at_once_and_not_too_often(place, monkeypatch):
+    monkeypatch.setattr(relaying, "POLL_BUSY_S", 30.0)
+    monkeypatch.setattr(relaying, "POLL_IDLE_S", 30.0)
+
+    async def test(p):
+        rounds, first = [], asyncio.Event()
+        once = Relay.relay_once
+
+        async def counted(self, named=None):
+            moved = await once(self, named)
+            rounds.append(named)
+            first.set()
+            return moved
+
+        monkeypatch.setattr(Relay, "relay_once", counted)
+        async with working(p), aioredis.Redis.from_url(p.url) as client:
+            await first.wait()
+            await asyncio.sleep(0.5)
+            await p.run(ADD, p.tenant, "changes", 3)
+            await wake(client, uuid7())
+            await asyncio.sleep(0.3)
+            assert await p.one("SELECT count(*) FROM outbox") == "3", "nobody spoke of this tenant"
+            await wake(client, p.tenant)
+            assert await p.until(lambda: _is_empty(p)) < 1
+            rounds.clear()
+            began = time.monotonic()
+            for _ in range(200):
+                await wake(client, p.tenant)
+                await asyncio.sleep(0.005)
+            assert 5 <= len(rounds) <= (time.monotonic() - began) / GAP_S + 1
+            assert all(named == {p.tenant} for named in rounds)
+            # A job is rung for by its own commit.
+            ident = await enqueue(p.db, p.tenant, "write_number", {"n": 1})
+            assert await p.until(lambda: _state(p, ident, "done")) < 2
 
     place(test)
