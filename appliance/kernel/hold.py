@@ -37,13 +37,15 @@ class Mask(msgspec.Struct, frozen=True):
 
 class Hold(msgspec.Struct, frozen=True):
     """What this node holds. `units` None: all of them. `reach` is those units and all below them
-    as of the schema's revision; `leaving`: nothing is written here any more.
+    as of the schema's revision; `waiting` are units that leave, or have not wholly come back yet;
+    `leaving`: nothing is written here any more.
     """
 
     epoch: int
     units: frozenset[UUID] | None
     reach: frozenset[UUID]
     mask: Mask
+    waiting: frozenset[UUID] = frozenset()
     leaving: bool = False
 
     def has(self, unit: UUID, tree: Mapping[UUID, UnitNode]) -> bool:
