@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.base.ids import parse_uuid
 from appliance.db.database import Connection, Database, translated
-from appliance.db.wire import Rows, Statement
+from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Body, EntryOp, Logged
 from appliance.kernel.hold import Mask, make_mask
 from appliance.kernel.kind import Json
@@ -113,7 +113,7 @@ async def reach_of(
     return names, units_below(parents, units) | common
 
 
-def units_below(parents: Rows, units: Iterable[UUID]) -> frozenset[UUID]:
+def units_below(parents: Iterable[Row], units: Iterable[UUID]) -> frozenset[UUID]:
     """The units themselves and all below them; `parents` are rows of unit and parent."""
     children: dict[UUID | None, list[UUID]] = {}
     for ident, parent in parents:

@@ -14,3 +14,19 @@ CREATE TABLE stream_withdrawal (
   PRIMARY KEY (node_id, tenant_id, stream)
 );
 GRANT SELECT, INSERT, UPDATE, DELETE ON stream_withdrawal TO nexus_app;
+
+-- A site forgets a tenant that it has given back; at a hub tenants are erased by their owner's role.
+CREATE FUNCTION forget_tenant(gone uuid) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM node WHERE is_self AND role = 'site') THEN
+    RAISE EXCEPTION 'this node is no site' USING ERRCODE = 'NX002';
+  END IF;
+  DELETE FROM node_invitation WHERE tenant_id = gone;
+  DELETE FROM stream_withdrawal WHERE tenant_id = gone;
+  DELETE FROM node_scope WHERE tenant_id = gone;
+  DELETE FROM tenant WHERE id = gone;
+END $$;
+REVOKE ALL ON FUNCTION forget_tenant FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION forget_tenant TO nexus_app;
+GRANT MAINTAIN ON tenant TO nexus_app;

@@ -23,17 +23,15 @@ CREATE TABLE withdrawal (
   own_oseq bigint NOT NULL DEFAULT 0,
   files int NOT NULL DEFAULT 0,
   rows bigint NOT NULL DEFAULT 0,
+  is_scrubbed boolean NOT NULL DEFAULT false,
   told_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, stream)
 );
 
--- A site's copy of who may sign in there: the hub's row as it was taken, so that what was changed
--- here since can be told.
+-- The hub's digest of each sign-in as it was taken here: another digest is a change, ours or its.
 CREATE TABLE known_person (
   tenant_id uuid NOT NULL,
   person_id uuid NOT NULL,
-  -- The hub's digest of its row, and ours of the row that was made of it.
-  hub_mark bytea NOT NULL,
   mark bytea NOT NULL,
   PRIMARY KEY (tenant_id, person_id)
 );
@@ -167,6 +165,8 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT;
     deleted := deleted + n;
   END LOOP;
+  UPDATE tenant_state SET log_key = '', settings = '{}', template = NULL WHERE tenant_id = tenant
+    AND log_key <> '';
   RETURN deleted;
 END $$;
 CREATE FUNCTION forget_hold() RETURNS void
