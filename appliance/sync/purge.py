@@ -28,7 +28,7 @@ from appliance.sync.scrub import scrub
 from appliance.sync.withdrawal import Proof, SignedProof
 from appliance.write.outcome import Applied, Conflict, Rejected, Result, Unchanged
 
-ROWS_AT_ONCE = 500
+ROWS_AT_ONCE = 5_000
 _OPEN = Statement(
     "SELECT w.stream::text, w.epoch, w.state, w.is_scrubbed, h.is_leaving, h.node_id::text, "
     "h.epoch FROM withdrawal w JOIN hold h ON h.tenant_id = w.tenant_id "
