@@ -77,7 +77,12 @@ async def plant(tenant, unit, marker, count=30):
                        "reason, body, is_logged) VALUES ($1, $2, $3, 9, 1, 9, 1, '', $4, true)"),
              (tenant.id, uuid7(), tenant.units[unit], marker.encode())),
         )  # fmt: skip
-        await tx.run((Statement("ANALYZE record"), ()))
+        await tx.run(
+            (Statement("INSERT INTO job (tenant_id, id, job_kind, state, detail) "
+                       "SELECT $1, gen_random_uuid(), 'x', 'done', $2 FROM generate_series(1, 50)"),
+             (tenant.id, marker)),
+            (Statement("ANALYZE record"), ()), (Statement("ANALYZE job"), ()),
+        )  # fmt: skip
     return ids
 
 
