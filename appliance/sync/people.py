@@ -7,9 +7,9 @@ the site, as one small slice by revision. Sessions and API keys stay on their no
 
 What a site changes itself (an own password, a used code) goes up and counts where the hub has not
 changed that sign-in since; else the hub's word wins and the site is told. A password or an
-authenticator set at a site counts only for people who belong to that site alone: a stolen site
-must not become the way into the rest of the tenant. To shut somebody out, any side's word is
-enough. Everything may be sent twice.
+authenticator set at a site, a door shut and sessions ended there count only for people who belong
+to that site alone: a stolen site must be neither the way into the rest of the tenant nor a way to
+lock its managers out. Of everybody else used codes are taken. Everything may be sent twice.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import blake2b
+from time import time
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from appliance.access.load import read_ids
+from appliance.access.totp import STEP_S
 from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.clock import now
@@ -221,8 +223,10 @@ async def take_changes(db: Database, tenant: UUID, node_id: UUID, data: bytes) -
             ours = here.get(change.person.person)
             if ours is None or ours.person not in theirs:
                 continue
-            is_whole = ours.mark == change.mark and theirs[ours.person]
-            fresh = _whole(ours, change.person) if is_whole else _stricter(ours, change.person)
+            is_own = theirs[ours.person]
+            is_whole = is_own and ours.mark == change.mark
+            given = change.person
+            fresh = _whole(ours, given) if is_whole else _stricter(ours, given, is_own=is_own)
             if is_whole or fresh == change.person:
                 taken.append(ours.person)
             if fresh != ours:
@@ -263,15 +267,20 @@ def _whole(ours: Person, theirs: Person) -> Person:
     )
 
 
-def _stricter(ours: Person, theirs: Person) -> Person:
-    """What only takes away: used codes, ended sessions, a door that was shut."""
-    same = ours.totp_secret == theirs.totp_secret
+def _stricter(ours: Person, theirs: Person, *, is_own: bool) -> Person:
+    """What only takes away: used codes; of the site's own people ended sessions and a shut door."""
+    fresh = ours
+    # A step of the future would shut its owner out.
+    if ours.totp_secret == theirs.totp_secret and theirs.totp_step <= time() // STEP_S + 1:
+        fresh = msgspec.structs.replace(
+            ours, totp_step=max(ours.totp_step, theirs.totp_step),
+            recovery=tuple(h for h in ours.recovery if h in theirs.recovery),
+        )  # fmt: skip
+    if not is_own:
+        return fresh
+    is_shut = theirs.state in _SHUT and ours.state == "active"
     return msgspec.structs.replace(
-        ours,
-        totp_step=max(ours.totp_step, theirs.totp_step) if same else ours.totp_step,
-        recovery=tuple(h for h in ours.recovery if h in theirs.recovery) if same else ours.recovery,
-        state=theirs.state if theirs.state in _SHUT and ours.state == "active" else ours.state,
-        epoch=max(ours.epoch, theirs.epoch),
+        fresh, state=theirs.state if is_shut else ours.state, epoch=max(ours.epoch, theirs.epoch)
     )
 
 
