@@ -33,6 +33,7 @@ _LEAVING = (
     "SELECT stream FROM stream_withdrawal "
     "WHERE node_id = %s AND tenant_id = %s AND purged_at IS NULL"
 )
+_REV = Statement("SELECT schema_rev FROM tenant_state WHERE tenant_id = $1")
 _STREAMS = Statement("SELECT id::text, name FROM stream WHERE tenant_id = $1 ORDER BY id")
 # Deleted units too: their streams hold what was done in them.
 _PARENTS = Statement(
@@ -80,8 +81,11 @@ async def streams_for(db: Database, node_id: UUID, tenant: UUID) -> dict[UUID, S
     if scope is None or scope.state != "active":
         return {}
     leaving = {msgspec.convert(row, tuple[UUID])[0] for row in rows}
+    (revs,) = await db.read(tenant, (_REV, (tenant,)))
     streams, below = await reach_of(db, tenant, scope.units)
-    mask = make_mask(scope.masks, (await load_schema(db, tenant)).kinds)
+    # The revision is read first: at worst the schema is newer than it.
+    rev = int((revs.first() or (b"0",))[0] or 0)
+    mask = make_mask(scope.masks, (await load_schema(db, tenant, rev)).kinds)
     return {
         stream: StreamGrant(stream, streams[stream], "rw", mask, scope.epoch)
         for stream in sorted(below)

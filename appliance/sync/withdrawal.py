@@ -23,7 +23,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.hold import make_mask
 from appliance.kernel.kind import Home, Kind
 from appliance.meta import load_schema
-from appliance.sync.scope import Scope, find_scope, reach_of, read_scope, units_below
+from appliance.sync.scope import Scope, StreamGrant, find_scope, reach_of, read_scope, units_below
 
 _WITHDRAW = (
     "INSERT INTO stream_withdrawal (node_id, tenant_id, stream, name, epoch, is_again) "
@@ -228,6 +228,18 @@ async def open_withdrawals(db: Database, node: UUID, tenant: UUID) -> list[Withd
 
 
 _WithdrawalRow = tuple[UUID, str, int, bool, datetime]
+
+
+async def draining_for(db: Database, node: UUID, tenant: UUID) -> dict[UUID, StreamGrant]:
+    """Streams that the node has to give up and has not proved gone, by id, in mode `w`: what it made
+    there before it heard of it is taken, as far as its mask allows; nothing is sent to it.
+    """
+    scope = await find_scope(db, node, tenant)
+    waiting = await open_withdrawals(db, node, tenant)
+    if scope is None or not waiting:
+        return {}
+    mask = make_mask(scope.masks, (await load_schema(db, tenant)).kinds)
+    return {w.stream: StreamGrant(w.stream, w.name, "w", mask, scope.epoch) for w in waiting}
 
 
 async def told_for(db: Database, node: UUID, tenant: UUID) -> Told | None:

@@ -16,6 +16,7 @@ from appliance.sync.withdrawal import (
     Proof,
     SignedProof,
     change_scope,
+    draining_for,
     open_withdrawals,
     take_proof,
     take_told,
@@ -91,6 +92,7 @@ async def test_wider_adds_and_narrower_withdraws_until_it_is_proved(db, tenant, 
     (waiting,) = await open_withdrawals(db, site, tenant.id)
     assert (waiting.stream, waiting.name, waiting.epoch) == (north, "north", 3)
     assert north not in await streams_for(db, site, tenant.id)
+    assert {s: g.mode for s, g in (await draining_for(db, site, tenant.id)).items()} == {north: "w"}
     told = await told_for(db, site, tenant.id)
     assert (told.units, told.withdrawn, told.leaving) == ([south], [(north, 3)], False)
 
@@ -110,6 +112,7 @@ async def test_wider_adds_and_narrower_withdraws_until_it_is_proved(db, tenant, 
     assert not await take_proof(db, site, tenant.id, signed(2)), "a proof of an older purge"
     assert await take_proof(db, site, tenant.id, signed(3))
     assert await open_withdrawals(db, site, tenant.id) == []
+    assert await draining_for(db, site, tenant.id) == {}
     assert not await take_proof(db, site, tenant.id, signed(3))
 
 

@@ -53,8 +53,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hold, withdrawal, known_person TO nexus_
 -- The application may not delete from the log, and need not be able to: these functions run as the
 -- owner and refuse whatever the hub has not withdrawn.
 
--- From here on nothing can be written to the stream: its counter is gone. False while it holds
--- entries of this node's that the hub (origin `hub`) has not taken.
+-- From here on nothing can be written to the stream: its counter is gone. False while the hub
+-- (origin `hub`) has not said that it has everything of this node's up to the stream's end.
 CREATE FUNCTION begin_purge(gone uuid, hub bigint) RETURNS boolean
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
 DECLARE
@@ -68,7 +68,7 @@ BEGIN
   END IF;
   SELECT * INTO counter FROM stream s WHERE s.tenant_id = tenant AND s.id = gone FOR UPDATE;
   IF hub IS NOT NULL AND EXISTS (SELECT FROM change c WHERE c.tenant_id = tenant
-      AND c.stream = gone AND c.origin = counter.origin AND c.seq > COALESCE((SELECT p.acked
+      AND c.stream = gone AND c.seq > COALESCE((SELECT p.acked
         FROM peer_stream p WHERE p.tenant_id = tenant AND p.stream = gone AND p.peer = hub), 0))
   THEN
     RETURN false;
