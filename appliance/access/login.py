@@ -20,7 +20,7 @@ from appliance.access.session import expires
 from appliance.access.tokens import make_token
 from appliance.audit import audit_calls
 from appliance.base.clock import now
-from appliance.base.errors import Refused, Unauthenticated
+from appliance.base.errors import Refused, Unauthenticated, Unavailable
 from appliance.base.ids import uuid7
 from appliance.base.settings import Login
 from appliance.db.database import Database, Transaction, translated
@@ -42,18 +42,25 @@ _INSERT = Statement(
     "INSERT INTO session (tenant_id, secret_hash, id, person_id, profile_id, sort, label, epoch, "
     "expires_at) VALUES ($1, $2, $3, $4, $5, 'login', $6, $7, $8)"
 )
+# On a node that holds a part of a tenant: how long ago it was told who may sign in.
+_HEARD = Statement(
+    "SELECT extract(epoch FROM now() - heard_at)::bigint / 86400 FROM hold WHERE tenant_id = $1"
+)
 _turns = delay.Turns()
 _strangers = delay.Strangers()
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """The answer to a sign-in. The token is shown this once."""
+    """The answer to a sign-in. The token is shown this once. `stale_days`: this node has not heard
+    from its hub for so long that somebody let in here may have been shut out there; else 0.
+    """
 
     token: str
     expires_at: datetime
     tenant: str
     profile: str
     must_change_password: bool
+    stale_days: int = 0
 
 
 class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,9 +111,10 @@ async def sign_in(
     address = delay.address_hash(tenant, email)
     tried = _Try(attempt, tenant, email, address, request_id, label[:120], policy)
     async with _turns.of(address):
-        rows, delays = await db.read(
-            tenant, (_CREDENTIAL, (tenant, email)), delay.read_call(tenant, address)
-        )
+        rows, delays, heard = await db.read(
+            tenant, (_CREDENTIAL, (tenant, email)), delay.read_call(tenant, address),
+            (_HEARD, (tenant,)),
+        )  # fmt: skip
         delay.check_rows(delays, policy)
         account = read_account(rows.first())
         stored = account.password_hash if account else None
@@ -116,13 +124,27 @@ async def sign_in(
             raise refusal()
         if account.totp_secret is not None and attempt.totp is None:
             raise Unauthenticated("Send the six-digit code as totp.", code="session.totp_required")
+        stale = _check_fresh(heard.first(), policy)
         fresh = await _rehashed(account, attempt.password)
         async with db.transaction(tenant) as tx:
             found = await _open(tx, tried, account, fresh)
         if found is None:
             await _note_failure(db, tried, account.person)
             raise refusal()
-        return found
+        return msgspec.structs.replace(found, stale_days=stale)
+
+
+def _check_fresh(row: Row | None, policy: Login) -> int:
+    """Days without a word from the hub, if they are too many. Raises Unavailable by policy."""
+    days = int(row[0] or 0) if row is not None else 0
+    if days <= policy.stale_days:
+        return 0
+    if policy.stale_refuse:
+        raise Unavailable(
+            f"This branch has not heard from its head office for {days} days and lets nobody in; "
+            "restore the connection.", dependency="hub", code="session.site_stale",
+        )  # fmt: skip
+    return days
 
 
 async def _find_tenant(db: Database, slug: str) -> UUID:

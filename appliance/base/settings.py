@@ -69,12 +69,18 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Password and session policy. Minutes and hours are as named."""
+    """Password and session policy. Minutes and hours are as named.
+
+    A site that has not heard from its hub for `stale_days` says so to whoever signs in, and with
+    `stale_refuse` lets nobody in.
+    """
 
     password_chars_min: int = 12
     idle_minutes: int = 60
     session_hours: int = 12
     failures_before_delay: int = 5
+    stale_days: int = 14
+    stale_refuse: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

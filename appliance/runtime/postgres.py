@@ -150,6 +150,9 @@ class Postgres:
             "effective_io_concurrency": "64",
             "jit": "off",
             "wal_compression": "on",
+            # A segment that is done with is removed, not laid by with its old bytes: what was
+            # withdrawn from this node has to leave its disk (docs/branches-scope.md).
+            "wal_recycle": "off",
             "max_wal_size": "'1GB'",
             "summarize_wal": "on",
             "timezone": "'UTC'",
@@ -222,6 +225,7 @@ class Postgres:
                         f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE {rights} PASSWORD {{}}"
                     ).format(sql.Identifier(role), sql.Literal(self.password(role)))
                 )
+            conn.execute(sql.SQL("GRANT pg_checkpoint TO {}").format(sql.Identifier(APP)))
         for database in (CONTROL_DB, POOL_DB):
             self.ensure_database(database)
 
@@ -247,6 +251,12 @@ class Postgres:
                     sql.Identifier(database), sql.Identifier(APP)
                 )
             )
+            # What a purge needs to leave no byte: docs/branches-scope.md.
+            for right in (
+                "MAINTAIN ON pg_catalog.pg_statistic",
+                "EXECUTE ON FUNCTION pg_switch_wal(), pg_ls_waldir()",
+            ):
+                conn.execute(sql.SQL(f"GRANT {right} TO {{}}").format(sql.Identifier(APP)))
 
 
 def _sync_folder(path: Path) -> None:

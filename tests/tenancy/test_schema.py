@@ -101,8 +101,9 @@ def test_the_application_role_may_no_more_than_it_needs(placement):
     assert role == (False, False, False, False)
     owned = "SELECT count(*) FROM pg_class WHERE relowner = 'nexus_app'::regrole"
     assert placement.execute(owned).fetchone() == (0,)
-    member = "SELECT count(*) FROM pg_auth_members WHERE member = 'nexus_app'::regrole"
-    assert placement.execute(member).fetchone() == (0,)
+    member = "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'nexus_app'::regrole"
+    # A purge ends with a checkpoint: before it the files of dropped tables are still there.
+    assert placement.execute(member).fetchall() == [("pg_checkpoint",)]
 
 
 async def test_without_a_tenant_every_table_reads_empty(dsns, servers, slug):

@@ -44,13 +44,16 @@ class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A new session. The token is shown this once; it is null when it went into a cookie."""
+    """A new session. The token is shown this once; it is null when it went into a cookie.
+    `stale_days` is not 0 on a branch that has not heard from its head office for so long.
+    """
 
     token: str | None
     expires_at: datetime
     tenant: str
     profile: str
     must_change_password: bool
+    stale_days: int = 0
 
 
 class Switching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,7 +139,8 @@ async def open_session(ask: Ask) -> ASGIResponse:
         seconds = int((done.expires_at - now()).total_seconds())
         headers["Set-Cookie"] = set_cookie(ask.scope, done.token, seconds)
     token = None if given.cookie else done.token
-    body = Opened(token, done.expires_at, done.tenant, done.profile, done.must_change_password)
+    body = Opened(token, done.expires_at, done.tenant, done.profile, done.must_change_password,
+                  done.stale_days)  # fmt: skip
     return reply(body, 201, headers)
 
 
