@@ -31,7 +31,8 @@ CREATE TABLE hub_epoch (
 );
 INSERT INTO hub_epoch DEFAULT VALUES;
 
-ALTER TABLE node_invitation ADD COLUMN public_key bytea;
+-- The origin that this node's running processes write under; a new one is theirs once they restart.
+ALTER TABLE node ADD COLUMN running_origin bigint;
 CREATE UNIQUE INDEX node_name ON node (name) WHERE state = 'active';
 
 GRANT SELECT, UPDATE ON origin_issued, hub_epoch TO nexus_app;
