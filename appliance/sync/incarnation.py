@@ -214,9 +214,15 @@ async def note_hub_epoch(db: Database, tenants: Sequence[UUID], epoch: UUID, ori
     for tenant in tenants:
         async with db.transaction(tenant) as tx:
             await tx.run((_START_OVER, (tenant, hub.origin)), commit=True)
-    await run_control(
-        db, "UPDATE hub_epoch SET id = %s, number = number + 1, began_at = now()", epoch
-    )
+    async with control_transaction(db) as conn:
+        await conn.execute(
+            "UPDATE node SET former_origins = former_origins || origin, origin = %s WHERE id = %s "
+            "AND origin <> %s",
+            (origin, hub.id, origin),
+        )
+        await conn.execute(
+            "UPDATE hub_epoch SET id = %s, number = number + 1, began_at = now()", (epoch,)
+        )
     logs.event("sync.epoch_heard", level="warning", node=hub.id, count=len(tenants))
     return True
 

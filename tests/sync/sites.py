@@ -1,9 +1,12 @@
 """Sites as rows of the hub's control plane, and what they send."""
 
+import contextlib
 import json
 from itertools import count
 from urllib.parse import urlsplit
 from uuid import UUID
+
+import psycopg
 
 from appliance.base.ids import uuid7
 from appliance.sync import signing
@@ -42,6 +45,22 @@ async def site(db, *tenants, units=None):
         )  # fmt: skip
     made.origin = origin
     return made
+
+
+@contextlib.asynccontextmanager
+async def hub_row(db, dsns, prefix=""):
+    """The row of this node itself, as a hub, for as long as the block lasts."""
+    ident = uuid7()
+    await run_control(
+        db, "INSERT INTO node (id, origin, role, prefix, name, is_self) "
+        "VALUES (%s, 1, 'hub', %s, 'hub', true)", ident, prefix,
+    )  # fmt: skip
+    try:
+        yield ident
+    finally:
+        control = dsns.superuser.replace("nexus_pool", "nexus_control")
+        async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
+            await conn.execute("DELETE FROM node WHERE id = %s", (ident,))
 
 
 def scope_of(headers, *, method="POST", target="/api/v1/sync/exchange"):
