@@ -34,6 +34,8 @@ class Opened(msgspec.Struct, frozen=True):
     db: Database
     servers: Servers
     origin: int
+    # Whether other processes of this node are at work over the same folder.
+    is_running: bool = False
 
 
 def read_settings(data: str | None = None, **overrides: object) -> Settings:
@@ -105,7 +107,7 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         await db.start()
         try:
             me = await assemble.find_self(db)
-            yield Opened(settings, endpoints, db, servers, me.origin)
+            yield Opened(settings, endpoints, db, servers, me.origin, services is None)
         finally:
             await db.stop()
     finally:

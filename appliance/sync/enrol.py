@@ -24,7 +24,14 @@ from appliance.access import delay
 from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.base.clock import now
-from appliance.base.errors import Clash, FieldFault, Invalid, Misconfigured, Unauthenticated
+from appliance.base.errors import (
+    Clash,
+    FieldFault,
+    Invalid,
+    Misconfigured,
+    Refused,
+    Unauthenticated,
+)
 from appliance.base.ids import uuid7
 from appliance.base.settings import Login
 from appliance.db.database import Database
@@ -50,6 +57,10 @@ _TENANT = Statement(
 _STREAMS = Statement(
     "SELECT id::text, name FROM stream WHERE tenant_id = $1 "
     "AND ($2::uuid[] IS NULL OR id = ANY($2)) ORDER BY id"
+)
+_UNITS = Statement(
+    "SELECT id::text, data->>'name' FROM record WHERE tenant_id = $1 AND kind = 'sys.unit' "
+    "AND deleted_at IS NULL ORDER BY id"
 )
 _strangers = delay.Strangers()
 
@@ -113,8 +124,8 @@ async def invite(
     Raises Invalid (form), Clash (name or prefix is taken), Misconfigured (this is no hub).
     """
     wanted = sorted(set(units)) if units is not None else None
-    _check(name, prefix, minutes, wanted)
-    await _check_units(db, tenant, wanted)
+    _check(name, prefix, minutes)
+    await check_units(db, tenant, wanted)
     hub = await find_self(db)
     if hub is not None and hub.role == "site":
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
@@ -167,6 +178,40 @@ def read_mark(code: str) -> str | None:
     """The mark of the hub that made a code; None for what is no code."""
     found = _CODE.fullmatch(code)
     return found.group(2) if found else None
+
+
+async def check_units(db: Database, tenant: UUID, units: Sequence[UUID] | None) -> None:
+    """Refuse units that the tenant does not have; None is all of them. Raises Invalid."""
+    if units is None:
+        return
+    if not 0 < len(units) <= UNITS_MAX:
+        detail = f"Name 1 to {UNITS_MAX} units, or leave it out for all."
+        raise Invalid(detail, faults=(FieldFault("/units", "out_of_range", detail),))
+    (rows,) = await db.read(tenant, (_STREAMS, (tenant, list(units))))
+    known = {UUID((ident or b"").decode()) for ident, _ in rows} - {*common_streams(tenant)}
+    faults = tuple(
+        FieldFault(f"/units/{n}", "unit_unknown", "There is no such unit in this tenant.")
+        for n, unit in enumerate(units)
+        if unit not in known
+    )
+    if faults:
+        raise Invalid("The node cannot be invited like this.", faults=faults)
+
+
+async def find_units(db: Database, tenant: UUID, names: Sequence[str]) -> list[UUID]:
+    """Units by name or id, as a person gives them. Raises Refused."""
+    (rows,) = await db.read(tenant, (_UNITS, (tenant,)))
+    known = [tuple(rows.values(n)) for n in range(len(rows))]
+    found = []
+    for name in names:
+        fits = [i for i, n in known if i and name.casefold() in ((n or "").casefold(), i)]
+        if len(fits) != 1:
+            there = ", ".join(sorted(n or "" for _, n in known))
+            count = "no unit" if not fits else "more than one unit"
+            raise Refused(f"There is {count} {name} in this tenant; known: {there}.",
+                          code="unit.unknown")  # fmt: skip
+        found.append(UUID(fits[0]))
+    return found
 
 
 async def _admit(db: Database, asked: Joining) -> UUID | None:
@@ -279,21 +324,7 @@ async def _check_key(conn: Any, public_key: bytes) -> None:
         )
 
 
-async def _check_units(db: Database, tenant: UUID, units: Sequence[UUID] | None) -> None:
-    if not units:
-        return
-    (rows,) = await db.read(tenant, (_STREAMS, (tenant, list(units))))
-    known = {UUID((ident or b"").decode()) for ident, _ in rows} - {*common_streams(tenant)}
-    faults = tuple(
-        FieldFault(f"/units/{n}", "unit_unknown", "There is no such unit in this tenant.")
-        for n, unit in enumerate(units)
-        if unit not in known
-    )
-    if faults:
-        raise Invalid("The node cannot be invited like this.", faults=faults)
-
-
-def _check(name: str, prefix: str, minutes: int, units: Sequence[UUID] | None) -> None:
+def _check(name: str, prefix: str, minutes: int) -> None:
     faults = []
     if not (0 < len(name) <= NAME_CHARS_MAX and _NAME.fullmatch(name) and name == name.strip()):
         detail = f"Expected 1 to {NAME_CHARS_MAX} characters on one line."
@@ -307,9 +338,6 @@ def _check(name: str, prefix: str, minutes: int, units: Sequence[UUID] | None) -
         faults.append(FieldFault("/prefix", "prefix_form", detail))
     if not 0 < minutes <= MINUTES_MAX:
         faults.append(FieldFault("/minutes", "out_of_range", f"Expected 1 to {MINUTES_MAX}."))
-    if units is not None and not 0 < len(units) <= UNITS_MAX:
-        detail = f"Name 1 to {UNITS_MAX} units, or leave it out for all."
-        faults.append(FieldFault("/units", "out_of_range", detail))
     if faults:
         raise Invalid("The node cannot be invited like this.", faults=tuple(faults))
 

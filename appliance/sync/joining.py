@@ -27,20 +27,32 @@ from appliance.base.errors import (
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync.enrol import Joined, mark_of, prove_joining, read_mark
-from appliance.sync.keys import NodeKey
-from appliance.sync.nodes import control_transaction, hub_of
+from appliance.sync.keys import NodeKey, Rotation
+from appliance.sync.nodes import PeerNode, control_transaction, hub_of
 from appliance.sync.signing import verify_answer
 from appliance.write.emit import stream_call
 
-PATH = "/api/v1/sync/join"
 MEDIA = "application/vnd.nexus.sync"
 TIMEOUT_S = 60.0
+QUESTION_BYTES_MAX = 4_096
 ANSWER_BYTES_MAX = 1024 * 1024
 _STATE = Statement(
     "INSERT INTO tenant_state (tenant_id, log_key, template, settings) "
     "VALUES ($1, $2, nullif($3, ''), $4::jsonb) ON CONFLICT DO NOTHING"
 )
 _ENTRIES = Statement("SELECT coalesce(sum(head), 0) FROM stream WHERE tenant_id = $1")
+
+
+class Rotated(msgspec.Struct, frozen=True, array_like=True):
+    """The hub knows the new key."""
+
+    new_key: bytes
+
+
+class KeyChain(msgspec.Struct, frozen=True, array_like=True):
+    """Proofs of a hub's keys, oldest first."""
+
+    rotations: list[Rotation]
 
 
 def check_url(url: str, *, insecure_http: bool = False) -> str:
@@ -74,21 +86,28 @@ async def ask_to_join(
             code="node.code_form",
         )
     asked = prove_joining(key, code, version)
-    body = msgspec.msgpack.encode(asked)
-    try:
-        async with httpx.AsyncClient(
-            transport=transport, timeout=TIMEOUT_S, follow_redirects=False
-        ) as client:
-            answer = await client.post(url + PATH, content=body, headers={"content-type": MEDIA})
-    except (httpx.HTTPError, OSError) as lost:
-        raise Unavailable(
-            f"The hub at {url} does not answer ({type(lost).__name__}). Check the address, the line "
-            "and the certificate, then repeat: the code is good until it ends.",
-            dependency="hub",
-        ) from lost
-    if answer.status_code != 200 or len(answer.content) > ANSWER_BYTES_MAX:
-        raise _refusal(answer)
+    answer = await _post(url, "join", asked, transport)
     return _read(answer, mark, signature_of(asked.proof))
+
+
+async def send_rotation(
+    hub: PeerNode, rotation: Rotation, *, transport: httpx.AsyncBaseTransport | None = None
+) -> None:
+    """Tell the hub this node's new key; the same again is harmless. Raises as `ask_to_join`."""
+    answer = await _post(hub.url, "rotate", rotation, transport)
+    signature = signature_of(rotation.by_new)
+    verify_answer(hub.public_key or b"", 200, answer.headers, answer.content, signature)
+
+
+async def ask_for_keys(
+    hub: PeerNode, *, transport: httpx.AsyncBaseTransport | None = None
+) -> list[Rotation]:
+    """The hub's chain of keys, to be followed from the one that is trusted (`nodes.learn_key`)."""
+    answer = await _post(hub.url, "keys", None, transport)
+    try:
+        return msgspec.msgpack.decode(answer.content, type=KeyChain).rotations
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        raise _no_hub() from None
 
 
 def signature_of(proof: bytes) -> str:
@@ -179,14 +198,40 @@ def _bad_url(why: str) -> Invalid:
     return Invalid(f"The hub's address is not acceptable: {why}.", code="node.hub_url")
 
 
+async def _post(
+    url: str, verb: str, said: object, transport: httpx.AsyncBaseTransport | None
+) -> httpx.Response:
+    try:
+        async with httpx.AsyncClient(
+            transport=transport, timeout=TIMEOUT_S, follow_redirects=False
+        ) as client:
+            answer = await client.post(
+                f"{url}/api/v1/sync/{verb}", content=msgspec.msgpack.encode(said),
+                headers={"content-type": MEDIA},
+            )  # fmt: skip
+    except (httpx.HTTPError, OSError) as lost:
+        raise Unavailable(
+            f"The hub at {url} does not answer ({type(lost).__name__}). Check the address, the line "
+            "and the certificate, then repeat.",
+            dependency="hub",
+        ) from lost
+    if answer.status_code != 200 or len(answer.content) > ANSWER_BYTES_MAX:
+        raise _refusal(answer)
+    return answer
+
+
+def _no_hub() -> Unavailable:
+    return Unavailable(
+        "What answers at this address is no hub of this program, or one of another version.",
+        dependency="hub",
+    )
+
+
 def _read(answer: httpx.Response, mark: str, request: str) -> Joined:
     try:
         joined = msgspec.msgpack.decode(answer.content, type=Joined)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-        raise Unavailable(
-            "What answers at this address is no hub of this program, or one of another version.",
-            dependency="hub",
-        ) from None
+        raise _no_hub() from None
     if mark_of(joined.hub_key) != mark:
         raise Unauthenticated(
             "What answers at this address is not the hub that made the code: its key is another. "
@@ -208,8 +253,3 @@ def _refusal(answer: httpx.Response) -> ApplianceError:
     if answer.status_code in (409, 422):
         return Clash(detail or "The hub refuses.", code=str(problem.get("code", "node.taken"))[:60])
     return Unavailable(f"The hub answered {answer.status_code}. {detail}".strip(), dependency="hub")
-
-
-__all__ = [
-    "ask_to_join", "check_may_join", "check_url", "signature_of", "take_node", "take_tenant",
-]  # fmt: skip
