@@ -254,6 +254,9 @@ async def _rotate(node: Opened, data: Path) -> bytes:
     old, new = keys.load_key(data), keys.begin_rotation(data)
     rotation = keys.make_rotation(me.id, old, new)
     if hub is not None:
+        # The hub's own key may have been followed by another meanwhile.
+        await nodes.learn_key(node.db, hub.id, await joining.ask_for_keys(hub))
+        hub = await nodes.hub_of(node.db) or hub
         await joining.send_rotation(hub, rotation)
     async with nodes.control_transaction(node.db) as conn:
         await nodes.keep_rotation(conn, rotation)
