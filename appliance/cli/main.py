@@ -64,6 +64,11 @@ audit.command("appliance.cli.audit:rebuild")
 
 staff = App(name="staff", help="Accounts of the platform's own staff.")
 app.command(staff)
+node = App(name="node", help="The nodes of an installation: invite, join, list, revoke.")
+app.command(node)
+for _name in ("invite", "join", "revoke", "status", "rotate"):
+    node.command(f"appliance.cli.nodes:{_name}")
+node.command("appliance.cli.nodes:list_", name="list")
 for _name in ("add", "suspend"):
     staff.command(f"appliance.cli.staff:{_name}")
 person = App(name="person", help="The way back in for somebody of a tenant.")

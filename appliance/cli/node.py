@@ -36,6 +36,8 @@ class Opened(msgspec.Struct, frozen=True):
     db: Database
     servers: Servers
     origin: int
+    # Whether other processes of this node are at work over the same folder.
+    is_running: bool = False
 
 
 def read_settings(data: str | None = None, **overrides: object) -> Settings:
@@ -112,7 +114,8 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
                 aioredis.Redis.from_url(endpoints.redis_url, socket_timeout=1) as client,
                 ringing(db, client),
             ):
-                yield Opened(settings, endpoints, db, servers, me.origin)
+                is_running = services is None
+                yield Opened(settings, endpoints, db, servers, me.origin, is_running)
         finally:
             await db.stop()
     finally:

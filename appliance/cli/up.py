@@ -20,12 +20,14 @@ from appliance.base.errors import Unavailable
 from appliance.base.roles import Role
 from appliance.base.settings import Settings, load
 from appliance.cli.first import import_demo_list
+from appliance.cli.identity import adopt_role, follow_identity, read_identity
 from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
 from appliance.install import NewTenant, create_tenant
 from appliance.runtime.account import Account, give, may_execute, own_account, write_private
 from appliance.runtime.content import ContentOptions
 from appliance.runtime.services import Endpoints, Services
 from appliance.runtime.supervisor import Unit, wait_for_stop
+from appliance.sync import keys
 from appliance.work.main import run_worker
 
 READY_TIMEOUT_S = 60.0
@@ -69,16 +71,30 @@ async def _up(settings: Settings, *, demo: bool) -> None:
     try:
         servers = servers_of(settings, endpoints, services)
         await prepare(settings, endpoints, servers)
+        settings = await adopt_role(settings, endpoints.control_dsn)
+        identity = await read_identity(endpoints.control_dsn)
         account = _program_account(services)
         env = _environment(settings, endpoints, account)
         owner = await _first_tenant(settings, endpoints, services, demo=demo)
         await _start_content(settings, endpoints, services)
-        await services.supervisor.start(_api(settings, account, env))
-        await services.supervisor.start(_worker(account, env))
+        programs = [_api(settings, account, env), _worker(account, env)]
+        for program in programs:
+            await services.supervisor.start(program)
+
+        async def restart() -> None:
+            role = (await adopt_role(settings, endpoints.control_dsn)).role.value
+            for program in programs:
+                program.env = {**program.env, "NEXUS_ROLE": role}
+                await services.supervisor.restart(program)
+
+        following = asyncio.create_task(
+            follow_identity(endpoints.control_owner_dsn, identity, restart)
+        )
         _greet(settings, endpoints, owner, time.monotonic() - began)
         sweep = asyncio.create_task(_sweep_password(settings.data_dir / PASSWORD_FILE))
         await wait_for_stop()
         sweep.cancel()
+        following.cancel()
         print("Stopping…", flush=True)
     finally:
         await services.stop()
@@ -120,6 +136,8 @@ def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> 
     key = settings.data_dir / "cursor.key"
     assemble.load_key(key)
     give(account, key, 0o600)
+    keys.load_key(settings.data_dir)
+    give(account, settings.data_dir / keys.KEY_FILE, 0o600)
     intake = settings.data_dir / "intake"
     intake.mkdir(mode=0o700, exist_ok=True)
     give(account, intake, 0o700)

@@ -206,6 +206,15 @@ class Supervisor:
             took = round((time.monotonic() - began) * 1000)
             self._report("unit.restarted", service=unit.name, duration_ms=took)
 
+    async def restart(self, unit: Unit) -> None:
+        """End a unit that is being watched; its watch starts it again. Returns when it is ready."""
+        before = _living(unit)
+        await self._stop_unit(unit)
+        while not self._stopping.is_set():
+            if unit.process is not before and await self._became_ready(unit):
+                return
+            await asyncio.sleep(RETRY_S)
+
     async def stop(self) -> None:
         """Stop all units in reverse order; a unit that outlives its grace is killed."""
         self._stopping.set()

@@ -73,7 +73,8 @@ _TENANT = (
 async def register_node(
     servers: Servers, *, name: str, role: Role, prefix: str = "", origin: int = 1
 ) -> Node:
-    """The row of this node; repeated calls bring name and role up to date.
+    """The row of this node; repeated calls bring name and role up to date. What a node was given
+    when it joined a hub stays: name, role, origin and prefix are the hub's to give.
 
     Raises Clash when the node is already known under another origin or number prefix: entries
     and record numbers that carry them exist.
@@ -83,7 +84,8 @@ async def register_node(
             await conn.execute(
                 "INSERT INTO node (id, origin, role, prefix, name, is_self) "
                 "VALUES (%s, %s, %s, %s, %s, true) ON CONFLICT (is_self) WHERE is_self "
-                "DO UPDATE SET name = EXCLUDED.name, role = EXCLUDED.role",
+                "DO UPDATE SET name = EXCLUDED.name, role = EXCLUDED.role "
+                "WHERE node.joined_at IS NULL",
                 (uuid7(), origin, role.value, prefix, name),
             )
         except psycopg.errors.CheckViolation:
@@ -97,8 +99,15 @@ async def register_node(
                 f"Another node has prefix {prefix!r} or origin {origin}; choose others.",
                 code="node.taken",
             ) from None
-        found = await conn.execute("SELECT id, origin, role, prefix, name FROM node WHERE is_self")
-        node = Node(*await found.fetchone())  # type: ignore[misc]
+        found = await conn.execute(
+            "SELECT id, origin, role, prefix, name, joined_at IS NOT NULL, incarnation > 1 FROM node "
+            "WHERE is_self"
+        )
+        *row, has_joined, is_anew = await found.fetchone()  # type: ignore[misc]
+        node = Node(*row)
+    # A hub that was put back from a backup writes under another origin than its first.
+    if has_joined or (is_anew and node.prefix == prefix):
+        return node
     if (node.origin, node.prefix) != (origin, prefix):
         raise Clash(
             f"This node is registered with origin {node.origin} and prefix {node.prefix!r}; they "

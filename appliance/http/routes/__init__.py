@@ -16,6 +16,7 @@ from appliance.http.routes import (
     me,
     merging,
     modules,
+    nodes,
     people,
     prices,
     query,
@@ -29,7 +30,7 @@ from appliance.http.routes import (
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
     changes.book, live.book,
-    audit.book, intake.book, jobs.book, files.book, uploads.book, health.book,
+    audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, health.book,
 )  # fmt: skip
 
 
