@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -28,6 +27,7 @@ from appliance.sync import messages as say
 from appliance.sync.frames import decode_frame
 from appliance.sync.heads import Heads
 from appliance.sync.lanes import Lanes
+from appliance.sync.nodes import PeerNode
 from appliance.sync.outgoing import read_after
 from appliance.sync.people import people_rev, read_people
 from appliance.sync.positions import note_cursors, read_heads, read_vectors
@@ -36,27 +36,6 @@ from appliance.write.receive import Forked, receive
 
 SCHEMA = "schema"
 Grants = dict[UUID, StreamGrant]
-
-
-class Site(Protocol):
-    """The node that asks, proved (sync.signing)."""
-
-    @property
-    def id(self) -> UUID:
-        """Its id at the hub."""
-
-    @property
-    def origin(self) -> int:
-        """Its number in the dots of what it writes now."""
-
-    @property
-    def former_origins(self) -> Sequence[int]:
-        """Its numbers before it was put back from a backup."""
-
-
-def origins_of(site: Site) -> frozenset[int]:
-    """Every origin that a node may send entries of."""
-    return frozenset((site.origin, *site.former_origins))
 
 
 class Hub:
@@ -68,13 +47,13 @@ class Hub:
         self._lanes = Lanes()
 
     async def greet(
-        self, site: Site, tenant: UUID, asked: say.Hello, *, session: bytes, version: str
+        self, site: PeerNode, tenant: UUID, asked: say.Hello, *, session: bytes, version: str
     ) -> say.Welcome:
         """Begin a conversation: what the site may have and where both stand. Raises Clash."""
         protocol = say.agree(asked.protocols)
         grants = await streams_for(self._db, site.id, tenant)
         heads = await read_heads(self._db, tenant)
-        vectors = await read_vectors(self._db, tenant, sorted(origins_of(site)))
+        vectors = await read_vectors(self._db, tenant, sorted(site.origins))
         people = await people_rev(self._db, tenant)
         schema = await load_schema(self._db, tenant)
         route = self._db.routes.of(tenant, read=True)
@@ -95,7 +74,7 @@ class Hub:
         )  # fmt: skip
 
     async def exchange(
-        self, site: Site, tenant: UUID, origin: int, asked: say.Exchange
+        self, site: PeerNode, tenant: UUID, origin: int, asked: say.Exchange
     ) -> say.Exchanged:
         """Take what the site made, give what it lacks. Raises Unavailable (come back later)."""
         with self._lanes.enter(tenant) as busy:
@@ -125,11 +104,11 @@ class _Taking:
     """What one node sends up."""
 
     def __init__(
-        self, db: Database, site: Site, tenant: UUID, origin: int, grants: Grants
+        self, db: Database, site: PeerNode, tenant: UUID, origin: int, grants: Grants
     ) -> None:
         self._db, self._site, self._tenant = db, site, tenant
         self._origin, self._grants = origin, grants
-        self._origins = origins_of(site)
+        self._origins = site.origins
 
     async def take(self, push: say.Push) -> say.Receipt:
         """One stream's frames, each whole or not at all; what stops it is said in the receipt."""
@@ -195,7 +174,7 @@ class _Giving:
     """What one node is sent down."""
 
     def __init__(
-        self, db: Database, site: Site, tenant: UUID, grants: Grants, heads: Heads
+        self, db: Database, site: PeerNode, tenant: UUID, grants: Grants, heads: Heads
     ) -> None:
         self._db, self._site, self._tenant = db, site, tenant
         self._grants, self._heads = grants, heads
@@ -213,7 +192,7 @@ class _Giving:
                 continue
             batch = await read_after(
                 self._db, self._tenant, pull.stream, pull.cursor, origins=None,
-                without=frozenset() if pull.own else origins_of(self._site),
+                without=frozenset() if pull.own else self._site.origins,
                 mask=grant.mask, max_bytes=room,
             )  # fmt: skip
             room -= sum(len(frame) for frame in batch.frames)
