@@ -40,6 +40,12 @@ class Counted(msgspec.Struct):
 
     sent: int = 0
     received: int = 0
+    _noted: tuple[int, int] = (0, 0)
+
+    def take(self) -> tuple[int, int]:
+        """Sent and received since the last time this was asked."""
+        before, self._noted = self._noted, (self.sent, self.received)
+        return self.sent - before[0], self.received - before[1]
 
 
 class HubClient:
@@ -89,9 +95,11 @@ class HubClient:
         self.pace.note(carried, time.monotonic() - began)
         return found
 
-    async def wait(self, standing: bytes, hold_s: float) -> say.Waited:
-        """Wait at the hub until something is new there."""
-        asked = say.Waiting(standing, round(hold_s * 1000))
+    async def wait(
+        self, standing: bytes, hold_s: float, cursors: dict[UUID, int] | None = None
+    ) -> say.Waited:
+        """Wait at the hub until something is new there; `cursors` are those that moved."""
+        asked = say.Waiting(standing, round(hold_s * 1000), cursors or {})
         return await self.ask("wait", asked, say.Waited, silence_s=hold_s + SILENCE_S / 2)
 
     async def ask(

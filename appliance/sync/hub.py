@@ -15,16 +15,11 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import logs
-from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Malformed, Unavailable
-from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.kernel.change import Logged
-from appliance.kernel.context import Ctx, Door
-from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
 from appliance.sync import messages as say
-from appliance.sync.frames import decode_frame
 from appliance.sync.heads import Heads
 from appliance.sync.lanes import Lanes
 from appliance.sync.nodes import PeerNode
@@ -32,6 +27,7 @@ from appliance.sync.outgoing import read_after
 from appliance.sync.people import people_rev, read_people
 from appliance.sync.positions import note_cursors, read_heads, read_vectors
 from appliance.sync.scope import StreamGrant, refuses, streams_for
+from appliance.sync.taking import Taker
 from appliance.write.receive import Forked, receive
 
 SCHEMA = "schema"
@@ -92,7 +88,7 @@ class Hub:
             return say.Exchanged(
                 receipts, down, {s: heads[s].head for s in grants if s in heads},
                 standing_of(grants, heads, people), _now_ms(), people, slice_,
-                self._limits(busy), giving.notices,
+                self._limits(busy), giving.notices, epoch_of(grants),
             )  # fmt: skip
 
     def _limits(self, busy: int) -> say.Limits:
@@ -106,8 +102,8 @@ class _Taking:
     def __init__(
         self, db: Database, site: PeerNode, tenant: UUID, origin: int, grants: Grants
     ) -> None:
-        self._db, self._site, self._tenant = db, site, tenant
-        self._origin, self._grants = origin, grants
+        self._db, self._site, self._tenant, self._grants = db, site, tenant, grants
+        self._taker = Taker(db, tenant, origin=origin, peer=site.id)
         self._origins = site.origins
 
     async def take(self, push: say.Push) -> say.Receipt:
@@ -122,6 +118,8 @@ class _Taking:
             taken = await self._frame(grant, frame, taken)
             if taken.problem or taken.gap:
                 break
+            if grant.name == SCHEMA:
+                self._taker.renew()
         if taken.got:
             return taken
         vectors = await read_vectors(self._db, self._tenant, sorted(self._origins))
@@ -130,7 +128,7 @@ class _Taking:
     async def _frame(self, grant: StreamGrant, data: bytes, sofar: say.Receipt) -> say.Receipt:
         replace = msgspec.structs.replace
         try:
-            frame = decode_frame(data)
+            frame = await self._taker.open(data)
         except Malformed as bad:
             return replace(sofar, got={}, problem=say.BROKEN_FRAME, detail=bad.detail)
         entries = frame.entries
@@ -140,7 +138,7 @@ class _Taking:
             return replace(sofar, got={}, problem=say.FOREIGN_ORIGIN)
         try:
             taken = await receive(
-                self._db, await self._ctx(), grant.stream, _judge(grant, entries),
+                self._db, await self._taker.ctx(), grant.stream, _judge(grant, entries),
                 peer=self._site.origin, from_hub=False,
             )  # fmt: skip
         except Unavailable:
@@ -159,10 +157,6 @@ class _Taking:
             [*sofar.parked, *(say.Parked(p.origin, p.oseq, p.reason) for p in taken.parked)],
             taken.gap,
         )  # fmt: skip
-
-    async def _ctx(self) -> Ctx:
-        """Whoever acts for a peer: what its people might do was checked where they did it."""
-        return await peer_context(self._db, self._tenant, self._origin, self._site.id)
 
     def _note(self, code: str, level: str) -> None:
         logs.event(
@@ -212,19 +206,15 @@ class _Giving:
         return [delivery for delivery in found if delivery.stream == schema]
 
 
-async def peer_context(db: Database, tenant: UUID, origin: int, peer: UUID) -> Ctx:
-    """The context in which a peer's entries are taken, under the schema as it is now."""
-    return Ctx(
-        tenant=tenant, origin=origin, actor=peer, profile=Profile(id="", key="sync"),
-        schema=await load_schema(db, tenant), door=Door.SYNC, request_id=uuid7(), at=now(),
-    )  # fmt: skip
-
-
 def standing_of(grants: Grants, heads: Heads, people: int) -> bytes:
     """See messages.stand_of."""
-    epoch = max((g.epoch for g in grants.values()), default=0)
     streams = [(s, g.epoch, heads[s].head) for s, g in grants.items() if s in heads]
-    return say.stand_of(epoch, people, streams)
+    return say.stand_of(epoch_of(grants), people, streams)
+
+
+def epoch_of(grants: Grants) -> int:
+    """The epoch of a scope, by what it grants; 0 when that is nothing."""
+    return max((g.epoch for g in grants.values()), default=0)
 
 
 def _judge(grant: StreamGrant, entries: Sequence[Logged]) -> list[Logged]:

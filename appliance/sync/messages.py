@@ -189,13 +189,19 @@ class Exchanged(Message, frozen=True):
     people: bytes = b""
     limits: Limits = Limits()
     notices: list[Notice] = []
+    # Of the node's scope: when it is another than in Welcome, a new hello tells what changed.
+    epoch: int = 0
 
 
 class Waiting(Message, frozen=True):
-    """Answer when the hub's standing is another than `standing`, or when `hold_ms` are over."""
+    """Answer when the hub's standing is another than `standing`, or when `hold_ms` are over.
+
+    `cursors` are those that moved since the site last named them.
+    """
 
     standing: bytes
     hold_ms: int
+    cursors: dict[UUID, int] = {}
 
 
 class Waited(Message, frozen=True):

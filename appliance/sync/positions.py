@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.db.database import Database
-from appliance.db.wire import Statement
+from appliance.db.wire import Call, Statement
 
 _HEADS = Statement(
     "SELECT id::text, head, floor, name, origin, oseq FROM stream WHERE tenant_id = $1"
@@ -35,18 +35,22 @@ _CURSORS = Statement(
     "epoch = EXCLUDED.epoch, seen_at = now() WHERE p.cursor <> EXCLUDED.cursor "
     "OR p.epoch <> EXCLUDED.epoch OR p.seen_at < now() - interval '1 minute'"
 )
-# The first entry of ours that the peer has not is where it goes on; all before it is acknowledged.
 _ACKED = Statement(
     "INSERT INTO peer_stream AS p (tenant_id, peer, stream, acked) "
-    "SELECT $1, $2, $3, coalesce((SELECT min(c.seq) - 1 FROM change c "
-    "JOIN unnest($6::bigint[], $7::bigint[]) AS u(origin, got) ON u.origin = c.origin "
-    "WHERE c.tenant_id = $1 AND c.stream = $3 AND c.seq > $4 AND c.seq <= $5 AND c.oseq > u.got), "
-    "$5) ON CONFLICT (tenant_id, peer, stream) DO UPDATE SET acked = EXCLUDED.acked, "
-    "seen_at = now() RETURNING acked"
+    "SELECT $1, $2, s, a FROM unnest($3::uuid[], $4::bigint[]) AS u(s, a) ORDER BY s "
+    "ON CONFLICT (tenant_id, peer, stream) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now() "
+    "WHERE p.acked <> EXCLUDED.acked"
+)
+# An origin's numbers are dense: the first entry that the peer lacks is the one after its last.
+_PENDING = Statement(
+    "SELECT c.stream::text, min(c.seq) FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
+    "AS u(stream, origin, got) JOIN change c ON c.tenant_id = $1 AND c.stream = u.stream "
+    "AND c.origin = u.origin AND c.oseq = u.got + 1 GROUP BY c.stream"
 )
 _CUTS = Statement(
     "INSERT INTO clock_cut (tenant_id, stream, origin, oseq, ehlc) "
-    "SELECT $1, $2, o, q, e FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS u(o, q, e) "
+    "SELECT $1, s, o, q, e FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[]) "
+    "AS u(s, o, q, e) "
     "ON CONFLICT (tenant_id, stream, origin, oseq) DO UPDATE SET ehlc = EXCLUDED.ehlc"
 )
 
@@ -115,26 +119,36 @@ async def note_cursors(
         await tx.run((_CURSORS, (tenant, peer, list(reached), cursors, epochs)), commit=True)
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
-    """What the hub's receipt of one stream says of what we sent between two of our sequences."""
+async def read_pending(
+    db: Database, tenant: UUID, got: Mapping[UUID, Mapping[int, int]]
+) -> dict[UUID, int]:
+    """Where in our order that begins what the peer lacks, by stream; `got` is what it has by origin.
 
-    stream: UUID
-    after: int
-    upto: int
-    got: dict[int, int]
-    cuts: list[tuple[int, int, int]]
+    Streams of which it has all are missing.
+    """
+    asked = [(s, origin, upto) for s, vector in got.items() for origin, upto in vector.items()]
+    if not asked:
+        return {}
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    (rows,) = await db.read(tenant, (_PENDING, (tenant, *columns)))
+    return {UUID((stream or b"").decode()): int(seq or 0) for stream, seq in rows}
 
 
-async def note_acked(db: Database, tenant: UUID, peer: int, receipt: Acknowledged) -> int:
-    """Keep a receipt with the clocks it cut; our sequence up to which the hub has all of ours."""
-    got, cuts = receipt.got, receipt.cuts
-    place = (tenant, peer, receipt.stream, receipt.after, receipt.upto)
-    async with db.transaction(tenant) as tx:
-        calls = [(_ACKED, (*place, list(got), list(got.values())))]
-        if cuts:
-            columns = [list(column) for column in zip(*cuts, strict=True)]
-            calls.append((_CUTS, (tenant, receipt.stream, *columns)))  # type: ignore[arg-type]
-        rows = (await tx.run(*calls, commit=True))[0]
-    row = rows.first()
-    assert row is not None, "an upsert returns its row"
-    return int(row[0] or 0)
+async def note_acked(
+    db: Database,
+    tenant: UUID,
+    peer: int,
+    acked: Mapping[UUID, int],
+    cuts: Sequence[tuple[UUID, int, int, int]] = (),
+) -> None:
+    """Keep up to where in our order the peer has all that we made, and the clocks that it cut:
+    (stream, origin, oseq, the clock that counts).
+    """
+    calls: list[Call] = []
+    if acked:
+        calls.append((_ACKED, (tenant, peer, list(acked), list(acked.values()))))
+    if cuts:
+        calls.append((_CUTS, (tenant, *(list(column) for column in zip(*cuts, strict=True)))))
+    if calls:
+        async with db.transaction(tenant) as tx:
+            await tx.run(*calls, commit=True)
