@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import psycopg
 import redis.asyncio as aioredis
 from psycopg_pool import PoolTimeout
@@ -26,12 +28,14 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Limited, Unauthenticated, Unavailable
 from appliance.base.pause import pause
 from appliance.base.settings import SyncSettings
+from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.sync import messages as say
 from appliance.sync.health import HealthBook, take_now
 from appliance.sync.keys import KeyFile
-from appliance.sync.nodes import PeerNode, find_self, hub_of
+from appliance.sync.nodes import find_self, hub_of
 from appliance.sync.pace import BackOff
+from appliance.sync.purge import Tools, proved, purge
 from appliance.sync.site import Parts, Talk
 from appliance.sync.wake import Ear, Waker
 
@@ -65,12 +69,14 @@ class Agent:
     waker: Waker
     data: Path
     settings: SyncSettings = field(default_factory=SyncSettings)
+    plane: ContentPlane | None = None
+    forget_files: Callable[[UUID], None] | None = None
     transport: httpx.AsyncBaseTransport | None = None
     is_leading: bool = False
     _running: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._keys = KeyFile(self.data)
+        self.keys = KeyFile(self.data)
         self.health = HealthBook(self.redis)
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -84,12 +90,12 @@ class Agent:
             await pause(stop, LOOK_S)
 
     async def parts(self) -> Parts | None:
-        """This node and its hub as they are now; None without a hub."""
+        """The node itself and its hub, as they are now; None without a hub."""
         hub, me = await hub_of(self.db), await find_self(self.db)
         if hub is None or me is None or not hub.url or hub.public_key is None:
             return None
         return Parts(
-            db=self.db, me=me, hub=hub, key=self._keys.current(), transport=self.transport,
+            db=self.db, me=me, hub=hub, key=self.keys.current(), transport=self.transport,
             max_bytes=self.settings.max_bytes,
         )  # fmt: skip
 
@@ -180,6 +186,9 @@ class TenantLoop:
 
     async def _begin(self, talk: Talk) -> None:
         welcome = await talk.greet()
+        if talk.must_purge:
+            await talk.catch_up()
+            await self._purge(talk)
         off = [n.value for n in welcome.notices if n.code == say.CLOCK_OFF]
         logs.event(
             "sync.greeted", tenant=self._tenant, count=len(welcome.streams),
@@ -189,6 +198,19 @@ class TenantLoop:
             self._tenant, self._hub, protocol=welcome.protocol, clock_off_s=off[0] if off else 0,
             notices=" ".join(sorted({n.code for n in welcome.notices})), failures=0,
         )  # fmt: skip
+
+    async def _purge(self, talk: Talk) -> None:
+        """What the hub took back goes, once it has what was made here; the hub hears the proof."""
+        agent = self._agent
+        key, hub = agent.keys.current(), talk.hub
+        tools = Tools(
+            hub=hub.origin, sign=key.sign, plane=agent.plane, events=agent.redis,
+            forget_files=agent.forget_files,
+        )  # fmt: skip
+        proof = await purge(agent.db, self._tenant, tools)
+        if proof is not None:
+            await talk.greet(msgspec.msgpack.encode(proof))
+            await proved(agent.db, self._tenant, proof)
 
     async def _wait(self, talk: Talk, ear: Ear, stop: asyncio.Event) -> None:
         """Wait at the hub, and send meanwhile what is written here."""
@@ -213,7 +235,9 @@ class TenantLoop:
         """Stay away so long, or until somebody says that it should be now."""
         end = asyncio.get_running_loop().time() + wait_s
         while not stop.is_set() and (left := end - asyncio.get_running_loop().time()) > 0:
-            if await ear.wait(min(left, LOOK_S)) and await take_now(self._agent.redis, self._tenant):
+            if await ear.wait(min(left, LOOK_S)) and await take_now(
+                self._agent.redis, self._tenant
+            ):
                 return
 
     async def _note(self, talk: Talk) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -49,11 +50,14 @@ class HealthBook:
         if not (sent or received or facts) and at - self._seen.get(place, -SELDOM_S) < SELDOM_S:
             return
         self._seen[place] = at
-        await self._write(tenant, peer, {"seen_ms": _now_ms(), **facts}, sent, received)
+        noted: dict[str, str | int] = {"seen_ms": _now_ms(), **facts}
+        await self._write(tenant, peer, noted, sent, received)
 
     async def fail(self, tenant: UUID, peer: int, code: str, failures: int) -> None:
         """Nothing was heard; why, and how often in a row."""
-        facts = {"last_error": code, "last_error_ms": _now_ms(), "failures": failures}
+        facts: dict[str, str | int] = {
+            "last_error": code, "last_error_ms": _now_ms(), "failures": failures
+        }  # fmt: skip
         await self._write(tenant, peer, facts, 0, 0)
 
     async def _write(
@@ -62,7 +66,7 @@ class HealthBook:
         key = _key(tenant, peer)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(key, mapping=dict(facts))
+                pipe.hset(key, mapping=dict(facts.items()))
                 for name, count in (("sent", sent), ("received", received)):
                     if count:
                         pipe.hincrby(key, name, count)
@@ -73,7 +77,7 @@ class HealthBook:
 async def read_health(redis: aioredis.Redis, tenant: UUID, peer: int) -> Health:
     """What was noted last; empty when nothing was, or when Redis is away."""
     try:
-        found = await redis.hgetall(_key(tenant, peer))
+        found: Any = await redis.hgetall(_key(tenant, peer))
     except (RedisError, OSError, TimeoutError):
         return Health()
     told = {name.decode(): value.decode() for name, value in found.items()}

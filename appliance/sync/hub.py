@@ -1,4 +1,4 @@
-"""The hub's side of a conversation: hello, exchange, wait. It answers, it never calls a site.
+"""The hub's side of a conversation: hello and exchange. It answers, it never calls a site.
 
 Promises: a question may come twice and is answered from what the databases hold; a frame is
 committed before its receipt is written; what a node may not have is neither sent to it nor taken
@@ -9,65 +9,98 @@ are on their way, and at most what one question and one answer may weigh.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from uuid import UUID
 
 import msgspec
 
-from appliance.base import logs
-from appliance.base.errors import ApplianceError, Malformed, Unavailable
+from appliance.base.settings import SyncSettings
 from appliance.db.database import Database
-from appliance.kernel.change import Logged
-from appliance.meta import load_schema
 from appliance.sync import messages as say
+from appliance.sync.giving import Giving
 from appliance.sync.heads import Heads
+from appliance.sync.health import HealthBook
+from appliance.sync.incarnation import (
+    hub_went_back,
+    issue_origin,
+    needs_new_incarnation,
+    read_epoch,
+    renew_epoch,
+)
 from appliance.sync.lanes import Lanes
-from appliance.sync.nodes import PeerNode
-from appliance.sync.outgoing import read_after
-from appliance.sync.people import people_rev, read_people
-from appliance.sync.positions import note_cursors, read_heads, read_vectors
-from appliance.sync.scope import StreamGrant, refuses, streams_for
+from appliance.sync.nodes import PeerNode, find_self
+from appliance.sync.people import read_people, take_changes
+from appliance.sync.positions import note_cursors, read_heads, read_people_mark, read_vectors
+from appliance.sync.pushed import Pushed
+from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.taking import Taker
-from appliance.write.receive import Forked, receive
+from appliance.sync.withdrawal import SignedProof, Told, open_withdrawals, take_proof, told_for
 
-SCHEMA = "schema"
 Grants = dict[UUID, StreamGrant]
+_pack = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 
 
 class Hub:
-    """One per process. `max_bytes` bounds a question and an answer, in bytes on the wire."""
+    """One per process."""
 
-    def __init__(self, db: Database, *, max_bytes: int = say.ASK_BYTES_MAX) -> None:
-        self._db = db
-        self._max_bytes = max_bytes
-        self._lanes = Lanes()
+    def __init__(self, db: Database, settings: SyncSettings, health: HealthBook) -> None:
+        self._db, self._health = db, health
+        self._max_bytes = settings.max_bytes
+        self._lanes = Lanes(per_tenant=settings.tenant_exchanges_max, in_all=settings.exchanges_max)
 
     async def greet(
         self, site: PeerNode, tenant: UUID, asked: say.Hello, *, session: bytes, version: str
     ) -> say.Welcome:
         """Begin a conversation: what the site may have and where both stand. Raises Clash."""
-        protocol = say.agree(asked.protocols)
-        grants = await streams_for(self._db, site.id, tenant)
-        heads = await read_heads(self._db, tenant)
-        vectors = await read_vectors(self._db, tenant, sorted(site.origins))
-        people = await people_rev(self._db, tenant)
-        schema = await load_schema(self._db, tenant)
-        route = self._db.routes.of(tenant, read=True)
+        protocol, db = say.agree(asked.protocols), self._db
+        if asked.proof:
+            await take_proof(db, site.id, tenant, say.decode(asked.proof, SignedProof))
+        site, epoch = await self._compare(site, tenant, asked)
+        grants = await streams_for(db, site.id, tenant)
+        told = await told_for(db, site.id, tenant)
+        heads = await read_heads(db, tenant)
+        people = await read_people_mark(db, tenant)
+        route, schema = db.routes.of(tenant, read=True), await Taker.schema_rev(db, tenant)
+        me = await find_self(db)
+        off_s = round((asked.clock_ms - _now_ms()) / 1000)
         notices = [
-            *_about_clock(asked.clock_ms),
+            *_about_state(site, told),
+            *_about_clock(off_s),
             *_about_cursors(grants, heads, asked.cursors.items()),
-            *_about_origin(vectors, asked),
         ]
+        await self._health.note(
+            tenant, site.origin, protocol=protocol, clock_off_s=off_s,
+            notices=" ".join(sorted({n.code for n in notices})),
+        )  # fmt: skip
         return say.Welcome(
-            protocol, session, version, _now_ms(),
-            say.Tenant(route.slug, route.name, schema.rev),
+            protocol, session, version, _now_ms(), say.Tenant(route.slug, route.name, schema),
             [
                 say.Granted(g.stream, g.name, g.mode, g.epoch, heads[g.stream].head,
-                            heads[g.stream].floor, vectors.get(g.stream, {}))
+                            heads[g.stream].floor)
                 for g in grants.values() if g.stream in heads
             ],
-            people, standing_of(grants, heads, people), self._limits(1), notices,
+            standing_of(grants, heads, people), epoch, me.origin if me else 1,
+            site.origin, site.incarnation, list(site.former_origins), self._limits(1), notices,
+            _pack(told) if told else b"", await read_vectors(db, tenant, sorted(site.origins)),
         )  # fmt: skip
+
+    async def _compare(
+        self, site: PeerNode, tenant: UUID, asked: say.Hello
+    ) -> tuple[PeerNode, UUID]:
+        """Which of the two was put back from a backup: a new origin, or a new epoch, follows."""
+        db, epoch = self._db, await read_epoch(self._db)
+        if site.state != "active":
+            return site, epoch
+        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
+            epoch = await renew_epoch(db, epoch, "a site has newer entries")
+        reason = await needs_new_incarnation(db, tenant, site, asked.made)
+        if reason is None:
+            return site, epoch
+        found = await issue_origin(db, site.id, site.origin, tenant=tenant, reason=reason)
+        return msgspec.structs.replace(
+            site, origin=found.origin, former_origins=found.former_origins,
+            incarnation=found.incarnation,
+        ), epoch  # fmt: skip
 
     async def exchange(
         self, site: PeerNode, tenant: UUID, origin: int, asked: say.Exchange
@@ -76,134 +109,45 @@ class Hub:
         with self._lanes.enter(tenant) as busy:
             db = self._db
             grants = await streams_for(db, site.id, tenant)
-            taking = _Taking(db, site, tenant, origin, grants)
-            receipts = [await taking.take(push) for push in asked.up]
-            giving = _Giving(db, site, tenant, grants, await read_heads(db, tenant))
+            leaving = {w.stream for w in await open_withdrawals(db, site.id, tenant)}
+            taking = Pushed(db, site, tenant, Taker(db, tenant, origin=origin, peer=site.id))
+            receipts = [
+                await taking.take(push, grants.get(push.stream), leaving) for push in asked.up
+            ]
+            giving = Giving(db, site, tenant, grants, await read_heads(db, tenant))
             down = await giving.give(asked, min(asked.max_bytes, self._limits(busy).max_bytes))
             heads = await read_heads(db, tenant)
             down = giving.keep_behind_schema(down, heads)
-            people, slice_ = await read_people(db, tenant, site.id, asked.people_rev)
-            reached = {p.stream: (p.cursor, p.epoch) for p in asked.down if p.stream in grants}
-            await note_cursors(db, tenant, site.origin, reached)
+            taken_up = b""
+            if asked.changes:
+                taken_up = _pack(await take_changes(db, tenant, site.id, asked.changes))
+            slice_ = await read_people(db, tenant, site.id, asked.people_rev)
+            people = await read_people_mark(db, tenant)
+            await self.note(site, tenant, {p.stream: p.cursor for p in asked.down}, grants)
             return say.Exchanged(
                 receipts, down, {s: heads[s].head for s in grants if s in heads},
-                standing_of(grants, heads, people), _now_ms(), people, slice_,
+                standing_of(grants, heads, people), _now_ms(), slice_ or b"", taken_up,
                 self._limits(busy), giving.notices, epoch_of(grants),
             )  # fmt: skip
+
+    async def note(
+        self, site: PeerNode, tenant: UUID, cursors: dict[UUID, int], grants: Grants | None = None
+    ) -> None:
+        """Keep how far the site says it is, and that it was heard."""
+        await self._health.note(tenant, site.origin)
+        if cursors and grants is None:
+            grants = await streams_for(self._db, site.id, tenant)
+        known = grants or {}
+        reached = {s: (c, known[s].epoch) for s, c in cursors.items() if s in known}
+        await note_cursors(self._db, tenant, site.origin, reached)
+
+    async def count(self, site: PeerNode, tenant: UUID, *, sent: int, received: int) -> None:
+        """Note the bytes of a question and its answer."""
+        await self._health.note(tenant, site.origin, sent=sent, received=received)
 
     def _limits(self, busy: int) -> say.Limits:
         """What one question may weigh: less for each when many are at work."""
         return say.Limits(max(say.ASK_BYTES_MIN, self._max_bytes // max(1, busy)))
-
-
-class _Taking:
-    """What one node sends up."""
-
-    def __init__(
-        self, db: Database, site: PeerNode, tenant: UUID, origin: int, grants: Grants
-    ) -> None:
-        self._db, self._site, self._tenant, self._grants = db, site, tenant, grants
-        self._taker = Taker(db, tenant, origin=origin, peer=site.id)
-        self._origins = site.origins
-
-    async def take(self, push: say.Push) -> say.Receipt:
-        """One stream's frames, each whole or not at all; what stops it is said in the receipt."""
-        grant = self._grants.get(push.stream)
-        if grant is None:
-            return say.Receipt(push.stream, {}, problem=say.NOT_GRANTED)
-        if grant.mode != "rw":
-            return say.Receipt(push.stream, {}, problem=say.READ_ONLY)
-        taken = say.Receipt(push.stream, {})
-        for frame in push.frames:
-            taken = await self._frame(grant, frame, taken)
-            if taken.problem or taken.gap:
-                break
-            if grant.name == SCHEMA:
-                self._taker.renew()
-        if taken.got:
-            return taken
-        vectors = await read_vectors(self._db, self._tenant, sorted(self._origins))
-        return msgspec.structs.replace(taken, got=vectors.get(push.stream, {}))
-
-    async def _frame(self, grant: StreamGrant, data: bytes, sofar: say.Receipt) -> say.Receipt:
-        replace = msgspec.structs.replace
-        try:
-            frame = await self._taker.open(data)
-        except Malformed as bad:
-            return replace(sofar, got={}, problem=say.BROKEN_FRAME, detail=bad.detail)
-        entries = frame.entries
-        if frame.stream != grant.stream or any(e.entry.stream != grant.stream for e in entries):
-            return replace(sofar, got={}, problem=say.BROKEN_FRAME, detail="another stream's frame")
-        if any(e.entry.origin not in self._origins for e in entries):
-            return replace(sofar, got={}, problem=say.FOREIGN_ORIGIN)
-        try:
-            taken = await receive(
-                self._db, await self._taker.ctx(), grant.stream, _judge(grant, entries),
-                peer=self._site.origin, from_hub=False,
-            )  # fmt: skip
-        except Unavailable:
-            # Nothing of what follows would fare better.
-            raise
-        except Forked as forked:
-            self._note(say.FORKED, "error")
-            return replace(sofar, got={}, problem=say.FORKED, detail=forked.detail)
-        except ApplianceError as refused:
-            self._note(refused.code, "warning")
-            return replace(sofar, got={}, problem=refused.code, detail=refused.detail)
-        own = self._origins
-        return say.Receipt(
-            grant.stream, {o: q for o, q in taken.got.items() if o in own},
-            [*sofar.cuts, *((o, q, e) for (o, q), e in taken.cuts.items() if o in own)],
-            [*sofar.parked, *(say.Parked(p.origin, p.oseq, p.reason) for p in taken.parked)],
-            taken.gap,
-        )  # fmt: skip
-
-    def _note(self, code: str, level: str) -> None:
-        logs.event(
-            "sync.frame_refused", level=level, code=code, tenant=self._tenant, node=self._site.id
-        )
-
-
-class _Giving:
-    """What one node is sent down."""
-
-    def __init__(
-        self, db: Database, site: PeerNode, tenant: UUID, grants: Grants, heads: Heads
-    ) -> None:
-        self._db, self._site, self._tenant = db, site, tenant
-        self._grants, self._heads = grants, heads
-        self.notices: list[say.Notice] = []
-
-    async def give(self, asked: say.Exchange, room: int) -> list[say.Delivery]:
-        """Frames after each cursor, in the order asked for, as far as `room` bytes go."""
-        found: list[say.Delivery] = []
-        for pull in asked.down:
-            grant, head = self._grants.get(pull.stream), self._heads.get(pull.stream)
-            if grant is None or head is None or head.head <= pull.cursor or room <= 0:
-                continue
-            if pull.cursor < head.floor:
-                self.notices.append(_behind(head.floor, pull.stream))
-                continue
-            batch = await read_after(
-                self._db, self._tenant, pull.stream, pull.cursor, origins=None,
-                without=frozenset() if pull.own else self._site.origins,
-                mask=grant.mask, max_bytes=room,
-            )  # fmt: skip
-            room -= sum(len(frame) for frame in batch.frames)
-            found.append(say.Delivery(pull.stream, batch.frames, batch.upto, batch.more))
-            if batch.more and grant.name == SCHEMA:
-                # Entries are read with the schema they were written under, so it goes first.
-                break
-        return found
-
-    def keep_behind_schema(self, found: list[say.Delivery], heads: Heads) -> list[say.Delivery]:
-        """Hold back what may have been written under a schema newer than the one that is sent."""
-        schema = next((g.stream for g in self._grants.values() if g.name == SCHEMA), None)
-        if schema is None or schema not in heads:
-            return found
-        if heads[schema].head == self._heads[schema].head:
-            return found
-        return [delivery for delivery in found if delivery.stream == schema]
 
 
 def standing_of(grants: Grants, heads: Heads, people: int) -> bytes:
@@ -217,27 +161,21 @@ def epoch_of(grants: Grants) -> int:
     return max((g.epoch for g in grants.values()), default=0)
 
 
-def _judge(grant: StreamGrant, entries: Sequence[Logged]) -> list[Logged]:
-    """Mark what the node may not write: its transaction is kept for a person, not applied."""
-    refused: dict[tuple[int, int], str] = {}
-    for logged in entries:
-        why = refuses(grant.mask, logged)
-        if why:
-            refused.setdefault((logged.entry.origin, logged.entry.tx), why)
-    if not refused:
-        return list(entries)
-    replace = msgspec.structs.replace
-    return [
-        replace(e, parked=refused.get((e.entry.origin, e.entry.tx), e.parked)) for e in entries
-    ]
+def _about_state(site: PeerNode, told: Told | None) -> list[say.Notice]:
+    if site.state != "active":
+        return [say.Notice(say.REVOKED, "This node was revoked; what it holds has to go.")]
+    if told is None or told.leaving:
+        return [say.Notice(say.WITHDRAWN, "This node holds nothing of this tenant any more.")]
+    return []
 
 
-def _about_clock(theirs_ms: int) -> list[say.Notice]:
-    off = round((theirs_ms - _now_ms()) / 1000)
-    if abs(off) < say.CLOCK_OFF_S:
+def _about_clock(off_s: int) -> list[say.Notice]:
+    if abs(off_s) < say.CLOCK_OFF_S:
         return []
-    detail = f"The clock of this node is off by {off} s; what it writes keeps its order all the same."
-    return [say.Notice(say.CLOCK_OFF, detail, None, off)]
+    detail = (
+        f"The clock of this node is off by {off_s} s; what it writes keeps its order all the same."
+    )
+    return [say.Notice(say.CLOCK_OFF, detail, None, off_s)]
 
 
 def _about_cursors(
@@ -245,25 +183,10 @@ def _about_cursors(
 ) -> list[say.Notice]:
     known = dict(cursors)
     return [
-        _behind(heads[stream].floor, stream)
+        say.behind(heads[stream].floor, stream)
         for stream in grants
         if stream in heads and known.get(stream, 0) < heads[stream].floor
     ]
-
-
-def _about_origin(vectors: dict[UUID, dict[int, int]], asked: say.Hello) -> list[say.Notice]:
-    """A node that has less of its own entries than the hub was put back from a backup."""
-    return [
-        say.Notice(say.FORKED, "The hub has newer entries of this node than it has itself.",
-                   stream, vectors[stream][origin])
-        for stream, (origin, oseq) in asked.made.items()
-        if vectors.get(stream, {}).get(origin, 0) > oseq
-    ]  # fmt: skip
-
-
-def _behind(floor: int, stream: UUID) -> say.Notice:
-    detail = "The hub's log of this stream begins later: the states of its records are needed first."
-    return say.Notice(say.REBASE, detail, stream, floor)
 
 
 def _now_ms() -> int:

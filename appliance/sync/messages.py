@@ -69,14 +69,18 @@ class Limits(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """A site opens a conversation about one tenant. `made` is the last entry of its own by stream:
-    a hub that has more of them knows that the site was put back from a backup.
+    """A site opens a conversation about one tenant.
+
+    `made` and `taken` are its tips (sync.incarnation): a hub that has more of what the site made,
+    or less of what it gave out, knows which of the two was put back from a backup.
     """
 
     protocols: tuple[int, int]
     version: str
     clock_ms: int
-    made: dict[UUID, tuple[int, int]] = {}
+    made: dict[UUID, dict[int, tuple[int, bytes]]]
+    taken: dict[UUID, tuple[int, int, int, bytes]]
+    hub_epoch: UUID
     cursors: dict[UUID, int] = {}
     # What a purge left behind, as its proof (sync.purge); empty when there was none.
     proof: bytes = b""
@@ -91,7 +95,7 @@ class Tenant(Message, frozen=True):
 
 
 class Granted(Message, frozen=True):
-    """One stream that this node may have. `got` is what the hub has of the node's own origins."""
+    """One stream that this node may have."""
 
     stream: UUID
     name: str
@@ -99,7 +103,6 @@ class Granted(Message, frozen=True):
     epoch: int
     head: int
     floor: int = 0
-    got: dict[int, int] = {}
 
 
 class Welcome(Message, frozen=True):
@@ -111,10 +114,19 @@ class Welcome(Message, frozen=True):
     clock_ms: int
     tenant: Tenant
     streams: list[Granted]
-    people_rev: int
     standing: bytes
+    # Of the hub, and of the site as the hub has it from now on.
+    hub_epoch: UUID
+    hub_origin: int
+    origin: int
+    incarnation: int
+    former: list[int]
     limits: Limits = Limits()
     notices: list[Notice] = []
+    # What the node is told of its scope (sync.withdrawal), in MessagePack.
+    told: bytes = b""
+    # What the hub has of the node's own origins in all streams, also those that have to go.
+    got: dict[UUID, dict[int, int]] = {}
 
 
 class Push(Message, frozen=True):
@@ -141,7 +153,9 @@ class Exchange(Message, frozen=True):
     up: list[Push]
     down: list[Pull]
     max_bytes: int = ASK_BYTES_MAX
+    # Sign-ins (sync.people): the revision of the slice the site has, and what it changed itself.
     people_rev: int = 0
+    changes: bytes = b""
 
 
 class Parked(Message, frozen=True):
@@ -177,7 +191,8 @@ class Delivery(Message, frozen=True):
 
 class Exchanged(Message, frozen=True):
     """The hub's answer to Exchange. `hints` are the heads of all granted streams, for nothing but
-    to know whether another question is worth it. `people` is the slice after `people_rev`.
+    to know whether another question is worth it. `people` is the slice when it is another than the
+    site has; `taken_up` answers `changes`.
     """
 
     receipts: list[Receipt]
@@ -185,8 +200,8 @@ class Exchanged(Message, frozen=True):
     hints: dict[UUID, int]
     standing: bytes
     clock_ms: int
-    people_rev: int = 0
     people: bytes = b""
+    taken_up: bytes = b""
     limits: Limits = Limits()
     notices: list[Notice] = []
     # Of the node's scope: when it is another than in Welcome, a new hello tells what changed.
@@ -245,12 +260,20 @@ def agree(theirs: tuple[int, int], ours: tuple[int, int] = PROTOCOLS) -> int:
     return found
 
 
-def stand_of(epoch: int, people_rev: int, streams: Iterable[tuple[UUID, int, int]]) -> bytes:
+def stand_of(epoch: int, people: int, streams: Iterable[tuple[UUID, int, int]]) -> bytes:
     """A hub's standing for one node, in 8 bytes: its scope, its people, (stream, epoch, head).
 
     Two that differ say that something is new; what it is, an exchange tells. A waiting site sends
     this instead of its cursors, so that a quiet hour costs it no traffic by the stream.
     """
     found = sorted((stream.bytes, grant, head) for stream, grant, head in streams)
-    packed = _encoder.encode((epoch, people_rev, found))
+    packed = _encoder.encode((epoch, people, found))
     return blake2b(packed, digest_size=8).digest()
+
+
+def behind(floor: int, stream: UUID) -> Notice:
+    """That a cursor is below what the hub's log still holds."""
+    detail = (
+        "The hub's log of this stream begins later: the states of its records are needed first."
+    )
+    return Notice(REBASE, detail, stream, floor)

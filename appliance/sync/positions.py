@@ -53,6 +53,12 @@ _CUTS = Statement(
     "AS u(s, o, q, e) "
     "ON CONFLICT (tenant_id, stream, origin, oseq) DO UPDATE SET ehlc = EXCLUDED.ehlc"
 )
+# Whether any sign-in is another than before, without looking at whose.
+_PEOPLE = Statement(
+    "SELECT coalesce(hashtextextended(string_agg(concat_ws(',', person_id, email, password_hash, "
+    "totp_secret, totp_step, recovery_hashes, state, must_change, session_epoch), ';' "
+    "ORDER BY person_id), 0), 0) FROM credential WHERE tenant_id = $1"
+)
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -117,6 +123,12 @@ async def note_cursors(
     epochs = [e for _, e in reached.values()]
     async with db.transaction(tenant) as tx:
         await tx.run((_CURSORS, (tenant, peer, list(reached), cursors, epochs)), commit=True)
+
+
+async def read_people_mark(db: Database, tenant: UUID) -> int:
+    """A number that is another when the sign-ins of the tenant are."""
+    (rows,) = await db.read(tenant, (_PEOPLE, (tenant,)))
+    return int((rows.first() or (b"0",))[0] or 0)
 
 
 async def read_pending(

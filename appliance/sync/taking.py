@@ -13,7 +13,8 @@ from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Schema
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
-from appliance.sync.frames import Frame, decode_frame
+from appliance.sync.batch import Frame
+from appliance.sync.frames import decode_frame
 
 _STATE = Statement("SELECT schema_rev, log_key FROM tenant_state WHERE tenant_id = $1")
 
@@ -26,6 +27,11 @@ class Taker:
         self._db, self._tenant, self._origin, self._peer = db, tenant, origin, peer
         self._schema: Schema | None = None
         self._log_key = b""
+
+    @staticmethod
+    async def schema_rev(db: Database, tenant: UUID) -> int:
+        """The revision of the schema as it is now. Raises Unavailable."""
+        return (await _state(db, tenant))[0]
 
     def renew(self) -> None:
         """Look at the schema again before the next frame."""
@@ -46,10 +52,14 @@ class Taker:
 
     async def _prepare(self) -> Schema:
         if self._schema is None:
-            (rows,) = await self._db.read(self._tenant, (_STATE, (self._tenant,)))
-            row = rows.first()
-            if row is None:
-                raise Unavailable("The tenant is not on this database.", dependency="placement")
-            self._log_key = bytes.fromhex((row[1] or b"\\x")[2:].decode())
-            self._schema = await load_schema(self._db, self._tenant, int(row[0] or 0))
+            rev, self._log_key = await _state(self._db, self._tenant)
+            self._schema = await load_schema(self._db, self._tenant, rev)
         return self._schema
+
+
+async def _state(db: Database, tenant: UUID) -> tuple[int, bytes]:
+    (rows,) = await db.read(tenant, (_STATE, (tenant,)))
+    row = rows.first()
+    if row is None:
+        raise Unavailable("The tenant is not on this database.", dependency="placement")
+    return int(row[0] or 0), bytes.fromhex((row[1] or b"\\x")[2:].decode())

@@ -19,7 +19,7 @@ from appliance.sync import messages as say
 from appliance.sync.heads import HeadBoard
 from appliance.sync.hub import Grants, standing_of
 from appliance.sync.nodes import PeerNode
-from appliance.sync.people import people_rev
+from appliance.sync.positions import read_people_mark
 from appliance.sync.scope import streams_for
 from appliance.sync.wake import Ear, Waker
 
@@ -63,7 +63,7 @@ class Waits:
         while True:
             if clock() >= recheck:
                 grants = await streams_for(self._db, site.id, tenant)
-                people = await people_rev(self._db, tenant)
+                people = await read_people_mark(self._db, tenant)
                 recheck = clock() + RECHECK_S
             heads = await self._board.read(tenant, within_s=0.0 if is_woken else LOOK_S / 2)
             standing = standing_of(grants, heads, people)

@@ -7,14 +7,14 @@ signed for this one question.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from uuid import UUID
 
 from litestar.response.base import ASGIResponse
 
 from appliance.base import limits
 from appliance.base.roles import HUB
-from appliance.http.answers import raw
+from appliance.http.answers import Answer, raw
 from appliance.http.ask import Ask
 from appliance.http.route import API, NODE, Book
 from appliance.sync import messages as say
@@ -36,7 +36,9 @@ async def sync_hello(ask: Ask) -> ASGIResponse:
     peer, hello = await prove(ask, say.Hello, opening=True)
     node = ask.node
     session = await open_session(node.db, peer.id)
-    welcome = await node.hub.greet(peer, tenant_of(peer), hello, session=session, version=node.version)
+    welcome = await node.hub.greet(
+        peer, tenant_of(peer), hello, session=session, version=node.version
+    )
     return signed(ask, welcome)
 
 
@@ -44,22 +46,26 @@ async def sync_hello(ask: Ask) -> ASGIResponse:
 async def sync_exchange(ask: Ask) -> ASGIResponse:
     """Take what the site made, give it what it lacks."""
     peer, asked = await prove(ask, say.Exchange)
-    found = await ask.node.hub.exchange(peer, tenant_of(peer), ask.node.origin, asked)
-    return signed(ask, found)
+    tenant, hub = tenant_of(peer), ask.node.hub
+    answer = signed(ask, await hub.exchange(peer, tenant, ask.node.origin, asked))
+    await hub.count(peer, tenant, sent=len(answer.body), received=len(ask.visit.body))
+    return answer
 
 
 @book.route("POST", f"{HERE}/wait", **BETWEEN)
 async def sync_wait(ask: Ask) -> ASGIResponse:
     """Answer when something is new for the site, or when it has waited as long as it wanted."""
     peer, asked = await prove(ask, say.Waiting)
-    return signed(ask, await ask.node.waits.wait(peer, tenant_of(peer), asked))
+    tenant = tenant_of(peer)
+    await ask.node.hub.note(peer, tenant, asked.cursors)
+    return signed(ask, await ask.node.waits.wait(peer, tenant, asked))
 
 
 async def prove(ask: Ask, shape: type[T], *, opening: bool = False) -> tuple[PeerNode, T]:
     """Who asks, and what. Raises Unauthenticated before the body is read, then Malformed."""
     visit = ask.visit
     peer = await verify(
-        ask.node.db, ask.scope, visit.body, opening=opening, let_revoked=True,
+        ask.node.db, ask.scope, visit.body, opening=opening, leaving=True,
         body_bytes_max=limits.BODY_BYTES_MAX,
     )  # fmt: skip
     visit.tenant, visit.actor = peer.tenant, peer.id
@@ -67,16 +73,14 @@ async def prove(ask: Ask, shape: type[T], *, opening: bool = False) -> tuple[Pee
     return peer, say.decode(visit.body, shape)
 
 
-def signed(ask: Ask, message: say.Message) -> ASGIResponse:
+def signed(ask: Ask, message: say.Message) -> Answer:
     """An answer that fits the question's signature and no other."""
     body = say.encode(message)
     question = ask.header("signature") or ""
     return raw(body, 200, sign_answer(ask.node.key.current(), 200, body, question), say.MEDIA)
 
 
-def tenant_of(peer: PeerNode) -> Any:
+def tenant_of(peer: PeerNode) -> UUID:
     """The tenant that the node proved to speak of."""
     assert peer.tenant is not None, "a proved node names its tenant"
     return peer.tenant
-
-
