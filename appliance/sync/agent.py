@@ -73,6 +73,7 @@ class Agent:
     forget_files: Callable[[UUID], None] | None = None
     transport: httpx.AsyncBaseTransport | None = None
     is_leading: bool = False
+    loops: dict[UUID, TenantLoop] = field(default_factory=dict)
     _running: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,7 +134,7 @@ class Agent:
         await asyncio.gather(*tasks, return_exceptions=True)
         for tenant in wanted:
             if tenant not in self._running:
-                loop = TenantLoop(self, tenant)
+                loop = self.loops[tenant] = TenantLoop(self, tenant)
                 self._running[tenant] = asyncio.create_task(loop.follow(stop), name="sync")
 
 
@@ -142,7 +143,7 @@ class TenantLoop:
 
     def __init__(self, agent: Agent, tenant: UUID) -> None:
         self._agent, self._tenant = agent, tenant
-        self._back = BackOff()
+        self.back = BackOff()
         self._hub = 0
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -157,13 +158,13 @@ class TenantLoop:
                     code = error.code
                     if isinstance(error, (Unavailable, Limited)):
                         least_s = error.retry_after_s
-                    if isinstance(error, Unauthenticated) and not self._back.failures:
+                    if isinstance(error, Unauthenticated) and not self.back.failures:
                         # A session ends with its hours, or with the hub's word; a new one says.
-                        self._back.failures = 1
+                        self.back.failures = 1
                         continue
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do
                     code = type(error).__name__
-                wait_s = self._back.next_s(least_s)
+                wait_s = self.back.next_s(least_s)
                 await self._note_failure(code, wait_s)
                 await self._rest(wait_s, ear, stop)
 
@@ -178,7 +179,7 @@ class TenantLoop:
             await self._begin(talk)
             while not stop.is_set():
                 await talk.catch_up()
-                self._back.succeed()
+                self.back.succeed()
                 await self._note(talk)
                 await self._wait(talk, ear, stop)
         finally:
@@ -247,6 +248,6 @@ class TenantLoop:
     async def _note_failure(self, code: str, wait_s: float) -> None:
         logs.event(
             "sync.talk_failed", level="warning", tenant=self._tenant, code=code,
-            attempt=self._back.failures, waited_ms=round(wait_s * 1000),
+            attempt=self.back.failures, waited_ms=round(wait_s * 1000),
         )  # fmt: skip
-        await self._agent.health.fail(self._tenant, self._hub, code, self._back.failures)
+        await self._agent.health.fail(self._tenant, self._hub, code, self.back.failures)

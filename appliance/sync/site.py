@@ -105,12 +105,16 @@ class Talk:
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
         if await take_origin(db, welcome.origin, welcome.incarnation, welcome.former):
             raise Begun("This node was put back from a backup; it writes under a new origin now.")
-        leaving = await self._hear(welcome)
+        told = await self._hear(welcome)
+        leaving = frozenset(s for s, _ in told.withdrawn) if told else frozenset()
         ordered = sorted(welcome.streams, key=lambda g: (_FIRST.get(g.name, 2), g.stream))
         self._grants = {g.stream: g for g in ordered}
         self._hints = {g.stream: g.head for g in ordered}
         heads = await read_heads(db, tenant)
-        offered = [*self._grants, *(s for s in heads if s not in self._grants and s in leaving)]
+        # What has to go is offered too: it goes once the hub has what was made in it.
+        is_over = told is not None and told.leaving
+        offered = [*self._grants, *(s for s in heads if s not in self._grants
+                                    and (is_over or s in leaving))]  # fmt: skip
         self._got = {s: {o: welcome.got.get(s, {}).get(o, 0) for o in own} for s in offered}
         ends = {s: heads[s].head for s in offered if s in heads}
         await self._note_acked({s: end for s, end in ends.items() if end})
@@ -118,15 +122,15 @@ class Talk:
         self.standing, self.notices = welcome.standing, list(welcome.notices)
         return welcome
 
-    async def _hear(self, welcome: say.Welcome) -> frozenset[UUID]:
-        """Hold what the hub says of this node's scope; the streams that have to go."""
+    async def _hear(self, welcome: say.Welcome) -> Told | None:
+        """Hold what the hub says of this node's scope."""
         if not welcome.told:
-            return frozenset()
+            return None
         told = say.decode(welcome.told, Told)
         if await take_told(self._db, self._tenant, told, self._parts.me.origin):
             self._taker.renew()
         self.must_purge = bool(told.withdrawn) or told.leaving
-        return frozenset(stream for stream, _ in told.withdrawn)
+        return told
 
     async def has_pending(self) -> bool:
         """Whether the hub lacks something that was made here and would be offered now."""
