@@ -243,7 +243,9 @@ class TenantLoop:
 
     async def _note(self, talk: Talk) -> None:
         sent, received = talk.client.count.take()
-        await self._agent.health.note(self._tenant, self._hub, sent=sent, received=received)
+        await self._agent.health.note(
+            self._tenant, self._hub, sent=sent, received=received, lag=talk.lag, failures=0
+        )
 
     async def _note_failure(self, code: str, wait_s: float) -> None:
         logs.event(

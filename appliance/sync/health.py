@@ -26,6 +26,7 @@ class Health(msgspec.Struct, frozen=True):
 
     seen_ms: int = 0
     protocol: int = 0
+    lag: int = 0
     clock_off_s: int = 0
     sent: int = 0
     received: int = 0

@@ -132,6 +132,12 @@ class Talk:
         self.must_purge = bool(told.withdrawn) or told.leaving
         return told
 
+    @property
+    def lag(self) -> int:
+        """How many entries of the hub are not taken yet, as it was heard last."""
+        cursors = self._arrivals.cursors
+        return sum(max(0, head - cursors.get(s, 0)) for s, head in self._hints.items())
+
     async def has_pending(self) -> bool:
         """Whether the hub lacks something that was made here and would be offered now."""
         return any(not self._is_stuck(s) for s in await self._pending())

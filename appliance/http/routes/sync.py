@@ -14,12 +14,13 @@ from litestar.response.base import ASGIResponse
 
 from appliance.base import limits
 from appliance.base.roles import HUB
-from appliance.http.answers import Answer, raw
+from appliance.http.answers import Answer, raw, reply
 from appliance.http.ask import Ask
 from appliance.http.route import API, NODE, Book
 from appliance.sync import messages as say
 from appliance.sync.nodes import PeerNode, open_session
 from appliance.sync.signing import sign_answer, verify
+from appliance.sync.status import SyncState, read_status
 
 book = Book("sync")
 HERE = f"{API}/sync"
@@ -59,6 +60,12 @@ async def sync_wait(ask: Ask) -> ASGIResponse:
     tenant = tenant_of(peer)
     await ask.node.hub.note(peer, tenant, asked.cursors)
     return signed(ask, await ask.node.waits.wait(peer, tenant, asked))
+
+
+@book.route("GET", f"{HERE}/status", capability="sync.manage", answers={200: SyncState})
+async def read_sync_status(ask: Ask) -> ASGIResponse:
+    """How replication of this tenant stands: each peer, each stream, what went wrong last."""
+    return reply(await read_status(ask.node.db, ask.node.redis, ask.ctx.tenant))
 
 
 async def prove(ask: Ask, shape: type[T], *, opening: bool = False) -> tuple[PeerNode, T]:
