@@ -84,7 +84,8 @@ class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     A site's wait at the hub lasts `hold_seconds` (a proxy between them must allow that long); it
     looks for its own new entries every `poll_seconds` when nothing wakes it. `max_bytes` bounds a
     question and an answer; a hub works on `exchanges_max` of them at once, on
-    `tenant_exchanges_max` of one tenant.
+    `tenant_exchanges_max` of one tenant. A site lets its oldest copies of files go above
+    `file_bytes_max`; 0 keeps all.
     """
 
     pause: bool = False
@@ -93,6 +94,7 @@ class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=4_194_304)] = 4_194_304
     exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 6
     tenant_exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 3
+    file_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from appliance.base.settings import SyncSettings
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.blobs import run_lane
 from appliance.sync.health import HealthBook, take_now
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_self, hub_of
@@ -181,7 +182,8 @@ class TenantLoop:
                 await talk.catch_up()
                 self.back.succeed()
                 await self._note(talk)
-                await self._wait(talk, ear, stop)
+                if not await self._move_files(talk):
+                    await self._wait(talk, ear, stop)
         finally:
             await talk.close()
 
@@ -199,6 +201,25 @@ class TenantLoop:
             self._tenant, self._hub, protocol=welcome.protocol, clock_off_s=off[0] if off else 0,
             notices=" ".join(sorted({n.code for n in welcome.notices})), failures=0,
         )  # fmt: skip
+
+    async def _move_files(self, talk: Talk) -> bool:
+        """Files for as long as one question takes; whether there are more. A content plane that is
+        away holds up no record.
+        """
+        agent = self._agent
+        if agent.plane is None or talk.must_purge:
+            return False
+        try:
+            moved = await run_lane(
+                agent.db, talk.client.blob_link(), agent.plane, self._tenant,
+                budget_bytes=talk.client.pace.size, keep_bytes=agent.settings.file_bytes_max,
+            )  # fmt: skip
+        except Unavailable as error:
+            if error.dependency == "hub":
+                raise
+            logs.event("sync.files_wait", level="warning", tenant=self._tenant, code=error.code)
+            return False
+        return moved.more
 
     async def _purge(self, talk: Talk) -> None:
         """What the hub took back goes, once it has what was made here; the hub hears the proof."""

@@ -18,6 +18,7 @@ import msgspec
 from appliance import __version__
 from appliance.base.errors import ApplianceError, Clash, TooLarge, Unauthenticated, Unavailable
 from appliance.sync import messages as say
+from appliance.sync.bloblink import BlobLink
 from appliance.sync.keys import NodeKey
 from appliance.sync.nodes import PeerNode
 from appliance.sync.pace import Pace
@@ -101,6 +102,10 @@ class HubClient:
         """Wait at the hub until something is new there; `cursors` are those that moved."""
         asked = say.Waiting(standing, round(hold_s * 1000), cursors or {})
         return await self.ask("wait", asked, say.Waited, silence_s=hold_s + SILENCE_S / 2)
+
+    def blob_link(self) -> BlobLink:
+        """The same conversation, for bytes of files; not while another question is being asked."""
+        return BlobLink(self._http, self._speech, self._public)
 
     async def ask(
         self, verb: str, message: say.Message, shape: type[T], *, silence_s: float = SILENCE_S

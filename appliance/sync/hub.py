@@ -68,6 +68,7 @@ class Hub:
             *_about_clock(off_s),
             *_about_cursors(grants, heads, asked.cursors.items()),
         ]
+        await self.note(site, tenant, asked.cursors, grants)
         await self._health.note(
             tenant, site.origin, protocol=protocol, clock_off_s=off_s,
             notices=" ".join(sorted({n.code for n in notices})),
