@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -83,6 +84,25 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stale_refuse: bool = False
 
 
+class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replication between a hub and its sites. A site rests while `pause` is set.
+
+    A site's wait at the hub lasts `hold_seconds` (a proxy between them must allow that long); it
+    looks for its own new entries every `poll_seconds` when nothing wakes it. `max_bytes` bounds a
+    question and an answer; a hub works on `exchanges_max` of them at once, on
+    `tenant_exchanges_max` of one tenant. A site lets its oldest copies of files go above
+    `file_bytes_max`; 0 keeps all.
+    """
+
+    pause: bool = False
+    hold_seconds: Annotated[float, msgspec.Meta(ge=5, le=55)] = 55.0
+    poll_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=300)] = 5.0
+    max_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=4_194_304)] = 4_194_304
+    exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 6
+    tenant_exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 3
+    file_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node is told from outside."""
 
@@ -95,6 +115,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: Http = msgspec.field(default_factory=Http)
     login: Login = msgspec.field(default_factory=Login)
     files: Files = msgspec.field(default_factory=Files)
+    sync: SyncSettings = msgspec.field(default_factory=SyncSettings)
 
     @property
     def files_port(self) -> int:
@@ -107,7 +128,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.data).expanduser().absolute()
 
 
-_GROUPS = ("database", "redis", "http", "login", "files")
+_GROUPS = ("database", "redis", "http", "login", "files", "sync")
 _PROCESS_KEYS = frozenset({"NEXUS_ENDPOINTS_FILE"})
 
 

@@ -56,6 +56,10 @@ app.command(module)
 module.command("appliance.cli.template:list_modules", name="list")
 for _name in ("impact", "enable", "disable"):
     module.command(f"appliance.cli.template:{_name}")
+sync = App(name="sync", help="Replication: how it stands, now, not for a while, on again.")
+app.command(sync)
+for _name in ("status", "now", "pause", "resume"):
+    sync.command(f"appliance.cli.sync:{_name}")
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

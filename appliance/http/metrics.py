@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from appliance.base import logs
+from appliance.sync.status import PeerState
 from quarantine.contract import Status
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -41,6 +43,23 @@ class Metrics:
             "nexus_database_connections", "Connections of the pools", ("database", "state"),
             registry=self.registry,
         )  # fmt: skip
+        peers = ("tenant", "node")
+        self.sync_lag = Gauge(
+            "nexus_sync_lag_entries", "Entries that a peer, or this node, has not taken", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_backlog = Gauge(
+            "nexus_sync_backlog_entries", "Entries of this site that its hub has not", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_parked = Gauge(
+            "nexus_sync_parked", "Transactions of a peer that wait for a person", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_seen = Gauge(
+            "nexus_sync_last_seen_seconds", "How long ago a peer was last heard", peers,
+            registry=self.registry,
+        )  # fmt: skip
         lost = Gauge(
             "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
         )
@@ -66,6 +85,16 @@ class Metrics:
         if timer is None:
             timer = self._timers[route] = self._seconds.labels(route)
         timer.observe(seconds)
+
+    def show_sync(self, tenant: str, peers: Iterable[PeerState], at: datetime) -> None:
+        """Bring the figures of a tenant's peers up to date."""
+        for peer in peers:
+            labels = (tenant, peer.name)
+            self.sync_lag.labels(*labels).set(peer.lag)
+            self.sync_backlog.labels(*labels).set(peer.backlog)
+            self.sync_parked.labels(*labels).set(peer.parked)
+            if peer.seen_at is not None:
+                self.sync_seen.labels(*labels).set((at - peer.seen_at).total_seconds())
 
     def text(self) -> bytes:
         """The exposition format."""

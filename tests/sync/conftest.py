@@ -1,15 +1,28 @@
-"""A hub and two sites of one tenant, each with databases of its own."""
+"""Nodes of one tenant beside the one of the run, each with databases of its own."""
 
 import pytest
 
-from tests import pair
+from tests import pair as replicas
+from tests.http.conftest import valkey_url
+from tests.sync import pair as pairs
 
-_sites = {}
+__all__ = ["valkey_url"]
+
+
+@pytest.fixture(scope="session")
+def there(dsns):
+    return pairs.make_databases(dsns)
+
+
+@pytest.fixture
+async def pair(tenant, there, valkey_url, tmp_path):
+    async with pairs.joined(tenant, there, valkey_url, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def site_dsns(dsns):
-    return [pair.make_databases(dsns, n) for n in (2, 3)]
+    return [replicas.make_databases(dsns, n) for n in (2, 3)]
 
 
 @pytest.fixture
@@ -24,18 +37,18 @@ async def hub(db, tenant):
                 {"key": k, "labels": {"en": k}} for k in ("red", "blue", "green")]}},
         ],
     )  # fmt: skip
-    return pair.Replica(db, 1, tenant, is_hub=True)
+    return replicas.Replica(db, 1, tenant, is_hub=True)
 
 
 @pytest.fixture
 async def north(site_dsns, tenant, hub):
-    async with pair.opened(site_dsns[0], 2, tenant, ["north"]) as found:
-        await pair.exchange(found, hub)
+    async with replicas.opened(site_dsns[0], 2, tenant, ["north"]) as found:
+        await replicas.exchange(found, hub)
         yield found
 
 
 @pytest.fixture
 async def south(site_dsns, tenant, hub):
-    async with pair.opened(site_dsns[1], 3, tenant, ["north", "south"]) as found:
-        await pair.exchange(found, hub)
+    async with replicas.opened(site_dsns[1], 3, tenant, ["north", "south"]) as found:
+        await replicas.exchange(found, hub)
         yield found

@@ -24,13 +24,14 @@ from appliance.http.routes import (
     session,
     staff,
     stock,
+    sync,
     uploads,
 )
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
     changes.book, live.book,
-    audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, health.book,
+    audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, health.book,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import msgspec
 from litestar.response.base import ASGIResponse
 from redis.exceptions import RedisError
 
+from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Refused
 from appliance.content import ContentPlane
 from appliance.db.wire import Statement
@@ -16,6 +17,7 @@ from appliance.http.ask import Ask
 from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
+from appliance.sync.status import has_peers, read_status
 from quarantine.contract import Status
 
 book = Book("health")
@@ -130,6 +132,7 @@ async def _collect(node: Node) -> None:
             pulses = await node.jobs.pulses()
     except (RedisError, OSError, TimeoutError, ApplianceError):
         pulses = []
+    await _sync(node)
     metrics.workers.set(len(pulses))
     for pulse in pulses:
         for placement, waiting in pulse.outbox.items():
@@ -143,3 +146,16 @@ async def _collect(node: Node) -> None:
         stats = pool.get_stats()
         for state in ("pool_size", "pool_available", "requests_waiting"):
             metrics.pool.labels(name, state).set(stats.get(state, 0))
+
+
+async def _sync(node: Node) -> None:
+    """How replication stands; what cannot be read in time keeps its last figures."""
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            if not await has_peers(node.db):
+                return
+            for route in node.db.routes.all():
+                state = await read_status(node.db, node.redis, route.tenant)
+                node.metrics.show_sync(route.slug, state.peers, now())
+    except (RedisError, OSError, TimeoutError, ApplianceError):
+        return

@@ -1,0 +1,140 @@
+"""What a hub takes from a site: frames of its own entries, judged by what the site may write.
+
+Promises: entries of origins that are not the node's, and of streams that it never had, are
+refused; what it may not write is kept for a person, in its place in the chain; what a revoked node
+still sends is kept before the log, and acknowledged, so that the node may let it go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+import msgspec
+
+from appliance.base import logs
+from appliance.base.errors import ApplianceError, Malformed, Unavailable
+from appliance.db.database import Database
+from appliance.kernel.change import Logged
+from appliance.sync import messages as say
+from appliance.sync.batch import Frame
+from appliance.sync.giving import SCHEMA
+from appliance.sync.nodes import PeerNode
+from appliance.sync.parked import hold
+from appliance.sync.positions import read_vectors
+from appliance.sync.scope import StreamGrant, refuses
+from appliance.sync.taking import Taker
+from appliance.write.incoming import Forked, transactions
+from appliance.write.receive import receive
+
+_replace = msgspec.structs.replace
+
+
+class Pushed:
+    """What one site sends in one question."""
+
+    def __init__(self, db: Database, site: PeerNode, tenant: UUID, taker: Taker) -> None:
+        self._db, self._site, self._tenant, self._taker = db, site, tenant, taker
+
+    async def take(
+        self, push: say.Push, grant: StreamGrant | None, leaving: Collection[UUID]
+    ) -> say.Receipt:
+        """One stream's frames, each whole or not at all; what stops it is said in the receipt.
+
+        `leaving` are streams that were the node's until now: what it made before it heard of that
+        is as good as ever.
+        """
+        taken = say.Receipt(push.stream, {})
+        is_revoked = self._site.state != "active" or self._site.scope_state != "active"
+        if not is_revoked and grant is None and push.stream not in leaving:
+            return _replace(taken, problem=say.NOT_GRANTED)
+        if grant is not None and grant.mode != "rw":
+            return _replace(taken, problem=say.READ_ONLY)
+        for data in push.frames:
+            frame = await self._read(push.stream, data)
+            if isinstance(frame, say.Receipt):
+                return _replace(frame, got=await self._got(push.stream), cuts=taken.cuts)
+            if is_revoked:
+                taken = await self._hold(frame, taken)
+                continue
+            taken = await self._take(frame, grant, taken)
+            if taken.problem or taken.gap:
+                break
+            if grant is not None and grant.name == SCHEMA:
+                self._taker.renew()
+        return taken if taken.got else _replace(taken, got=await self._got(push.stream))
+
+    async def _read(self, stream: UUID, data: bytes) -> Frame | say.Receipt:
+        """A frame that may be taken, or why it may not."""
+        try:
+            frame = await self._taker.open(data)
+        except Malformed as bad:
+            self._note(say.BROKEN_FRAME)
+            return say.Receipt(stream, {}, problem=say.BROKEN_FRAME, detail=bad.detail)
+        if frame.stream != stream:
+            self._note(say.BROKEN_FRAME)
+            return say.Receipt(stream, {}, problem=say.BROKEN_FRAME, detail="of another stream")
+        if any(e.entry.origin not in self._site.origins for e in frame.entries):
+            self._note(say.FOREIGN_ORIGIN)
+            return say.Receipt(stream, {}, problem=say.FOREIGN_ORIGIN)
+        return frame
+
+    async def _take(
+        self, frame: Frame, grant: StreamGrant | None, sofar: say.Receipt
+    ) -> say.Receipt:
+        entries = _judge(grant, frame.entries) if grant is not None else frame.entries
+        try:
+            taken = await receive(
+                self._db, await self._taker.ctx(), frame.stream, entries, peer=self._site.origin,
+                from_hub=False,
+            )  # fmt: skip
+        except Unavailable:
+            # Nothing of what follows would fare better.
+            raise
+        except Forked as forked:
+            self._note(say.FORKED, "error")
+            return _replace(sofar, got={}, problem=say.FORKED, detail=forked.detail)
+        except ApplianceError as refused:
+            self._note(refused.code)
+            return _replace(sofar, got={}, problem=refused.code, detail=refused.detail)
+        own = self._site.origins
+        return say.Receipt(
+            frame.stream, {o: q for o, q in taken.got.items() if o in own},
+            [*sofar.cuts, *((o, q, e) for (o, q), e in taken.cuts.items() if o in own)],
+            [*sofar.parked, *(say.Parked(p.origin, p.oseq, p.reason) for p in taken.parked)],
+            taken.gap,
+        )  # fmt: skip
+
+    async def _hold(self, frame: Frame, sofar: say.Receipt) -> say.Receipt:
+        """Keep what a revoked node made; it is not in the log, and its receipt says that it came."""
+        ctx, got = await self._taker.ctx(), dict(sofar.got)
+        async with self._db.transaction(self._tenant) as tx:
+            for part in transactions(frame.entries):
+                await hold(tx, ctx, frame.stream, self._site.origin, part)
+        for logged in frame.entries:
+            got[logged.entry.origin] = logged.entry.oseq
+        self._note("late_write_after_revoke")
+        return _replace(sofar, got=got)
+
+    async def _got(self, stream: UUID) -> dict[int, int]:
+        vectors = await read_vectors(self._db, self._tenant, sorted(self._site.origins))
+        return vectors.get(stream, {})
+
+    def _note(self, code: str, level: str = "warning") -> None:
+        logs.event(
+            "sync.frame_refused", level=level, code=code, tenant=self._tenant, node=self._site.id
+        )
+
+
+def _judge(grant: StreamGrant, entries: Sequence[Logged]) -> list[Logged]:
+    """Mark what the node may not write: its transaction is kept for a person, not applied."""
+    refused: dict[tuple[int, int], str] = {}
+    for logged in entries:
+        why = refuses(grant.mask, logged)
+        if why:
+            refused.setdefault((logged.entry.origin, logged.entry.tx), why)
+    if not refused:
+        return list(entries)
+    return [
+        _replace(e, parked=refused.get((e.entry.origin, e.entry.tx), e.parked)) for e in entries
+    ]

@@ -1,0 +1,273 @@
+"""A site's side of one tenant's conversation: hello, then exchange while there is something, wait.
+
+Promises: nothing is known that the database does not hold, so a kill anywhere is a repetition;
+what the hub has is what its receipts say, never what was sent; a stream that the hub refuses stays
+where it is and holds up no other; after a hello in which one of the two was found to have been put
+back from a backup, the conversation begins anew under what was agreed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+
+from appliance import __version__
+from appliance.base import logs
+from appliance.base.errors import Clash
+from appliance.db.database import Database
+from appliance.db.wire import Statement
+from appliance.sync import messages as say
+from appliance.sync import people
+from appliance.sync.arriving import Arrivals
+from appliance.sync.client import HubClient
+from appliance.sync.incarnation import (
+    note_hub_epoch,
+    read_epoch,
+    read_hub_tips,
+    read_own_tips,
+    take_origin,
+)
+from appliance.sync.keys import NodeKey
+from appliance.sync.nodes import PeerNode
+from appliance.sync.outgoing import read_after
+from appliance.sync.positions import note_acked, read_heads, read_pending, read_positions
+from appliance.sync.taking import Taker
+from appliance.sync.withdrawal import Told, take_told
+
+# A stream the hub refused is offered again after this long.
+STUCK_S = 60.0
+SCHEMA = "schema"
+_FIRST = {SCHEMA: 0, "shared": 1}
+_PEOPLE_REV = Statement("SELECT people_rev FROM hold WHERE tenant_id = $1")
+
+
+class Begun(Clash):
+    """One of the two begins anew: what was read before hello does not hold any more."""
+
+    code = "sync.begun_anew"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a conversation needs. `transport` is for a hub in the same process."""
+
+    db: Database
+    me: PeerNode
+    hub: PeerNode
+    key: NodeKey
+    max_bytes: int = say.ASK_BYTES_MAX
+    transport: httpx.AsyncBaseTransport | None = None
+
+
+class Talk:
+    """One conversation, from hello to close. Any error ends it; what it knew is read again."""
+
+    def __init__(self, parts: Parts, tenant: UUID) -> None:
+        self._parts, self._db, self._tenant, self.hub = parts, parts.db, tenant, parts.hub
+        self.client = HubClient(
+            parts.hub, tenant, me=parts.me.id, key=parts.key, transport=parts.transport
+        )
+        self._taker = Taker(parts.db, tenant, origin=parts.me.origin, peer=parts.hub.id)
+        self._arrivals = Arrivals(parts.db, tenant, parts.hub, self._taker)
+        self.standing = b""
+        self.notices: list[say.Notice] = []
+        self.must_purge = False
+        self._grants: dict[UUID, say.Granted] = {}
+        self._hints: dict[UUID, int] = {}
+        self._named: dict[UUID, int] = {}
+        self._got: dict[UUID, dict[int, int]] = {}
+        self._stuck: dict[UUID, float] = {}
+        self._has_asked = False
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self.client.close()
+
+    async def greet(self, proof: bytes = b"") -> say.Welcome:
+        """Hear what this node may have and where both stand. Raises Begun."""
+        db, tenant, me, hub = self._db, self._tenant, self._parts.me, self._parts.hub
+        own = sorted(me.origins)
+        positions = await read_positions(db, tenant, hub.origin)
+        self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
+        welcome = await self.client.greet(
+            say.Hello(
+                say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
+                {s: dict(tips) for s, tips in (await read_own_tips(db, tenant, own)).items()},
+                dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
+                dict(self._arrivals.cursors), proof,
+            )
+        )  # fmt: skip
+        if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
+            raise Begun("The hub was put back from a backup; everything is offered to it again.")
+        if await take_origin(db, welcome.origin, welcome.incarnation, welcome.former):
+            raise Begun("This node was put back from a backup; it writes under a new origin now.")
+        told = await self._hear(welcome)
+        leaving = frozenset(s for s, _ in told.withdrawn) if told else frozenset()
+        ordered = sorted(welcome.streams, key=lambda g: (_FIRST.get(g.name, 2), g.stream))
+        self._grants = {g.stream: g for g in ordered}
+        self._hints = {g.stream: g.head for g in ordered}
+        heads = await read_heads(db, tenant)
+        # What has to go is offered too: it goes once the hub has what was made in it.
+        is_over = told is not None and told.leaving
+        offered = [*self._grants, *(s for s in heads if s not in self._grants
+                                    and (is_over or s in leaving))]  # fmt: skip
+        self._got = {s: {o: welcome.got.get(s, {}).get(o, 0) for o in own} for s in offered}
+        ends = {s: heads[s].head for s in offered if s in heads}
+        await self._note_acked({s: end for s, end in ends.items() if end})
+        self._named, self._has_asked = dict(self._arrivals.cursors), False
+        self.standing, self.notices = welcome.standing, list(welcome.notices)
+        return welcome
+
+    async def _hear(self, welcome: say.Welcome) -> Told | None:
+        """Hold what the hub says of this node's scope."""
+        if not welcome.told:
+            return None
+        told = say.decode(welcome.told, Told)
+        if await take_told(self._db, self._tenant, told, self._parts.me.origin):
+            self._taker.renew()
+        self.must_purge = bool(told.withdrawn) or told.leaving
+        return told
+
+    @property
+    def lag(self) -> int:
+        """How many entries of the hub are not taken yet, as it was heard last."""
+        cursors = self._arrivals.cursors
+        return sum(max(0, head - cursors.get(s, 0)) for s, head in self._hints.items())
+
+    async def has_pending(self) -> bool:
+        """Whether the hub lacks something that was made here and would be offered now."""
+        return any(not self._is_stuck(s) for s in await self._pending())
+
+    async def catch_up(self) -> None:
+        """Exchange until neither side has anything the other lacks, or nothing moves any more."""
+        while await self._exchange():
+            pass
+
+    async def wait(self, hold_s: float) -> bool:
+        """Wait at the hub; whether it has something that was not heard of yet."""
+        moved = {s: c for s, c in self._arrivals.cursors.items() if self._named.get(s) != c}
+        found = await self.client.wait(self.standing, hold_s, moved)
+        self._named.update(moved)
+        # An exchange may have gone on meanwhile and know of it already.
+        if is_new := found.standing != self.standing:
+            self._has_asked = False
+        return is_new
+
+    async def _exchange(self) -> bool:
+        """One question; whether another is worth it."""
+        cursors = self._arrivals.cursors
+        size = min(self.client.pace.size, self._parts.max_bytes)
+        up, ends = await self._collect(size)
+        changes = await people.read_changes(self._db, self._tenant) or b""
+        down = [
+            say.Pull(s, cursors.get(s, 0), g.epoch)
+            for s, g in self._grants.items()
+            if self._hints.get(s, 0) > cursors.get(s, 0)
+        ]
+        if not (up or down or changes) and self._has_asked:
+            return False
+        before = (dict(cursors), {s: dict(v) for s, v in self._got.items()})
+        answer = await self.client.exchange(
+            say.Exchange(up, down, size, await self._people_rev(), changes)
+        )
+        self._has_asked = True
+        self._named.update({p.stream: p.cursor for p in down})
+        await self._take_receipts(answer, ends)
+        await self._take_answer(answer)
+        self._hints, self.standing = dict(answer.hints), answer.standing
+        self.notices += [n for n in answer.notices if n not in self.notices]
+        if answer.hints.keys() != self._grants.keys() or answer.epoch != self._epoch():
+            await self.greet()
+            return True
+        await self._arrivals.finish(self._grants, self._hints)
+        if answer.limits.min_wait_ms:
+            await asyncio.sleep(min(answer.limits.min_wait_ms, 60_000) / 1000)
+        return (cursors, self._got) != before and await self._is_behind()
+
+    async def _is_behind(self) -> bool:
+        if any(head > self._arrivals.cursors.get(s, 0) for s, head in self._hints.items()):
+            return True
+        return await self.has_pending()
+
+    async def _pending(self) -> dict[UUID, int]:
+        return await read_pending(self._db, self._tenant, self._got)
+
+    async def _collect(self, room: int) -> tuple[list[say.Push], dict[UUID, int]]:
+        """What this node made and the hub lacks, and up to where in our order that goes."""
+        pending = await self._pending()
+        pushes: list[say.Push] = []
+        ends: dict[UUID, int] = {}
+        for stream in self._got:
+            grant = self._grants.get(stream)
+            if stream not in pending or self._is_stuck(stream) or (grant and grant.mode != "rw"):
+                continue
+            batch = await read_after(
+                self._db, self._tenant, stream, pending[stream] - 1, origins=self._parts.me.origins,
+                max_bytes=room,
+            )  # fmt: skip
+            if batch.frames:
+                pushes.append(say.Push(stream, batch.frames))
+                ends[stream] = batch.upto
+            room -= sum(len(frame) for frame in batch.frames)
+            if room <= 0 or (batch.more and self._name(stream) == SCHEMA):
+                break
+        return pushes, ends
+
+    async def _take_receipts(self, answer: say.Exchanged, ends: dict[UUID, int]) -> None:
+        """What the hub has now; what it refused rests for a while."""
+        cuts: list[tuple[UUID, int, int, int]] = []
+        for receipt in answer.receipts:
+            known = self._got.get(receipt.stream)
+            if known is None:
+                continue
+            known.update({o: q for o, q in receipt.got.items() if o in known})
+            cuts += [(receipt.stream, *cut) for cut in receipt.cuts]
+            if receipt.problem:
+                self._stuck[receipt.stream] = time.monotonic() + STUCK_S
+                self._note("sync.push_refused", receipt.stream, receipt.problem)
+            if receipt.parked:
+                self._note("sync.push_parked", receipt.stream, receipt.parked[0].reason)
+        await self._note_acked(ends, cuts)
+
+    async def _note_acked(
+        self, ends: dict[UUID, int], cuts: list[tuple[UUID, int, int, int]] | None = None
+    ) -> None:
+        """Keep up to where the hub has all of ours; `ends` is how far our own order was looked at."""
+        pending = await self._pending()
+        acked = {s: pending[s] - 1 if s in pending else end for s, end in ends.items()}
+        await note_acked(self._db, self._tenant, self._parts.hub.origin, acked, cuts or ())
+
+    async def _take_answer(self, answer: say.Exchanged) -> None:
+        """Schema first, then who may sign in, then the rest in the order it came."""
+        known = [d for d in answer.down if d.stream in self._grants]
+        for delivery in known:
+            if self._name(delivery.stream) == SCHEMA:
+                await self._arrivals.take(delivery, is_schema=True)
+        if answer.taken_up:
+            taken = say.decode(answer.taken_up, people.TakenUp)
+            await people.settle_changes(self._db, self._tenant, taken)
+        elif answer.people:
+            await people.take_people(self._db, self._tenant, answer.people)
+        for delivery in known:
+            if self._name(delivery.stream) != SCHEMA:
+                await self._arrivals.take(delivery, is_schema=False)
+
+    async def _people_rev(self) -> int:
+        (rows,) = await self._db.read(self._tenant, (_PEOPLE_REV, (self._tenant,)))
+        return int((rows.first() or (b"0",))[0] or 0)
+
+    def _is_stuck(self, stream: UUID) -> bool:
+        return self._stuck.get(stream, 0.0) > time.monotonic()
+
+    def _name(self, stream: UUID) -> str:
+        return self._grants[stream].name if stream in self._grants else ""
+
+    def _epoch(self) -> int:
+        return max((g.epoch for g in self._grants.values()), default=0)
+
+    def _note(self, name: str, stream: UUID, code: str) -> None:
+        logs.event(name, level="warning", tenant=self._tenant, stream=stream, code=code)
