@@ -127,13 +127,18 @@ def _compress(content: bytes, noise_at: int) -> bytes:
 
 
 def encode_frames(
-    stream: UUID, entries: Sequence[Logged], before: Mapping[int, bytes] | None = None
+    stream: UUID,
+    entries: Sequence[Logged],
+    before: Mapping[int, bytes] | None = None,
+    hashes: Sequence[bytes] | None = None,
 ) -> Iterator[tuple[bytes, int]]:
     """Entries as frames of at most FRAME_BYTES and FRAME_ENTRIES: each with how many it holds.
 
-    Transactions stay whole, so one that is larger has a frame of its own.
+    Transactions stay whole, so one that is larger has a frame of its own. `hashes` are those of
+    the entries as they were logged, where some have been stripped since.
     """
     known = dict(before or {})
+    own = iter(hashes if hashes is not None else [one.hash for one in entries])
     parts = list(reversed(cut(entries)))
     while parts:
         part = parts.pop()
@@ -142,7 +147,7 @@ def encode_frames(
             parts += reversed(halves)
             continue
         yield data, len(part)
-        known.update({one.entry.origin: one.hash for one in part})
+        known.update({one.entry.origin: digest for one, digest in zip(part, own, strict=False)})
 
 
 def cut(entries: Sequence[Logged]) -> list[list[Logged]]:

@@ -10,7 +10,11 @@ from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, Logged, chain
 
 MODULES = Path(__file__).resolve().parents[2] / "appliance" / "modules"
 LOG_KEY = b"k" * 32
-NAMES = "Олена Бондар|Iryna Koval|Сергей Мельник|Maria Petrenko|ТОВ Світанок|ООО Вектор|Nova Ltd".split("|")
+NAMES = (
+    "Олена Бондар|Iryna Koval|Сергей Мельник|Maria Petrenko|ТОВ Світанок|ООО Вектор|Nova Ltd".split(
+        "|"
+    )
+)
 TEXTS = (
     "Call back on Monday about the delivery|Перезвонить после обеда, ждут счёт|Просив знижку на "
     "наступне замовлення|Wants the second batch in blue|Оплата частями, срок до конца месяца|"
@@ -120,7 +124,9 @@ class Life:
         tx, change_set, made = self.oseq + 1, self.ident(ms=self.ms - 2), []
         for n in range(count):
             record = [self.ident(0x7000 + n % 4096, self.ms - 1), kind, fields, {}]
-            named = sorted({"title", *(f["name"] for f in fields[:8])} & {f["name"] for f in fields})
+            named = sorted(
+                {"title", *(f["name"] for f in fields[:8])} & {f["name"] for f in fields}
+            )
             values = {f["name"]: self.value(f) for f in fields if f["name"] in named}
             system = {"@number": f"N-{self.oseq:06}", "@unit": str(self.stream)}
             body = Body(fields=dict(sorted({**values, **system}.items())))
