@@ -28,7 +28,7 @@ from appliance.sync.packing import (
     unpack_ints,
 )
 
-DOTS_MAX = 1_000_000
+DOTS_MAX = 500_000
 LongInts = int | Annotated[list[int], Meta(max_length=2 * DOTS_MAX + 1)]
 _DOT = re.compile(r"([1-9][0-9]{0,9})\.([1-9][0-9]{0,17})(@[0-9a-f]{32})?")
 _LANE = re.compile(r"|=.{0,200}|[1-9][0-9]{0,9}(@[0-9a-f]{32})?", re.DOTALL)

@@ -55,16 +55,20 @@ def encode_frame(
     """Entries of one stream as one frame, whatever its size.
 
     `before` is the hash of the entry before the first one, by origin; without it the reader can
-    prove only the chain of an origin that begins here. Raises TooLarge over ENTRIES_MAX.
+    prove only the chain of an origin that begins here. Raises TooLarge for what no reader takes.
     """
-    if not entries or len(entries) > ENTRIES_MAX:
-        raise TooLarge(
-            f"A frame holds 1 to {ENTRIES_MAX} entries; {len(entries)} were to go.",
-            code="sync.frame",
-        )
+    assert entries, "a frame holds something"
     batch = pack_batch(stream, entries, before or {})
     content = _pack(batch)
     packed = bytes((FORMAT, DICTIONARY)) + _compress(content, len(content) - len(batch.noise))
+    fits = len(packed) + 8 <= FRAME_BYTES_MAX and len(content) <= BATCH_BYTES_MAX
+    if not fits or len(entries) > ENTRIES_MAX:
+        raise TooLarge(
+            f"{len(entries)} entries of stream {stream} from number {entries[0].entry.oseq} of node "
+            f"{entries[0].entry.origin} are {len(content)} bytes; a frame holds {ENTRIES_MAX} "
+            f"entries of {BATCH_BYTES_MAX} bytes together.",
+            code="sync.frame",
+        )
     return _HEAD.pack(len(packed) + 4, google_crc32c.value(packed), *packed[:2]) + packed[2:]
 
 

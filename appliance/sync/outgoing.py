@@ -35,14 +35,16 @@ SPAN = 50_000
 _PLACE_BYTES = 500
 
 HEAD = Statement("SELECT head, floor FROM stream WHERE tenant_id = $1 AND id = $2")
+# Cuts and what is parked are looked up entry by entry: a node whose clock is ahead has a cut for
+# each of its entries, and a join may read them all for every page.
 PAGE = Statement(
-    "SELECT c.seq, c.origin, c.oseq, c.tx, c.hlc, COALESCE(k.ehlc, c.ehlc), c.actor::text, c.door, "
-    "c.kind, c.record_id::text, c.op, c.schema_rev, c.change_set::text, c.body, c.hash, CASE WHEN "
-    "p.is_logged AND p.state = 'waiting' AND c.oseq < p.oseq + p.entries THEN p.reason END, "
-    "c.stream::text FROM change c LEFT JOIN clock_cut k ON k.tenant_id = c.tenant_id AND k.stream = c.stream "
-    "AND k.origin = c.origin AND k.oseq = c.oseq LEFT JOIN LATERAL (SELECT * FROM parked p "
+    "SELECT c.seq, c.origin, c.oseq, c.tx, c.hlc, COALESCE((SELECT k.ehlc FROM clock_cut k "
+    "WHERE k.tenant_id = c.tenant_id AND k.stream = c.stream AND k.origin = c.origin "
+    "AND k.oseq = c.oseq), c.ehlc), c.actor::text, c.door, c.kind, c.record_id::text, c.op, "
+    "c.schema_rev, c.change_set::text, c.body, c.hash, (SELECT CASE WHEN p.is_logged "
+    "AND p.state = 'waiting' AND c.oseq < p.oseq + p.entries THEN p.reason END FROM parked p "
     "WHERE p.tenant_id = c.tenant_id AND p.stream = c.stream AND p.origin = c.origin "
-    "AND p.oseq <= c.oseq ORDER BY p.oseq DESC LIMIT 1) p ON true "
+    "AND p.oseq <= c.oseq ORDER BY p.oseq DESC LIMIT 1), c.stream::text FROM change c "
     "WHERE c.tenant_id = $1 AND c.stream = $2 AND c.seq > $3 AND c.seq <= $4 "
     "AND ($5::bigint[] IS NULL OR c.origin = ANY($5::bigint[])) ORDER BY c.seq LIMIT $6"
 )

@@ -51,6 +51,8 @@ def pack_ints(values: list[int]) -> Ints:
     if values.count(first) == len(values):
         return first
     steps = [first, *map(sub, values[1:], values)]
+    if min(steps) < -INT_MAX or max(steps) > INT_MAX:
+        return [PLAIN, *values]
     runs, step_runs = _runs(values), _runs(steps)
     shortest = min(runs, step_runs, key=len)
     if len(shortest) <= len(values) // 2 or len(shortest) < 6:

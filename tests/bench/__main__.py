@@ -8,7 +8,7 @@ TOPICS = {
     "process": "in_process", "http": "over_http", "scale": "scale", "tenants": "many_tenants",
     "idle": "idle", "imports": "imports", "ledgers": "ledgers",
     "large_csv": "large_csv", "exports": "exports", "scanner": "scanner",
-    "blobs": "blobs", "checks": "quarantine_pipeline", "files": "files",
+    "wire": "wire", "blobs": "blobs", "checks": "quarantine_pipeline", "files": "files",
 }  # fmt: skip
 
 if __name__ == "__main__":

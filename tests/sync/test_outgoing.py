@@ -283,6 +283,9 @@ async def test_a_page_is_read_by_its_place_and_not_by_all_of_the_log(db, log, ds
     ):  # fmt: skip
         plan = plan_of(dsns, log.tenant, statement, params)
         assert "Seq Scan on change" not in plan, (name, plan)
+        if statement is outgoing.PAGE:
+            assert "(oseq = c.oseq)" in plan, f"each cut by its place: {plan}"
+            assert "(oseq <= c.oseq)" in plan, f"each parked transaction by its place: {plan}"
         assert "change_pkey" in plan or "change_tenant_id_stream_origin_oseq_key" in plan, plan
 
 
