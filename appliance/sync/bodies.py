@@ -10,6 +10,7 @@ Sets, counters and extensions are rare and go whole.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -136,7 +137,8 @@ def unpack_bodies(coded: Bodies, places: Sequence[tuple[int, int]]) -> list[Body
     """A body for each (origin, oseq). Raises Malformed."""
     count = len(places)
     index = unpack_ints(coded.index, count, "the shapes of bodies", (0, len(coded.shapes) - 1))
-    plans = [_Plan(shape, index.count(n)) for n, shape in enumerate(coded.shapes)]
+    times = Counter(index)
+    plans = [_Plan(shape, times[n]) for n, shape in enumerate(coded.shapes)]
     columns = iter(coded.values)
     for plan in plans:
         plan.fill([next(columns, None) for _ in plan.fields])

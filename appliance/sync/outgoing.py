@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 
-from appliance.base.errors import Clash
+from appliance.base.errors import ApplianceError, Clash
 from appliance.base.ids import uuid_of
 from appliance.db.database import Database
 from appliance.db.wire import Row, Statement
@@ -32,6 +32,8 @@ from appliance.sync.frames import FRAME_ENTRIES, encode_frames
 KEPT_BYTES_MAX = 32 << 20
 # How far one look goes when only few of the entries on the way are wanted.
 SPAN = 50_000
+# More of them would keep the other requests of this process waiting.
+_FEW = 50
 _PLACE_BYTES = 500
 
 HEAD = Statement("SELECT head, floor FROM stream WHERE tenant_id = $1 AND id = $2")
@@ -156,7 +158,8 @@ async def read_after(
 ) -> Batch:
     """What follows `after_seq`: frames of `max_bytes` together, and one in any case.
 
-    Raises Clash (`sync.rebase`) when the log no longer reaches back so far.
+    Raises Clash (`sync.rebase`) when the log no longer reaches back so far, ApplianceError
+    (`sync.hole`) when an entry is missing: a cursor never moves past what was not sent.
     """
     ask = Ask(tenant, stream, origins, without, veil)
     (rows,) = await db.read(tenant, (HEAD, (tenant, stream)))
@@ -199,12 +202,21 @@ async def _find_page(db: Database, ask: Ask, after: int, head: int) -> Page:
 async def _make_page(db: Database, ask: Ask, after: int, end: int, head: int) -> Page:
     """The frames of (after, end], and of what the last transaction there has after it."""
     rows, upto = await _read_rows(db, ask, after, end, head)
+    if ask.origins is None and len(rows) != upto - after:
+        raise ApplianceError(
+            f"The log of stream {ask.stream} lacks entries between {after} and {upto}; nothing of "
+            "it is sent on. Verify the log and restore it from a backup.",
+            code="sync.hole",
+        )
     present = frozenset(int(row[_ORIGIN] or 0) for row in rows)
     wanted = [row for row in rows if int(row[_ORIGIN] or 0) not in ask.without]
     if not wanted:
         return Page((), upto, present, is_lasting=True)
     before = await _read_before(db, ask, wanted)
-    frames = await asyncio.to_thread(_encode, ask, wanted, before)
+    if len(wanted) <= _FEW:
+        frames = _encode(ask, wanted, before)
+    else:
+        frames = await asyncio.to_thread(_encode, ask, wanted, before)
     return Page(frames, upto, present, is_lasting=not any(row[_PARKED] for row in wanted))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby, repeat
-from operator import sub
+from operator import ne, sub
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -53,19 +53,25 @@ def pack_ints(values: list[int]) -> Ints:
     steps = [first, *map(sub, values[1:], values)]
     if min(steps) < -INT_MAX or max(steps) > INT_MAX:
         return [PLAIN, *values]
-    runs, step_runs = _runs(values), _runs(steps)
-    shortest = min(runs, step_runs, key=len)
-    if len(shortest) <= len(values) // 2 or len(shortest) < 6:
-        return [RUNS if shortest is runs else STEP_RUNS, *shortest]
+    changes, step_changes = _changes(values), _changes(steps)
+    fewest = 2 * min(changes, step_changes) + 2
+    if fewest <= len(values) // 2 or fewest < 6:
+        if changes <= step_changes:
+            return [RUNS, *_runs(values)]
+        return [STEP_RUNS, *_runs(steps)]
     if len(_pack(steps)) < len(_pack(values)):
         return [STEPS, *steps]
     return [PLAIN, *values]
 
 
+def _changes(values: list[int]) -> int:
+    return sum(map(ne, values, values[1:]))
+
+
 def _runs(values: Iterable[int]) -> list[int]:
     flat: list[int] = []
     for value, group in groupby(values):
-        flat += (value, sum(1 for _ in group))
+        flat += (value, len(list(group)))
     return flat
 
 
@@ -143,13 +149,14 @@ _NEAR_MS = 1 << 15
 
 def pack_ids(ids: Sequence[UUID], at_ms: Sequence[int], noise: list[bytes]) -> Ids:
     """A column of ids beside the milliseconds of their entries; random bytes go to `noise`."""
-    different, index = number(ids)
+    values = [ident.int for ident in ids]
+    different, index = number(values)
     count = len(different)
-    moment = dict(zip(reversed(ids), reversed(at_ms), strict=True))
+    moment = dict(zip(reversed(values), reversed(at_ms), strict=True))
     near, near_heads, far_heads = list[int](), list[bytes](), list[bytes]()
-    for ident in different:
-        raw = ident.bytes
-        before = moment[ident] - int.from_bytes(raw[:6], "big")
+    for value in different:
+        raw = value.to_bytes(16, "big")
+        before = moment[value] - (value >> 80)
         if raw[6] >> 4 == 7 and -_NEAR_MS < before < _NEAR_MS:
             near.append(before + 1 if before >= 0 else before)
             near_heads.append(raw[6:8])

@@ -6,7 +6,7 @@ import time
 import psycopg
 import pytest
 
-from appliance.base.errors import Clash
+from appliance.base.errors import ApplianceError, Clash
 from appliance.base.ids import uuid7
 from appliance.kernel.change import Body, EntryOp, encode_body
 from appliance.sync import outgoing
@@ -270,6 +270,15 @@ async def test_behind_the_floor_records_have_to_be_compared(db, log):
     found, upto, _ = await drain(db, log, after=10)
     assert len(found) == log.seq - 10 and upto == log.seq
     assert not found[0].hash, "the hash before it is gone with the log"
+
+
+async def test_a_cursor_never_moves_past_an_entry_that_is_gone(db, log):
+    log.add(*log.life(15, 7).live(20))
+    with log.connect() as conn:
+        conn.execute("SET session_replication_role = replica")
+        conn.execute("DELETE FROM change WHERE stream = %s AND seq = 12", (log.stream,))
+    with pytest.raises(ApplianceError, match="lacks entries"):
+        await drain(db, log)
 
 
 async def test_a_page_is_read_by_its_place_and_not_by_all_of_the_log(db, log, dsns):
