@@ -30,16 +30,16 @@ _POINTING_MAX = 1_000
 
 # Of a row c of `conflict`: it still points there, and there is nothing.
 DANGLING_LIVE = (
-    "EXISTS (SELECT FROM jsonb_array_elements(c.sides) AS s, LATERAL ("
+    "EXISTS (SELECT FROM jsonb_array_elements(c.sides) AS side(one), LATERAL ("
     "SELECT r.data FROM record r WHERE r.tenant_id = $1 AND r.id = c.record_id "
     "AND r.deleted_at IS NULL UNION ALL SELECT e.data FROM entry e WHERE e.tenant_id = $1 "
     "AND e.id = c.record_id AND NOT EXISTS (SELECT FROM entry v WHERE v.tenant_id = $1 "
     "AND v.kind = c.kind AND v.reverses = e.id)) AS held "
-    "WHERE held.data->c.register ? (s->>'target') "
+    "WHERE held.data->c.register ? (side.one->>'target') "
     "AND NOT EXISTS (SELECT FROM record t WHERE t.tenant_id = $1 "
-    "AND t.id = (s->>'target')::uuid AND t.deleted_at IS NULL) "
+    "AND t.id = (side.one->>'target')::uuid AND t.deleted_at IS NULL) "
     "AND NOT EXISTS (SELECT FROM entry t WHERE t.tenant_id = $1 "
-    "AND t.id = (s->>'target')::uuid))"
+    "AND t.id = (side.one->>'target')::uuid))"
 )
 _ABSENT = {
     "record": Statement(
