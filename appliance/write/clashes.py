@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.base.clock import now
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.fields import type_of
@@ -95,7 +96,7 @@ async def note_clashes(
     claiming = [d.id for d in written if _claims(d)]
     if claiming:
         calls.append((_END_UNIQUE, (ctx.tenant, claiming)))
-        calls.append((_NOTE_UNIQUE, (ctx.tenant, claiming, ctx.at)))
+        calls.append((_NOTE_UNIQUE, (ctx.tenant, claiming, now())))
     if calls:
         await tx.run(*calls)
     await _note_negative(tx, ctx, written)
@@ -166,7 +167,7 @@ async def _note_negative(tx: Transaction, ctx: Ctx, written: Sequence[Draft]) ->
         values = [rows.values(n) for n in range(len(rows))]
         sides = [_balance(kind, v[4:]) for v in values]
         places = ([v[0] for v in values], [v[2] for v in values], [v[3] for v in values])
-        calls.append((_NOTE_NEGATIVE, (ctx.tenant, kind.key, ctx.at, *places, sides)))
+        calls.append((_NOTE_NEGATIVE, (ctx.tenant, kind.key, now(), *places, sides)))
     if calls:
         await tx.run(*calls)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.base.clock import hlc_moment
+from appliance.base.clock import hlc_moment, now
 from appliance.base.ids import uuid_of
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Param, Statement
@@ -107,7 +107,7 @@ async def note_dangling(
     late = [r for r in refs if absent.get(r.target) is not None]
     gone = {i: at for i, at in absent.items() if at is not None}
     late += await _pointing(tx, ctx, written, gone)
-    late = await _written_after(tx, ctx, late, gone)
+    late = await _written_after(tx, ctx, late, gone, written)
     wrong = [*late, *(missing if is_whole else ())]
     notes: list[Call] = []
     if missing:
@@ -117,7 +117,7 @@ async def note_dangling(
         notes.append((_AWAIT, (ctx.tenant, *columns)))
     if wrong:
         rows = [(r.record, r.fid, r.kind, r.stream, r.target) for r in wrong]
-        notes.append((_NOTE_DANGLING, (ctx.tenant, ctx.at, *map(list, zip(*rows, strict=True)))))
+        notes.append((_NOTE_DANGLING, (ctx.tenant, now(), *map(list, zip(*rows, strict=True)))))
     if notes:
         await tx.run(*notes)
 
@@ -191,11 +191,19 @@ async def _pointing(
 
 
 async def _written_after(
-    tx: Transaction, ctx: Ctx, refs: Sequence[_Ref], gone: dict[UUID, datetime]
+    tx: Transaction,
+    ctx: Ctx,
+    refs: Sequence[_Ref],
+    gone: dict[UUID, datetime],
+    written: Sequence[Draft],
 ) -> list[_Ref]:
-    """Those references that were written after their target was deleted elsewhere."""
+    """Those references that were written after their target was deleted elsewhere.
+
+    What has just come may not stand in the log yet.
+    """
     if not refs:
         return []
+    come = {d.id: d.entries for d in written}
     trails = await read_trail(tx, ctx.tenant, sorted({r.record for r in refs}))
     return [
         ref
@@ -206,7 +214,7 @@ async def _written_after(
                 str(ref.target) in _texts(entry.body.fields.get(ref.fid))
                 or str(ref.target) in entry.body.sets.get(ref.fid, ([], []))[0]
             )
-            for entry in trails[ref.record]
+            for entry in (*trails[ref.record], *come.get(ref.record, ()))
         )
     ]
 
