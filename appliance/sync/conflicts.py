@@ -21,7 +21,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
 from appliance.kernel.record import NUMBER, OWNER, UNIT
-from appliance.kernel.stamps import EXISTS, Stamps
+from appliance.kernel.stamps import Stamps
 from appliance.read.guard import guarded
 from appliance.read.names import visible_fields
 from appliance.read.sql import Sql
@@ -180,7 +180,7 @@ def display_text(ctx: Ctx, held: Held) -> str | None:
 def is_same(seen: Stamps, now: Stamps, held: Held) -> bool:
     """Whether a reader who saw one version of the record saw this conflict as it is."""
     if held.sort == DELETED:
-        return seen.of(EXISTS) == now.of(EXISTS)
+        return seen.all_dots() == now.all_dots()
     return seen.of(held.register) == now.of(held.register)
 
 

@@ -3,9 +3,15 @@
 import pytest
 
 from appliance.base.ids import uuid7
+from appliance.audit import seal
 from appliance.sync.parked import hold
+from appliance.sync.resolving import AT_ONCE
+from appliance.work.actors.conflicts import resolve_conflicts
+from appliance.work.inbox import tend_inbox
+from appliance.work.node import WorkNode
+from appliance.work.run import claim
 from tests.sync.held import sale
-from tests.sync.open import opened_field, stranger
+from tests.sync.open import noted, opened_field, stranger
 from tests.tenants import create
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +141,62 @@ class TestInbox:
         assert str(south) not in answer.text
         refused = await client.post(f"{PATH}/resolve", json={"rule": "coin"})
         assert refused.status_code == 422
+
+
+class TestAtWork:
+    async def test_a_job_goes_on_under_the_rights_of_who_asked(
+        self, firm, as_owner, sign_in, db, valkey_url
+    ):
+        tenant = firm.tenant
+        seller = tenant.people["seller"]
+        ctx = await tenant.ctx()
+        names = [
+            create("deal", owner=seller, title="Many", stage="new") for _ in range(AT_ONCE + 5)
+        ]
+        made = (await tenant.apply(*names, ctx=ctx)).outcomes
+        south, _ = await conflicting(firm, as_owner, "south")
+        await as_owner(
+            tenant.id,
+            "UPDATE record SET stamps = stamps || ';stage=' || stamps || '+2.9' WHERE id = ANY(%s)",
+            [o.id for o in made],
+        )
+        await as_owner(
+            tenant.id,
+            "INSERT INTO conflict SELECT tenant_id, id, 'field', 'stage', kind, stream, "
+            "jsonb_build_array(jsonb_build_object('dot', '1.1', 'at', '2026-11-20', 'values', "
+            """'{"stage": "new"}'::jsonb), jsonb_build_object('dot', '2.9', 'at', '2026-11-21', """
+            """'values', '{"stage": "won"}'::jsonb)), now() FROM record WHERE id = ANY(%s)""",
+            [o.id for o in made],
+        )
+        client = await sign_in(firm, "seller")
+        answer = (await client.post(f"{PATH}/resolve", json={"rule": "newest"})).json()
+        assert len(answer["decided"]) == AT_ONCE and answer["job"]
+        (row,) = await tenant.sql(
+            "SELECT outbox_id FROM job WHERE tenant_id = $1 AND id = $2", tenant.id, answer["job"]
+        )
+        run = await claim(db, tenant.id, int(row[0]))
+        node = WorkNode(db=db, redis_url=valkey_url, name="w", origin=1, seal=seal)
+        await resolve_conflicts(node, tenant.id, run.payload, run)
+        (job,) = await tenant.sql("SELECT progress, detail FROM job WHERE id = $1", answer["job"])
+        assert job == ["5", "5 resolved, 0 left open."]
+        won = await tenant.sql(
+            "SELECT count(*) FROM record WHERE tenant_id = $1 AND data->>'stage' = 'won'", tenant.id
+        )
+        assert int(won[0][0]) == AT_ONCE + 5
+        open_ = await tenant.sql("SELECT data->>'stage' FROM record WHERE id = $1", south)
+        assert open_ == [["new"]], "another branch is out of reach of the job too"
+
+    async def test_what_waits_is_counted_and_what_is_over_is_forgotten(
+        self, firm, as_owner, client, db, valkey_url
+    ):
+        tenant = firm.tenant
+        ident, _ = await conflicting(firm, as_owner)
+        await noted(tenant, ident, "unique", "title", "deal", [{"record": str(ident)}])
+        node = WorkNode(db=db, redis_url=valkey_url, name="w", origin=1, seal=seal)
+        assert await tend_inbox(node) == 1
+        text = (await client.get("/metrics")).text
+        assert 'nexus_conflicts_open{sort="field"} 1.0' in text
+        assert 'sort="unique"' not in text and "nexus_parked_waiting 0.0" in text
 
 
 class TestParked:
