@@ -137,8 +137,13 @@ async def sweep(tx: Transaction, ctx: Ctx) -> int:
 
 
 def _claims(draft: Draft) -> bool:
-    kind = draft.kind
-    return kind is not None and kind.ledger is None and any(f.unique for f in kind.fields)
+    """Whether a unique value came, went, or is somebody's again."""
+    kind, before, after = draft.kind, draft.before, draft.after
+    if kind is None or kind.ledger is not None or after is None:
+        return False
+    if before is None or (before.deleted_at is None) != (after.deleted_at is None):
+        return any(f.unique for f in kind.fields)
+    return any(f.unique and before.data.get(f.fid) != after.data.get(f.fid) for f in kind.fields)
 
 
 def _floored(ctx: Ctx, keys: Iterable[str]) -> list[Kind]:
@@ -176,8 +181,9 @@ def _balance(kind: Kind, sums: Sequence[str | None]) -> str:
     """The balance that is too low, by field id, as the sides of a clash."""
     values: dict[str, str] = {}
     for field, amount in zip(balance_fields(kind)[1], sums, strict=True):
-        scale = type_of(field.type).slot_scale(field)  # type: ignore[attr-defined]
-        values[field.fid] = f"{Decimal(amount or 0) / 10**scale:f}"
+        type_ = type_of(field.type)
+        value = Decimal(amount or 0) / 10 ** type_.slot_scale(field)  # type: ignore[attr-defined]
+        values[field.fid] = f"{value:.{type_.scale(field)}f}"  # type: ignore[attr-defined]
     return msgspec.json.encode([{"values": values}]).decode()
 
 
