@@ -17,7 +17,7 @@ from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
-from appliance.write.receive import decide_parked, receive
+from appliance.write.receive import Taken, decide_parked, parked_id, receive
 
 REASON_CHARS_MAX = 500
 # Held before the log, it must not stand where the log would note that it cannot be applied.
@@ -68,14 +68,16 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
             await decide_parked(tx, ctx, ident, release=release, reason=reason.strip())
             await tx.run(*noted)
         return await show_parked(db, ctx, ident)
-    if what is What.RELEASE:
-        await _take(db, ctx, parked, body)
+    taken = await _take(db, ctx, parked, body) if what is What.RELEASE else None
     async with db.transaction(ctx.tenant) as tx:
         await tx.run(_end(ctx, ident, what, reason.strip()), *noted)
+    if taken is not None and taken.parked:
+        # It is in the log now and cannot be applied: there it waits, with its reason.
+        ident = parked_id(parked.stream, parked.origin, parked.oseq)
     return await show_parked(db, ctx, ident)
 
 
-async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> None:
+async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
     """Receive what was held, as its node sent it; known entries are taken once. Raises Clash."""
     async with db.transaction(ctx.tenant) as tx:
         await tx.run((_ASIDE, (ctx.tenant, parked.id)))
@@ -88,6 +90,7 @@ async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> None:
         async with db.transaction(ctx.tenant) as tx:
             await tx.run((_STILL, (ctx.tenant, parked.id, "gap", detail)))
         raise Clash(f"{detail} Release those that were held earlier first.", code="parked.gap")
+    return taken
 
 
 def _end(ctx: Ctx, ident: UUID, what: What, reason: str) -> Call:

@@ -18,7 +18,7 @@ from appliance.base.clock import hlc_moment
 from appliance.base.errors import Clash, Refused
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Row, Statement
-from appliance.kernel.change import Entry, EntryOp, Logged
+from appliance.kernel.change import Entry, EntryOp, Logged, op_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.kernel.profile import Mode
@@ -158,9 +158,15 @@ async def _entries(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> list
 def read_held(body: bytes) -> list[Logged]:
     """The entries of what is held. Raises Clash for what this program cannot read."""
     try:
-        return _decode(body)
+        return [_known(logged) for logged in _decode(body)]
     except msgspec.MsgspecError:
         raise Clash("This node cannot read these entries; a newer one can.") from None
+
+
+def _known(logged: Logged) -> Logged:
+    """What is decoded names its operation by a text."""
+    entry = msgspec.structs.replace(logged.entry, op=op_of(logged.entry.op))
+    return msgspec.structs.replace(logged, entry=entry)
 
 
 async def _readable(db: Database, ctx: Ctx, entries: Sequence[Entry]) -> dict[UUID, str | None]:

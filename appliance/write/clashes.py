@@ -23,20 +23,23 @@ from appliance.fields import type_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Kind
 from appliance.kernel.ledger import LedgerSort
-from appliance.write.balances import balance_fields
+from appliance.write.balances import balance_fields, key_of
 from appliance.write.dangling import DANGLING, DANGLING_LIVE, note_dangling
 from appliance.write.draft import Draft
+from appliance.write.load import claims_in
 
 UNIQUE, NEGATIVE = "unique", "negative_stock"
 # Of very many records with one value as many are named.
 _HOLDERS_NAMED = 20
 
+# Sub-selects with a LIMIT are probes of an index, whatever the planner thinks of whole tables.
 _UNIQUE_LIVE = (
-    "EXISTS (SELECT FROM unique_claim m JOIN record r ON r.tenant_id = $1 AND r.id = m.record_id "
-    "JOIN unique_claim o ON o.tenant_id = $1 AND o.kind = m.kind AND o.rule = m.rule "
-    "AND o.value = m.value JOIN record h ON h.tenant_id = $1 AND h.id = o.record_id "
-    "WHERE m.tenant_id = $1 AND m.record_id = c.record_id AND m.kind = c.kind "
-    "AND m.rule = c.register AND (h.created_at, h.id) < (r.created_at, r.id))"
+    "coalesce((SELECT true FROM unique_claim m JOIN record r ON r.tenant_id = $1 "
+    "AND r.id = m.record_id JOIN unique_claim o ON o.tenant_id = $1 AND o.kind = m.kind "
+    "AND o.rule = m.rule AND o.value = m.value JOIN record h ON h.tenant_id = $1 "
+    "AND h.id = o.record_id WHERE m.tenant_id = $1 AND m.record_id = c.record_id "
+    "AND m.kind = c.kind AND m.rule = c.register "
+    "AND (h.created_at, h.id) < (r.created_at, r.id) LIMIT 1), false)"
 )
 _LIVE = Statement(
     "SELECT c.record_id::text, c.sort, c.register FROM conflict c "
@@ -52,17 +55,24 @@ _END_UNIQUE = Statement(
     "DELETE FROM conflict c WHERE c.tenant_id = $1 AND c.sort = 'unique' "
     f"AND c.record_id = ANY($2::uuid[]) AND NOT {_UNIQUE_LIVE}"
 )
+_SHARED = Statement(
+    "SELECT w.kind, w.rule, w.value FROM unnest($2::text[], $3::text[], $4::text[]) "
+    "AS w(kind, rule, value) WHERE (SELECT true FROM unique_claim o WHERE o.tenant_id = $1 "
+    "AND o.kind = w.kind AND o.rule = w.rule AND o.value = w.value OFFSET 1 LIMIT 1)"
+)
 _NOTE_UNIQUE = Statement(
-    "WITH touched AS (SELECT DISTINCT kind, rule, value FROM unique_claim WHERE tenant_id = $1 "
-    "AND record_id = ANY($2::uuid[])), held AS (SELECT c.kind, c.rule, c.value, r.id, r.stream, "
-    "row_number() OVER (PARTITION BY c.kind, c.rule, c.value ORDER BY r.created_at, r.id) AS place "
-    "FROM touched t JOIN unique_claim c ON c.tenant_id = $1 AND c.kind = t.kind "
-    "AND c.rule = t.rule AND c.value = t.value JOIN record r ON r.tenant_id = $1 "
-    "AND r.id = c.record_id AND r.deleted_at IS NULL), named AS (SELECT kind, rule, value, "
+    "WITH held AS (SELECT w.kind, w.rule, w.value, r.id, r.stream, row_number() OVER "
+    "(PARTITION BY w.kind, w.rule, w.value ORDER BY r.created_at, r.id) AS place "
+    "FROM unnest($3::text[], $4::text[], $5::text[]) AS w(kind, rule, value) "
+    "CROSS JOIN LATERAL (SELECT c.record_id FROM unique_claim c WHERE c.tenant_id = $1 "
+    "AND c.kind = w.kind AND c.rule = w.rule AND c.value = w.value OFFSET 0) AS c "
+    "CROSS JOIN LATERAL (SELECT r.id, r.stream, r.created_at FROM record r "
+    "WHERE r.tenant_id = $1 AND r.id = c.record_id AND r.deleted_at IS NULL OFFSET 0) AS r), "
+    "named AS (SELECT kind, rule, value, "
     "jsonb_agg(jsonb_build_object('record', id) ORDER BY place) AS sides FROM held "
     f"WHERE place <= {_HOLDERS_NAMED} GROUP BY kind, rule, value) "
     "INSERT INTO conflict (tenant_id, record_id, sort, register, kind, stream, sides, since) "
-    "SELECT $1, h.id, 'unique', h.rule, h.kind, h.stream, n.sides, $3 FROM held h "
+    "SELECT $1, h.id, 'unique', h.rule, h.kind, h.stream, n.sides, $2 FROM held h "
     "JOIN named n USING (kind, rule, value) WHERE h.place > 1 "
     "ON CONFLICT (tenant_id, record_id, sort, register) DO UPDATE SET sides = EXCLUDED.sides"
 )
@@ -92,13 +102,7 @@ async def note_clashes(
     elsewhere; it is awaited, and no fault. To be called behind the projection of the drafts.
     """
     written = [d for d in drafts if d.after is not None and d.kind is not None]
-    calls: list[Call] = []
-    claiming = [d.id for d in written if _claims(d)]
-    if claiming:
-        calls.append((_END_UNIQUE, (ctx.tenant, claiming)))
-        calls.append((_NOTE_UNIQUE, (ctx.tenant, claiming, now())))
-    if calls:
-        await tx.run(*calls)
+    await _note_unique(tx, ctx, [d for d in written if _claims(d)])
     await _note_negative(tx, ctx, written)
     await note_dangling(tx, ctx, written, is_whole=is_whole)
 
@@ -156,14 +160,40 @@ def _floored(ctx: Ctx, keys: Iterable[str]) -> list[Kind]:
     ]  # fmt: skip
 
 
+async def _note_unique(tx: Transaction, ctx: Ctx, claiming: Sequence[Draft]) -> None:
+    if not claiming:
+        return
+    ended: Call = (_END_UNIQUE, (ctx.tenant, [d.id for d in claiming]))
+    claims = sorted(
+        {
+            claim
+            for d in claiming
+            if d.kind is not None and d.after is not None and d.after.deleted_at is None
+            for claim in claims_in(d.kind, d.after.data)
+        }
+    )
+    if not claims:
+        await tx.run(ended)
+        return
+    _, rows = await tx.run(ended, (_SHARED, (ctx.tenant, *map(list, zip(*claims, strict=True)))))
+    shared = [rows.values(n) for n in range(len(rows))]
+    if shared:
+        await tx.run((_NOTE_UNIQUE, (ctx.tenant, now(), *map(list, zip(*shared, strict=True)))))
+
+
 async def _note_negative(tx: Transaction, ctx: Ctx, written: Sequence[Draft]) -> None:
     kinds = _floored(ctx, {d.command.kind for d in written})
     if not kinds:
         return
     asked: list[Call] = []
     for kind in kinds:
-        entries = [d.id for d in written if d.command.kind == kind.key]
-        asked.append((_negative(ctx, kind), (ctx.tenant, kind.key, entries)))
+        # The last entry of each balance stands for it.
+        entries = {
+            key_of(kind, d.after.data): d.id
+            for d in written
+            if d.command.kind == kind.key and d.after is not None
+        }
+        asked.append((_negative(ctx, kind), (ctx.tenant, kind.key, list(entries.values()))))
     answers = await tx.run(*asked)
     calls: list[Call] = []
     for kind, rows in zip(kinds, answers, strict=True):
@@ -220,7 +250,8 @@ def _negative_sql(slots: tuple[str, ...], lift: tuple[str, str], ids: str, *, on
     distinct = "" if only_id else "DISTINCT ON (e.key, e.stream) "
     order = "" if only_id else " ORDER BY e.key, e.stream, e.at DESC, e.id DESC"
     return (
-        f"SELECT {distinct}{head} FROM entry e CROSS JOIN LATERAL (SELECT {sums} FROM turnover t "
-        "WHERE t.tenant_id = $1 AND t.kind = $2 AND t.key = e.key) AS b WHERE e.tenant_id = $1 "
-        f"AND e.kind = $2 AND e.id = ANY({ids}) AND ({low}){lifted}{order}"
+        f"SELECT {distinct}{head} FROM unnest({ids}) AS u(id) CROSS JOIN LATERAL (SELECT o.id, o.key, "
+        "o.stream, o.at, o.data FROM entry o WHERE o.tenant_id = $1 AND o.id = u.id AND o.kind = $2 "
+        f"OFFSET 0) AS e CROSS JOIN LATERAL (SELECT {sums} FROM turnover t WHERE t.tenant_id = $1 "
+        f"AND t.kind = $2 AND t.key = e.key) AS b WHERE ({low}){lifted}{order}"
     )
