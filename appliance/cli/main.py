@@ -60,6 +60,14 @@ sync = App(name="sync", help="Replication: how it stands, now, not for a while, 
 app.command(sync)
 for _name in ("status", "now", "pause", "resume"):
     sync.command(f"appliance.cli.sync:{_name}")
+conflict = App(name="conflict", help="Conflicts that wait for a decision: list, show, resolve.")
+app.command(conflict)
+for _name in ("list", "show", "resolve"):
+    conflict.command(f"appliance.cli.conflicts:{_name}_", name=_name)
+parked = App(name="parked", help="Entries of other nodes that were not applied.")
+app.command(parked)
+for _name in ("list", "show", "release", "skip"):
+    parked.command(f"appliance.cli.parked:{_name}_", name=_name)
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

@@ -60,6 +60,14 @@ class Metrics:
             "nexus_sync_last_seen_seconds", "How long ago a peer was last heard", peers,
             registry=self.registry,
         )  # fmt: skip
+        self.conflicts = Gauge(
+            "nexus_conflicts_open", "Conflicts that wait for a decision, as a worker counted them",
+            ("sort",), registry=self.registry,
+        )  # fmt: skip
+        self.parked = Gauge(
+            "nexus_parked_waiting", "Transactions of peers that were not applied",
+            registry=self.registry,
+        )  # fmt: skip
         lost = Gauge(
             "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
         )

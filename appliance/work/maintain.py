@@ -12,6 +12,7 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Unavailable
 from appliance.db.wire import Statement
 from appliance.files.keeping import ask_for_missed, purge_due
+from appliance.work.inbox import tend_inbox
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
 from appliance.write.release import Watch, release_due
@@ -143,6 +144,7 @@ async def purge_files(node: WorkNode) -> int:
 SCHEDULES = (
     Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
     Schedule(name="release_promises", every_s=60.0, run=release_promises),
+    Schedule(name="tend_inbox", every_s=60.0, run=tend_inbox),
     Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),

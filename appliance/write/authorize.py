@@ -42,7 +42,9 @@ def _reaches(ctx: Ctx, draft: Draft) -> bool:
     if before is None or draft.kind is None or before.kind != draft.kind.key:
         return False
     if (before.deleted_at is not None) != (op is Op.RESTORE):
-        return False
+        # Where it is open whether the record is there, either can be said of it as it stands.
+        if op is Op.UPDATE or not draft.command.resolves:
+            return False
     if ctx.door in UNPROFILED:
         return True
     key = draft.kind.key

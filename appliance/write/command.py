@@ -24,7 +24,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """`fields` by API name; a null clears. `expect` is the version the author saw: it is the
     base of the edit. `unit` and `owner` left UNSET stay as they are (or take the defaults).
     `restoring`: an undo, which brings back also what the server had filled in. `into`: of a
-    deletion, the record this one was merged into.
+    deletion, the record this one was merged into. `resolves`: it decides what is open in the
+    registers that it names, also where it leaves what is shown as it is.
     """
 
     op: Op
@@ -36,3 +37,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     expect: str | None = None
     restoring: bool = False
     into: UUID | None = None
+    resolves: bool = False

@@ -26,6 +26,7 @@ from appliance.kernel.registers import BY, WAS
 from appliance.kernel.stamps import EXISTS, Stamps
 from appliance.write.command import Op
 from appliance.write.draft import Draft
+from appliance.write.settle import hands_over, moves
 
 CLOCK = HybridClock()
 
@@ -221,10 +222,10 @@ def _edit(ctx: Ctx, draft: Draft, kind: Kind, before: RecordState) -> Body:
             registers.append(fid)
     if was:
         ext[WAS] = was
-    if draft.unit != before.unit:
+    if moves(draft, before):
         fields[UNIT] = str(draft.unit) if draft.unit else None
         registers.append(UNIT)
-    if draft.owner != before.owner:
+    if hands_over(draft, before):
         fields[OWNER] = str(draft.owner) if draft.owner else None
         registers.append(OWNER)
     return Body(fields=fields, base=_base(before.stamps, registers), groups=groups, sets=sets,

@@ -27,6 +27,7 @@ _COMMUTING = frozenset({Policy.NEWEST, Policy.MAX, Policy.MIN, Policy.OR, Policy
 def settle(draft: Draft) -> None:
     """Reduce a draft to what really changes, mark stale registers, or answer Unchanged."""
     if draft.command.op is not Op.UPDATE:
+        _check_unmoved(draft)
         return
     before, kind = draft.before, draft.kind
     assert before is not None and kind is not None, "authorize has refused the others"
@@ -45,12 +46,52 @@ def settle(draft: Draft) -> None:
             draft.values[fid] = _settle_set(field, seen, before, draft.values[fid])
         elif field.register in stale and field.policy in _COMMUTING:
             draft.values[fid] = _lattice(field, before.data.get(fid), draft.values[fid])
-    draft.values = {f: v for f, v in draft.values.items() if before.data.get(f) != v}
+    _complete_groups(draft, kind, before)
+    draft.values = {
+        f: v
+        for f, v in draft.values.items()
+        if before.data.get(f) != v or decides(draft, kind.by_fid[f].register)
+    }
     draft.stale = sorted(
         stale & {r for r in _registers(draft, kind, before) if not _commutes(kind, r)}
     )
-    if not draft.values and draft.unit == before.unit and draft.owner == before.owner:
+    if not (draft.values or moves(draft, before) or hands_over(draft, before)):
         draft.outcome = Unchanged(before.id, str(before.stamps))
+
+
+def decides(draft: Draft, register: str) -> bool:
+    """Whether a draft ends what several people have said of a register beside one another."""
+    before = draft.before
+    return draft.command.resolves and before is not None and len(before.stamps.of(register)) > 1
+
+
+def moves(draft: Draft, before: RecordState) -> bool:
+    """Whether an edit says which unit the record belongs to."""
+    said = draft.command.unit is not UNSET and decides(draft, UNIT)
+    return said or draft.unit != before.unit
+
+
+def hands_over(draft: Draft, before: RecordState) -> bool:
+    """Whether an edit says who owns the record."""
+    said = draft.command.owner is not UNSET and decides(draft, OWNER)
+    return said or draft.owner != before.owner
+
+
+def _complete_groups(draft: Draft, kind: Kind, before: RecordState) -> None:
+    """What decides a merge group decides it whole: what it does not name stays as it is shown."""
+    for register in {kind.by_fid[fid].register for fid in draft.values}:
+        if decides(draft, register):
+            for field in kind.registers()[register]:
+                draft.values.setdefault(field.fid, before.data.get(field.fid))
+
+
+def _check_unmoved(draft: Draft) -> None:
+    """Whether to keep a record is decided upon all that is known of it, or not at all."""
+    seen = Stamps.parse(draft.command.expect or "") if draft.command.resolves else None
+    if seen is not None and draft.before is not None:
+        if seen.all_dots() != draft.before.stamps.all_dots():
+            detail = "Somebody wrote this record meanwhile; look at it again and decide anew."
+            draft.fault("/version", "moved_on", detail, status=409)
 
 
 def place_with_parent(ctx: Ctx, draft: Draft, loaded: Loaded, batch: dict[UUID, Draft]) -> None:
@@ -87,9 +128,9 @@ def is_stale(seen: Stamps, now: Stamps, register: str) -> bool:
 
 def _registers(draft: Draft, kind: Kind, before: RecordState) -> set[str]:
     found = {kind.by_fid[fid].register for fid in draft.values}
-    if draft.unit != before.unit:
+    if moves(draft, before):
         found.add(UNIT)
-    if draft.owner != before.owner:
+    if hands_over(draft, before):
         found.add(OWNER)
     return found
 

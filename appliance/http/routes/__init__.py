@@ -6,6 +6,7 @@ from appliance.http.route import Route
 from appliance.http.routes import (
     audit,
     changes,
+    conflicts,
     files,
     health,
     intake,
@@ -17,6 +18,7 @@ from appliance.http.routes import (
     merging,
     modules,
     nodes,
+    parked,
     people,
     prices,
     query,
@@ -30,7 +32,7 @@ from appliance.http.routes import (
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
-    changes.book, live.book,
+    changes.book, live.book, conflicts.book, parked.book,
     audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, health.book,
 )  # fmt: skip
 

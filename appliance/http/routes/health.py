@@ -18,6 +18,7 @@ from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
 from appliance.sync.status import has_peers, read_status
+from appliance.sync.waiting import PARKED, read_counts
 from quarantine.contract import Status
 
 book = Book("health")
@@ -121,6 +122,19 @@ async def _status(plane: ContentPlane, wait_s: float) -> Status | None:
         return None
 
 
+async def _inbox(node: Node) -> None:
+    """What waits for people; what is not counted is not shown as it was."""
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            counts = await read_counts(node.redis)
+    except (RedisError, OSError, TimeoutError):
+        counts = {}
+    node.metrics.parked.set(counts.pop(PARKED, 0))
+    node.metrics.conflicts.clear()
+    for sort, count in counts.items():
+        node.metrics.conflicts.labels(sort).set(count)
+
+
 async def _collect(node: Node) -> None:
     """Bring the gauges up to date."""
     metrics = node.metrics
@@ -133,6 +147,7 @@ async def _collect(node: Node) -> None:
     except (RedisError, OSError, TimeoutError, ApplianceError):
         pulses = []
     await _sync(node)
+    await _inbox(node)
     metrics.workers.set(len(pulses))
     for pulse in pulses:
         for placement, waiting in pulse.outbox.items():

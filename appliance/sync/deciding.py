@@ -1,0 +1,98 @@
+"""Decide about entries that wait: apply them after all, or let them go.
+
+A decision about what stands in the log is itself an entry of its stream (write/receive), so every
+node decides alike. What was held before the log is this node's own matter. Either is in the audit.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from appliance.audit import audit_calls
+from appliance.base.errors import Clash, FieldFault, Invalid
+from appliance.db.database import Database
+from appliance.db.wire import Call, Statement
+from appliance.kernel.context import Ctx, Door
+from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
+from appliance.write.receive import Taken, decide_parked, parked_id, receive
+
+REASON_CHARS_MAX = 500
+# Held before the log, it must not stand where the log would note that it cannot be applied.
+_ASIDE = Statement(
+    "UPDATE parked SET oseq = -abs(oseq) WHERE tenant_id = $1 AND id = $2 AND NOT is_logged"
+)
+_DECIDED = Statement(
+    "UPDATE parked SET state = $3, decided_by = $4, decided_at = now(), "
+    "detail = CASE WHEN $5 = '' THEN detail ELSE $5 END "
+    "WHERE tenant_id = $1 AND id = $2 AND state = 'waiting' AND NOT is_logged"
+)
+_STILL = Statement(
+    "UPDATE parked SET reason = $3, detail = $4 "
+    "WHERE tenant_id = $1 AND id = $2 AND state = 'waiting'"
+)
+
+
+class What(StrEnum):
+    """What can be decided about entries that wait."""
+
+    RELEASE = "release"
+    SKIP = "skip"
+
+
+async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str = "") -> Told:
+    """Release or skip; the transaction as it is then, with the steps that would say the same.
+
+    What still cannot be applied goes on waiting with its new reason. Raises Refused, Invalid for a
+    skip without a reason, Clash for what is decided already.
+    """
+    if what is What.SKIP and not reason.strip():
+        detail = "Say why it is skipped; the reason stays with it."
+        raise Invalid(detail, faults=(FieldFault("/reason", "required", detail),))
+    if len(reason) > REASON_CHARS_MAX:
+        detail = f"Expected at most {REASON_CHARS_MAX} characters."
+        raise Invalid(detail, faults=(FieldFault("/reason", "too_long", detail),))
+    parked, body = await find_parked(db, ctx, ident)
+    if parked.state != "waiting":
+        raise Clash(f"This is {parked.state} already.", code="parked.decided")
+    noted = audit_calls(
+        ctx.tenant, f"sync.parked_{what}", actor=ctx.actor, subject=ident,
+        request_id=ctx.request_id,
+        details={"origin": parked.origin, "oseq": parked.oseq, "entries": parked.entries},
+    )  # fmt: skip
+    if not parked.is_held:
+        async with db.transaction(ctx.tenant) as tx:
+            release = what is What.RELEASE
+            await decide_parked(tx, ctx, ident, release=release, reason=reason.strip())
+            await tx.run(*noted)
+        return await show_parked(db, ctx, ident)
+    taken = await _take(db, ctx, parked, body) if what is What.RELEASE else None
+    async with db.transaction(ctx.tenant) as tx:
+        await tx.run(_end(ctx, ident, what, reason.strip()), *noted)
+    if taken is not None and taken.parked:
+        # It is in the log now and cannot be applied: there it waits, with its reason.
+        ident = parked_id(parked.stream, parked.origin, parked.oseq)
+    return await show_parked(db, ctx, ident)
+
+
+async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
+    """Receive what was held, as its node sent it; known entries are taken once. Raises Clash."""
+    async with db.transaction(ctx.tenant) as tx:
+        await tx.run((_ASIDE, (ctx.tenant, parked.id)))
+    door = msgspec.structs.replace(ctx, door=Door.SYNC)
+    taken = await receive(
+        db, door, parked.stream, read_held(body), peer=parked.peer, from_hub=False
+    )  # fmt: skip
+    if taken.gap:
+        detail = "Entries that this node made before are not here."
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run((_STILL, (ctx.tenant, parked.id, "gap", detail)))
+        raise Clash(f"{detail} Release those that were held earlier first.", code="parked.gap")
+    return taken
+
+
+def _end(ctx: Ctx, ident: UUID, what: What, reason: str) -> Call:
+    state = "released" if what is What.RELEASE else "skipped"
+    return _DECIDED, (ctx.tenant, ident, state, ctx.actor, reason)
