@@ -2,7 +2,7 @@
 
 It stands outside the framework, so that a 404 of the router, a refusal of ours and a fault of a
 library all leave in one shape with one set of headers. Bodies are counted in real bytes, never
-believed by their Content-Length, and must say exactly application/json.
+believed by their Content-Length, and must say exactly application/json (between nodes, theirs).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 from appliance.base import limits, logs
 from appliance.base.errors import Malformed, TooLarge, WrongMediaType
 from appliance.base.ids import uuid7
+from appliance.http.answers import JSON
 from appliance.http.metrics import Metrics
 from appliance.http.problems import Headers, refuse
 from appliance.http.visit import KEY, Scope, Visit, header, is_secure
+from appliance.sync.messages import MEDIA
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,6 +30,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_WAIT_S = 60.0
 # Files are counted and hashed by their route while they arrive; memory stays flat.
 _FILES, _UPLOADS = ["api", "v1", "files"], ["api", "v1", "uploads"]
+_SYNC = ["api", "v1", "sync"]
+_BETWEEN_NODES = (b"content-type", MEDIA.encode())
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),
@@ -71,7 +75,10 @@ class Door:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *opening]
+                given = message.get("headers", ())
+                # A node is no browser: what only a browser heeds costs a quiet link for nothing.
+                own = opening[len(_HEADERS) :] if _BETWEEN_NODES in given else opening
+                message["headers"] = [*given, *own]
             elif is_head:
                 await send({"type": "http.response.body", "body": b""})
                 raise _HeadSent
@@ -118,6 +125,11 @@ def is_streamed(method: str, path: str) -> bool:
             return steps[:-1] == _UPLOADS
         case _:
             return False
+
+
+def is_between_nodes(path: str) -> bool:
+    """Whether a body at this address is what nodes say to each other."""
+    return [step for step in path.split("/") if step][:3] == _SYNC
 
 
 async def answer_error(error: Exception, visit: Visit, send: Send) -> None:
@@ -178,9 +190,10 @@ async def _read_rest(receive: Receive, first: bytes) -> bytes:
 
 def _check_media_type(scope: Scope) -> None:
     given = [v for k, v in scope["headers"] if k == b"content-type"]
-    if len(given) != 1 or given[0].strip().lower() != b"application/json":
+    name, media = ("MessagePack", MEDIA) if is_between_nodes(scope["path"]) else ("JSON", JSON)
+    if len(given) != 1 or given[0].strip().lower() != media.encode():
         raise WrongMediaType(
-            "Send the body as JSON with the header Content-Type: application/json and nothing after it."
+            f"Send the body as {name} with the header Content-Type: {media} and nothing after it."
         )
     if header(scope, b"content-encoding") not in (None, "", "identity"):
         raise WrongMediaType("Send the body as it is, without Content-Encoding.")

@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from appliance.http.problems import Problem
-from appliance.http.route import API, PUBLIC, Route
+from appliance.http.route import API, NODE, PUBLIC, Route
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Field, Kind
 from appliance.kernel.profile import Mode
@@ -52,6 +52,7 @@ _HEADERS: dict[str, Schema] = {
     },
     "Accept": {"type": "string", "description": "Which representation to send."},
 }  # fmt: skip
+_SECURITY: dict[str, list[Schema]] = {PUBLIC: [], NODE: [{"node": []}]}
 _PATH_PARTS: dict[str, Schema] = {
     "kind": {"type": "string", "pattern": "^(sys\\.)?[a-z][a-z0-9_]{0,39}$"},
     "field": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"},
@@ -79,6 +80,7 @@ def document(routes: Sequence[Route], version: str) -> Schema:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-sid"},
+                "node": {"type": "apiKey", "in": "header", "name": "Signature"},
             },
         },
     }  # fmt: skip
@@ -93,7 +95,7 @@ def _operation(route: Route) -> Schema:
         "tags": [route.tag],
         "x-capability": route.capability,
         "responses": _responses(route),
-        "security": [] if route.capability == PUBLIC else [{"bearer": []}, {"cookie": []}],
+        "security": _SECURITY.get(route.capability, [{"bearer": []}, {"cookie": []}]),
     }
     parameters = [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)]
     if parameters:

@@ -32,6 +32,8 @@ PUBLIC = "public"
 SIGNED_IN = "signed-in"
 # Staff of the platform, signed in to no tenant: the route finds out who asks.
 PLATFORM = "platform"
+# Another node of the installation, without a session of a person: the route proves which.
+NODE = "node"
 API = "/api/v1"
 # A session whose rights change faster than they load is not worth a third try.
 _TRIES = 3
@@ -139,7 +141,7 @@ async def _serve(node: Node, route: Route, ask: Ask) -> ASGIResponse:
     """Find out who asks, prove it, run the function; again when rights moved on meanwhile."""
     if route.params is not None:
         ask.read_params(route.params)
-    if route.capability in (PUBLIC, PLATFORM):
+    if route.capability in (PUBLIC, PLATFORM, NODE):
         return await route.run(ask)
     token = find_token(ask.scope)
     address = address_of(ask.scope)

@@ -16,6 +16,8 @@ import msgspec
 from appliance.kernel.ledger import Ledger
 
 if TYPE_CHECKING:
+    from appliance.kernel.hold import Hold
+
     Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 else:
     # The decoder knows no recursive types; any JSON value is what it decodes to anyway.
@@ -192,12 +194,16 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """All kinds of one tenant at one revision, and what the tenant sets for all of them."""
+    """All kinds of one tenant at one revision, and what the tenant sets for all of them.
+
+    `hold` is what this node holds of the tenant; None where it holds everything.
+    """
 
     rev: int
     kinds: Mapping[str, Kind]
     currency: str = "UAH"
     locale: str = "en"
+    hold: Hold | None = None
 
     def kind(self, key: str) -> Kind | None:
         """A kind that exists and is switched on."""

@@ -14,6 +14,7 @@ from appliance.base.errors import Unavailable
 from appliance.db.database import Database
 from appliance.db.wire import Rows, Statement
 from appliance.fields import TYPES
+from appliance.kernel.hold import Hold, make_mask
 from appliance.kernel.kind import Authority, Field, Home, Json, Kind, Policy, Schema, Sensitivity
 from appliance.kernel.ledger import REVERSES, Ledger
 from appliance.meta.system import SYSTEM_KINDS
@@ -26,6 +27,15 @@ _SLOTS = Statement(
     "SELECT kind, fid, slot, is_ready FROM slot WHERE tenant_id = $1 AND NOT is_retired"
 )
 _REV = Statement("SELECT schema_rev FROM tenant_state WHERE tenant_id = $1")
+
+# What this node holds of the tenant; the units are counted from the records, deleted ones too.
+_HOLD = Statement(
+    "SELECT h.epoch, array_to_string(h.unit_ids, ','), h.masks, h.is_leaving, array_to_string(ARRAY("
+    "WITH RECURSIVE below AS (SELECT unnest(h.unit_ids) AS id UNION SELECT r.id FROM record r "
+    "JOIN below b ON r.r1 = b.id WHERE r.tenant_id = $1 AND r.kind = 'sys.unit') "
+    "SELECT id FROM below), ','), array_to_string(ARRAY(SELECT w.stream FROM withdrawal w "
+    "WHERE w.tenant_id = $1), ',') FROM hold h WHERE h.tenant_id = $1"
+)
 
 _cache: dict[UUID, Schema] = {}
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
@@ -45,12 +55,12 @@ async def load_schema(db: Database, tenant: UUID, rev: int | None = None) -> Sch
 
 def schema_calls(tenant: UUID) -> list[tuple[Statement, tuple[UUID]]]:
     """The statements whose answers `compile_schema` takes, revision first."""
-    return [(_REV, (tenant,)), (_RECORDS, (tenant,)), (_SLOTS, (tenant,))]
+    return [(s, (tenant,)) for s in (_REV, _RECORDS, _SLOTS, _HOLD)]
 
 
 def compile_schema(answers: list[Rows]) -> Schema:
     """Rows to Schema; the system kinds are always there."""
-    revs, records, slots = answers
+    revs, records, slots, holds = answers
     first = revs.first()
     if first is None:
         raise Unavailable("The tenant is not on this database.", dependency="placement")
@@ -78,12 +88,33 @@ def compile_schema(answers: list[Rows]) -> Schema:
     currency = str(wide.get("currency") or "UAH")
     own = {k: [_in_currency(f, currency) for f in found] for k, found in fields.items()}
     built = {k.key: k for k in (build_kind(i, v, own) for i, v in kinds)}
+    all_kinds = {**built, **SYSTEM_KINDS}
     return Schema(
         rev=int(first[0] or 0),
-        kinds={**built, **SYSTEM_KINDS},
+        kinds=all_kinds,
         currency=currency,
         locale=str(wide.get("locale") or "en"),
+        hold=_read_hold(holds, all_kinds),
     )
+
+
+def _read_hold(holds: Rows, kinds: dict[str, Kind]) -> Hold | None:
+    row = holds.first()
+    if row is None:
+        return None
+    named = msgspec.json.decode(row[2] or b"{}", type=dict[str, list[str]])
+    return Hold(
+        epoch=int(row[0] or 0),
+        units=_uuids(row[1]) if row[1] is not None else None,
+        reach=_uuids(row[4]),
+        mask=make_mask(named, kinds),
+        waiting=_uuids(row[5]),
+        leaving=row[3] == b"t",
+    )
+
+
+def _uuids(joined: bytes | None) -> frozenset[UUID]:
+    return frozenset(UUID(text) for text in (joined or b"").decode().split(",") if text)
 
 
 def _in_currency(field: Field, currency: str) -> Field:

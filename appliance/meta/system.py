@@ -24,11 +24,15 @@ def _choices(*keys: str) -> dict[str, Json]:
     return {"choices": [{"key": k, "labels": {"en": k.capitalize()}} for k in keys]}
 
 
-def _kind(key: str, home: Home, display: str, label: str, *fields: Field) -> Kind:
+def _kind(
+    key: str, home: Home, display: str, label: str, *fields: Field,
+    authority: Authority = Authority.ANY,
+) -> Kind:  # fmt: skip
     placed = tuple(_with_order(f, n) for n, f in enumerate(fields))
     return Kind(
-        key=key, fields=placed, home=home, display=display, labels={"en": label}, system=True
-    )
+        key=key, fields=placed, home=home, display=display, labels={"en": label}, system=True,
+        authority=authority,
+    )  # fmt: skip
 
 
 def _with_order(field: Field, order: int) -> Field:
@@ -76,6 +80,8 @@ FIELD = _kind(
     _field("origin", "json"),
 )  # fmt: skip
 
+# Who may do what, and where, is decided at the hub: a site that could write it would set its own
+# limits.
 UNIT = _kind(
     "sys.unit", Home.SHARED, "name", "Units",
     _field("name", "text", "t1", required=True, searchable=True),
@@ -86,6 +92,7 @@ UNIT = _kind(
     _field("tz", "text", default="UTC"),
     _field("currency", "text"),
     _field("prefix", "text", "t4"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 PERSON = _kind(
@@ -108,6 +115,7 @@ PROFILE = _kind(
     _field("help", "json"),
     _field("capabilities", "json"),
     _field("origin", "json"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 GRANT = _kind(
@@ -117,6 +125,7 @@ GRANT = _kind(
     _field("actions", "json"),
     _field("fields", "json"),
     _field("origin", "json"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 MEMBERSHIP = _kind(
@@ -126,6 +135,7 @@ MEMBERSHIP = _kind(
     _field("units", "references", "link", options={"target": "sys.unit"}),
     _field("valid_from", "date", "d1"),
     _field("valid_to", "date", "d2"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 VIEW = _kind(

@@ -32,6 +32,7 @@ from appliance.write.draft import Draft
 from appliance.write.entries import reverse
 from appliance.write.fit import fit
 from appliance.write.follow import follow
+from appliance.write.held import check_held
 from appliance.write.hooks import check_system
 from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
@@ -224,6 +225,8 @@ def _decide(ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded, found: _LookedUp)
             reverse(ctx, draft, loaded)
         if draft.is_open:
             derive(ctx, draft)
+        if draft.is_open and ctx.schema.hold is not None:
+            check_held(ctx, draft)
     check_claims(drafts, loaded)
 
 

@@ -59,6 +59,9 @@ INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, 
   VALUES (%(t)s, %(t)s, %(t)s, 2, 1, 2, 1, 'poison', '\\x00', true);
 INSERT INTO early VALUES (%(t)s, %(t)s);
 INSERT INTO peer_stream (tenant_id, peer, stream) VALUES (%(t)s, 2, %(t)s);
+INSERT INTO hold (tenant_id, node_id, epoch) VALUES (%(t)s, %(t)s, 1);
+INSERT INTO withdrawal (tenant_id, stream, epoch) VALUES (%(t)s, %(t)s, 1);
+INSERT INTO known_person VALUES (%(t)s, %(t)s, '\\x05', '\\x06');
 INSERT INTO clock_cut VALUES (%(t)s, %(t)s, 2, 1, 99);
 INSERT INTO audit VALUES (%(t)s, %(t)s, now(), NULL, 'session.opened', '', NULL, 'done', '{}');
 INSERT INTO audit_seal VALUES (%(t)s, 1, ARRAY[%(t)s::uuid], now(), '\\x03');

@@ -1,0 +1,250 @@
+"""What a site and its hub say to each other: MessagePack arrays of the structs below.
+
+Forward compatible: a field is only ever appended, with a default. An older program leaves out what
+it does not know and steps over what it does not expect; a field's meaning never changes. What can
+not be said that way is a new protocol: each side speaks a range, `agree` takes the highest that
+both do, a hub is upgraded first and speaks N-1 for as long as a site of it may be out there.
+
+Every question may be asked twice: it is answered from what the databases hold, so that a lost
+answer costs a repetition and nothing else. Bytes are sizes on the wire; times are milliseconds of
+the epoch by the clock of whoever says them, and nothing is decided by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.errors import Clash, Malformed
+
+T = TypeVar("T")
+MEDIA = "application/vnd.nexus.sync"
+TENANT_HEADER = "nexus-tenant"
+# The protocols this program speaks, lowest and highest.
+PROTOCOLS = (1, 1)
+
+ASK_BYTES_MIN = 16 * 1024
+ASK_BYTES_MAX = 4 * 1024 * 1024
+# A question may exceed what it carries by its own framing.
+BODY_BYTES_MAX = ASK_BYTES_MAX + 256 * 1024
+HOLD_S_MIN, HOLD_S_MAX = 1.0, 55.0
+# A clock that is off by less is not worth a word.
+CLOCK_OFF_S = 60
+
+# Notices by code. A program that does not know one shows it and goes on.
+CLOCK_OFF = "clock.off"
+REVOKED = "node.revoked"
+WITHDRAWN = "scope.withdrawn"
+REBASE = "stream.rebase"
+FORKED = "stream.forked"
+# A receipt's problem: what was not taken, and why.
+NOT_GRANTED = "stream.not_granted"
+READ_ONLY = "stream.read_only"
+FOREIGN_ORIGIN = "origin.foreign"
+BROKEN_FRAME = "frame.broken"
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """The base of all: an array on the wire, unknown trailing members are skipped."""
+
+
+class Notice(Message, frozen=True):
+    """Something a person should hear. `value` is the number in it: seconds, a sequence."""
+
+    code: str
+    detail: str = ""
+    stream: UUID | None = None
+    value: int = 0
+
+
+class Limits(Message, frozen=True):
+    """Back-pressure: no question larger than `max_bytes`, none sooner than `min_wait_ms`."""
+
+    max_bytes: int = ASK_BYTES_MAX
+    min_wait_ms: int = 0
+
+
+class Hello(Message, frozen=True):
+    """A site opens a conversation about one tenant. `made` is the last entry of its own by stream:
+    a hub that has more of them knows that the site was put back from a backup.
+    """
+
+    protocols: tuple[int, int]
+    version: str
+    clock_ms: int
+    made: dict[UUID, tuple[int, int]] = {}
+    cursors: dict[UUID, int] = {}
+    # What a purge left behind, as its proof (sync.purge); empty when there was none.
+    proof: bytes = b""
+
+
+class Tenant(Message, frozen=True):
+    """What the tenant is called at the hub, and the schema it has there."""
+
+    slug: str
+    name: str
+    schema_rev: int
+
+
+class Granted(Message, frozen=True):
+    """One stream that this node may have. `got` is what the hub has of the node's own origins."""
+
+    stream: UUID
+    name: str
+    mode: str
+    epoch: int
+    head: int
+    floor: int = 0
+    got: dict[int, int] = {}
+
+
+class Welcome(Message, frozen=True):
+    """The hub's answer to Hello. `standing` see `stand_of`."""
+
+    protocol: int
+    session: bytes
+    version: str
+    clock_ms: int
+    tenant: Tenant
+    streams: list[Granted]
+    people_rev: int
+    standing: bytes
+    limits: Limits = Limits()
+    notices: list[Notice] = []
+
+
+class Push(Message, frozen=True):
+    """Frames of a stream with entries that the node made, in the order it made them."""
+
+    stream: UUID
+    frames: list[bytes]
+
+
+class Pull(Message, frozen=True):
+    """Send what comes after `cursor` in the hub's order. `own` also asks for what the node made
+    itself: its log has lost it.
+    """
+
+    stream: UUID
+    cursor: int
+    epoch: int
+    own: bool = False
+
+
+class Exchange(Message, frozen=True):
+    """Both directions in one question. Streams are served in the order they are named."""
+
+    up: list[Push]
+    down: list[Pull]
+    max_bytes: int = ASK_BYTES_MAX
+    people_rev: int = 0
+
+
+class Parked(Message, frozen=True):
+    """A transaction that the hub took and did not apply; it waits for a person there."""
+
+    origin: int
+    oseq: int
+    reason: str
+
+
+class Receipt(Message, frozen=True):
+    """What the hub has of a pushed stream after its commit. `cuts` are entries whose clock was
+    ahead: (origin, oseq, the clock that counts). `gap`: ask again from `got`.
+    """
+
+    stream: UUID
+    got: dict[int, int]
+    cuts: list[tuple[int, int, int]] = []
+    parked: list[Parked] = []
+    gap: bool = False
+    problem: str = ""
+    detail: str = ""
+
+
+class Delivery(Message, frozen=True):
+    """Frames after a cursor; the next cursor is `upto` once all of them are taken."""
+
+    stream: UUID
+    frames: list[bytes]
+    upto: int
+    more: bool
+
+
+class Exchanged(Message, frozen=True):
+    """The hub's answer to Exchange. `hints` are the heads of all granted streams, for nothing but
+    to know whether another question is worth it. `people` is the slice after `people_rev`.
+    """
+
+    receipts: list[Receipt]
+    down: list[Delivery]
+    hints: dict[UUID, int]
+    standing: bytes
+    clock_ms: int
+    people_rev: int = 0
+    people: bytes = b""
+    limits: Limits = Limits()
+    notices: list[Notice] = []
+
+
+class Waiting(Message, frozen=True):
+    """Answer when the hub's standing is another than `standing`, or when `hold_ms` are over."""
+
+    standing: bytes
+    hold_ms: int
+
+
+class Waited(Message, frozen=True):
+    """`standing` as it is now; `is_new` when it is another than the one named."""
+
+    standing: bytes
+    is_new: bool
+    notices: list[Notice] = []
+
+
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode(body: bytes, shape: type[T]) -> T:
+    """A message out of bytes from outside. Raises Malformed."""
+    try:
+        return msgspec.msgpack.decode(body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
+        raise Malformed(
+            f"The body is no {shape.__name__} in MessagePack as this protocol has it; the two "
+            "programs may be of versions that do not understand each other.",
+            code="sync.message_unreadable",
+        ) from None
+
+
+def agree(theirs: tuple[int, int], ours: tuple[int, int] = PROTOCOLS) -> int:
+    """The highest protocol that both speak. Raises Clash when there is none."""
+    found = min(theirs[1], ours[1])
+    if found < max(theirs[0], ours[0]):
+        behind = "the site" if theirs[1] < ours[0] else "the hub"
+        raise Clash(
+            f"This hub speaks the protocols {ours[0]} to {ours[1]}, the site {theirs[0]} to "
+            f"{theirs[1]}: upgrade {behind}.",
+            code="sync.protocol_unknown",
+        )
+    return found
+
+
+def stand_of(epoch: int, people_rev: int, streams: Iterable[tuple[UUID, int, int]]) -> bytes:
+    """A hub's standing for one node, in 8 bytes: its scope, its people, (stream, epoch, head).
+
+    Two that differ say that something is new; what it is, an exchange tells. A waiting site sends
+    this instead of its cursors, so that a quiet hour costs it no traffic by the stream.
+    """
+    found = sorted((stream.bytes, grant, head) for stream, grant, head in streams)
+    packed = _encoder.encode((epoch, people_rev, found))
+    return blake2b(packed, digest_size=8).digest()

@@ -1,0 +1,211 @@
+"""What a node holds of a tenant: the streams it is given, what is kept from it, what it gives up.
+
+The hub decides (`node_scope`), the site is told (`hold`). Widening adds streams, which the site
+pulls from their beginning; narrowing leaves a withdrawal that stands until the site has proved
+that nothing is left (sync/purge). Each change raises the epoch of the scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from appliance.base.ids import parse_uuid
+from appliance.db.database import Connection, Database, translated
+from appliance.db.wire import Rows, Statement
+from appliance.kernel.change import Body, EntryOp, Logged
+from appliance.kernel.hold import Mask, make_mask
+from appliance.kernel.kind import Json
+from appliance.kernel.stamps import Stamps
+from appliance.meta import load_schema
+from appliance.write.log import common_stream
+
+T = TypeVar("T")
+_ScopeRow = tuple[list[UUID] | None, dict[str, list[str]], int, str]
+COMMON = ("shared", "schema")
+_SCOPE = (
+    "SELECT unit_ids, masks, epoch, state FROM node_scope WHERE node_id = %s AND tenant_id = %s"
+)
+_LEAVING = (
+    "SELECT stream FROM stream_withdrawal "
+    "WHERE node_id = %s AND tenant_id = %s AND purged_at IS NULL"
+)
+_STREAMS = Statement("SELECT id::text, name FROM stream WHERE tenant_id = $1 ORDER BY id")
+# Deleted units too: their streams hold what was done in them.
+_PARENTS = Statement(
+    "SELECT id::text, data->>'parent' FROM record WHERE tenant_id = $1 AND kind = 'sys.unit'"
+)
+
+
+class StreamGrant(msgspec.Struct, frozen=True):
+    """One stream that a node holds: `mode` is rw or r, `mask` what is kept from it there."""
+
+    stream: UUID
+    name: str
+    mode: str
+    mask: Mask
+    epoch: int
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What `node_scope` says. `units` None: all. `masks` names fields by kind."""
+
+    units: frozenset[UUID] | None
+    masks: dict[str, list[str]]
+    epoch: int
+    state: str
+
+
+async def find_scope(db: Database, node: UUID, tenant: UUID) -> Scope | None:
+    """The scope of a node in a tenant; None where it has none."""
+    with translated():
+        async with db.control.connection() as conn:
+            return await read_scope(conn, node, tenant)
+
+
+async def streams_for(db: Database, node_id: UUID, tenant: UUID) -> dict[UUID, StreamGrant]:
+    """Every stream the node holds of the tenant, by id; none once the scope is withdrawn.
+
+    The units of its scope and every unit below them, `shared` and `schema`. What it may not write
+    in them says the mask (`refuses`): kinds of the hub's authority, hidden fields. A stream that
+    it first has to purge, to get it under another mask, is not among them until it has.
+    """
+    with translated():
+        async with db.control.connection() as conn:
+            scope = await read_scope(conn, node_id, tenant)
+            rows = await (await conn.execute(_LEAVING, (node_id, tenant))).fetchall()
+    if scope is None or scope.state != "active":
+        return {}
+    leaving = {msgspec.convert(row, tuple[UUID])[0] for row in rows}
+    streams, below = await reach_of(db, tenant, scope.units)
+    mask = make_mask(scope.masks, (await load_schema(db, tenant)).kinds)
+    return {
+        stream: StreamGrant(stream, streams[stream], "rw", mask, scope.epoch)
+        for stream in sorted(below)
+        if stream in streams and stream not in leaving
+    }
+
+
+async def read_scope(
+    conn: Connection, node: UUID, tenant: UUID, *, lock: bool = False
+) -> Scope | None:
+    """The scope on a connection of the caller, locked if asked for."""
+    text = _SCOPE + (" FOR UPDATE" if lock else "")
+    row = await (await conn.execute(text, (node, tenant))).fetchone()
+    if row is None:
+        return None
+    units, masks, epoch, state = msgspec.convert(row, _ScopeRow)
+    return Scope(frozenset(units) if units is not None else None, masks, epoch, state)
+
+
+async def reach_of(
+    db: Database, tenant: UUID, units: frozenset[UUID] | None
+) -> tuple[dict[UUID, str], frozenset[UUID]]:
+    """All streams of the tenant by id, and those that units reach, with the common ones."""
+    streams, parents = await db.read(tenant, (_STREAMS, (tenant,)), (_PARENTS, (tenant,)))
+    names = {UUID(_text(ident)): _text(name) for ident, name in streams}
+    common = frozenset(common_stream(tenant, name) for name in COMMON)
+    if units is None:
+        return names, frozenset(names) | common
+    return names, units_below(parents, units) | common
+
+
+def units_below(parents: Rows, units: Iterable[UUID]) -> frozenset[UUID]:
+    """The units themselves and all below them; `parents` are rows of unit and parent."""
+    children: dict[UUID | None, list[UUID]] = {}
+    for ident, parent in parents:
+        above = parse_uuid(_text(parent)) if parent else None
+        children.setdefault(above, []).append(UUID(_text(ident)))
+    found: set[UUID] = set()
+    fresh = list(units)
+    while fresh:
+        unit = fresh.pop()
+        if unit not in found:
+            found.add(unit)
+            fresh += children.get(unit, [])
+    return frozenset(found)
+
+
+def strip(mask: Mask, logged: Logged) -> Logged:
+    """The entry without what is kept from the node; untouched when there is nothing of it in it.
+
+    The dot stays, so that the node knows that something was written; the hash goes, because over
+    what is left it would not verify. `ext["stripped"]` names the fields.
+    """
+    hidden = mask.kinds.get(logged.entry.kind)
+    if hidden is None:
+        return logged
+    body, fids = logged.entry.body, hidden.fids
+    gone = sorted(fids & {*body.fields, *body.sets, *body.deltas, *_in_ext(body)})
+    if not gone:
+        return logged
+    left = msgspec.structs.replace(
+        body,
+        fields=_without(body.fields, fids),
+        sets=_without(body.sets, fids),
+        deltas=_without(body.deltas, fids),
+        # The dots of a field say nothing; the members of a set stand in the names themselves.
+        base={r: d for r, d in body.base.items() if not _is_member(r, fids)},
+        ext={name: _strip_ext(value, fids) for name, value in body.ext.items()}
+        | {"stripped": list[Json](gone)},
+    )
+    entry = msgspec.structs.replace(logged.entry, body=left)
+    return msgspec.structs.replace(logged, entry=entry, hash=b"")
+
+
+def refuses(mask: Mask, logged: Logged) -> str | None:
+    """Why the hub does not take an entry of the node's: a kind of its own, a field that is kept
+    from the node. None when nothing speaks against it.
+    """
+    entry = logged.entry
+    if entry.kind in mask.hub_only:
+        return f"hub_only: records of {entry.kind} are written at the hub"
+    hidden = mask.kinds.get(entry.kind)
+    if hidden is None:
+        return None
+    if entry.op in (EntryOp.MOVE, EntryOp.ARRIVE):
+        return f"masked: records of {entry.kind} are moved at the hub"
+    body = entry.body
+    touched = hidden.fids & {*body.fields, *body.sets, *body.deltas, *_in_ext(body)}
+    touched |= hidden.registers & {r.partition("/")[0] for r in (*body.base, *body.groups)}
+    if touched:
+        return f"masked: {', '.join(sorted(touched))} of {entry.kind} is kept from this node"
+    return None
+
+
+def _without(values: dict[str, T], fids: frozenset[str]) -> dict[str, T]:
+    return {fid: value for fid, value in values.items() if fid not in fids}
+
+
+def _is_member(register: str, fids: frozenset[str]) -> bool:
+    fid, slash, _ = register.partition("/")
+    return bool(slash) and fid in fids
+
+
+def _in_ext(body: Body) -> set[str]:
+    """Fields that an extension speaks of: the whole record of an arrival, and whatever comes."""
+    found: set[str] = set()
+    for name, value in body.ext.items():
+        if isinstance(value, dict):
+            found.update(value)
+        elif name == "stamps" and (stamps := Stamps.parse(str(value))) is not None:
+            found.update(r.partition("/")[0] for r in stamps.live if "/" in r)
+    return found
+
+
+def _strip_ext(value: Json, fids: frozenset[str]) -> Json:
+    if isinstance(value, dict):
+        return {k: v for k, v in value.items() if k not in fids and not _is_member(k, fids)}
+    stamps = Stamps.parse(value) if isinstance(value, str) else None
+    if stamps is None:
+        return value
+    return str(
+        Stamps(stamps.born, {r: d for r, d in stamps.live.items() if not _is_member(r, fids)})
+    )
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode() if value is not None else ""
