@@ -16,7 +16,7 @@ import merge3
 import msgspec
 
 from appliance.kernel.kind import Field, Json, Kind, Policy
-from appliance.kernel.registers import Leaf, Registers
+from appliance.kernel.registers import Cell, Leaf, Registers
 from appliance.kernel.stamps import EXISTS
 
 # The text that an entry replaced, by the entry's dot; None when it is not known any more.
@@ -103,6 +103,8 @@ def _choose(
         return cell[newest], None
     if policy is Policy.NEWEST:
         return cell[newest], None
+    if policy is Policy.STRICTEST:
+        return cell[_strictest(record.cell(register), fields[0])], None
     if policy in _JOINS:
         join = _JOINS[policy]
         return {
@@ -215,6 +217,19 @@ def _key(values: dict[str, Json]) -> bytes:
 def _set(data: dict[str, Json], fid: str, value: Json) -> None:
     if value is not None:
         data[fid] = value
+
+
+def _strictest(cell: Cell, field: Field) -> str:
+    """The dot of the value that stands last among the choices; of equal ones the newest."""
+    choices = field.option("choices")
+    listed = choices if isinstance(choices, list) else []
+    keys = [choice.get("key") for choice in listed if isinstance(choice, dict)]
+
+    def place(dot: str) -> tuple[int, tuple[int, int, int, str]]:
+        value = cell[dot].values.get(field.fid)
+        return keys.index(value) if value in keys else -1, _rank(cell[dot], dot)
+
+    return max(cell, key=place)
 
 
 def _largest(values: Sequence[Json]) -> Json:
