@@ -47,9 +47,7 @@ RESTING = frozenset(FileState) - {_S.RECEIVING, _S.HELD}
 REVIEWABLE = frozenset({_S.SUSPICIOUS, _S.RECALLED})
 
 
-def after_verdict(
-    state: FileState, verdict: Verdict, *, is_ours: bool = True
-) -> FileState | None:
+def after_verdict(state: FileState, verdict: Verdict, *, is_ours: bool = True) -> FileState | None:
     """Where a verdict of this node leads; None when the file stays where it is. `is_ours`: this
     node's own word holds it now. What another node's scanner holds, a clean one here does not free.
     """

@@ -115,7 +115,11 @@ async def make_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) 
         # Judged while nobody listened, with the tenant suspended: the word has to come again.
         await plane.scan(job_of(file, ctx.tenant, priority=0))
         raise Clash("This file is not released any more.", code="file.recalled")
-    if file.state is FileState.RESTRICTED or look.is_current or now() - look.judged_at < timedelta(days=OLD_DAYS):
+    if (
+        file.state is FileState.RESTRICTED
+        or look.is_current
+        or now() - look.judged_at < timedelta(days=OLD_DAYS)
+    ):
         return file
     await plane.scan(job_of(file, ctx.tenant, priority=0))
     end = asyncio.get_running_loop().time() + RESCAN_WAIT_S

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import logs
-from appliance.base.errors import ApplianceError, Clash, Locked, Refused, Spoiled, TooLarge
+from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement

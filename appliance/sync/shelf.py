@@ -57,9 +57,7 @@ class Filed(msgspec.Struct, frozen=True):
 
 def read_filed(row: Row) -> Filed:
     """A row of FIELDS."""
-    ident, stream, state, name, size, sha256, kind, field = (
-        (v or b"").decode() for v in row[:8]
-    )
+    ident, stream, state, name, size, sha256, kind, field = ((v or b"").decode() for v in row[:8])
     return Filed(UUID(ident), UUID(stream), state, name, int(size or 0), sha256, kind, field)
 
 

@@ -160,7 +160,9 @@ async def copy(request: Asked) -> Stream:
         raise HTTPException(status_code=404, detail="There is no such blob.")
     if blob.verdict is Verdict.REJECTED:
         raise HTTPException(status_code=410, detail="An engine rejected this blob; it stays here.")
-    start, stop = (order.part.offset, order.part.offset + order.part.size) if order.part else (0, None)
+    start, stop = (
+        (order.part.offset, order.part.offset + order.part.size) if order.part else (0, None)
+    )
     if start < 0 or (stop is not None and stop < start):
         raise HTTPException(status_code=422, detail="The order names no range of bytes.")
     try:

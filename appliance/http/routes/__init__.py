@@ -23,13 +23,15 @@ from appliance.http.routes import (
     session,
     staff,
     stock,
+    syncblobs,
     uploads,
 )
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
     changes.book, live.book,
-    audit.book, intake.book, jobs.book, files.book, uploads.book, health.book,
+    audit.book, intake.book, jobs.book, files.book, uploads.book, syncblobs.book,
+    health.book,
 )  # fmt: skip
 
 

@@ -36,9 +36,9 @@ BETWEEN: dict[str, Any] = {
     "capability": NODE, "placed": HUB, "answers": {200: bytes}, "media": (MEDIA,),
     "refuses": (409, 422, 423, 460),
 }  # fmt: skip
-# What is proved is written when so much is, or when nothing more came for a second.
-_WRITTEN_AT = 64 * 1024
-_QUIET_S, _SILENT_S = 1.0, 60.0
+# What is proved is written when so much is, or when it has waited so long for more.
+_WRITTEN_AT, _WAITS_S = 64 * 1024, 0.2
+_SILENT_S = 60.0
 
 
 @book.route("POST", f"{PATH}/have", **BETWEEN)
@@ -110,11 +110,9 @@ async def _stand(shelf: Shelf, file: Filed | None, digest: bytes) -> int:
     return WHOLE if at == file.size else at
 
 
-async def _take(
-    ask: Ask, shelf: Shelf, file: Filed, start: int, at: int, proving: Proving
-) -> int:
+async def _take(ask: Ask, shelf: Shelf, file: Filed, start: int, at: int, proving: Proving) -> int:
     """Write what is proved of a body as it comes; how many bytes of the file are here then."""
-    begin, ready, passed = at, bytearray(), start
+    begin, ready, passed, since = at, bytearray(), start, _now()
     async with aclosing(_pieces(ask)) as pieces:
         try:
             async for piece in pieces:
@@ -123,9 +121,11 @@ async def _take(
                 skip = min(len(fresh), max(0, begin - passed))
                 passed += len(fresh)
                 ready += fresh[skip:]
-                if len(ready) >= _WRITTEN_AT or (not piece and ready):
-                    now, ready = bytes(ready), bytearray()
-                    at = await shelf.take(file, at, now)
+                is_late = bool(ready) and _now() - since >= _WAITS_S
+                if is_late or len(ready) >= _WRITTEN_AT:
+                    proved, ready = bytes(ready), bytearray()
+                    at = await shelf.take(file, at, proved)
+                    since = _now()
             if not proving.is_whole:
                 raise Spoiled("Bytes of this file are not those of their digests.",
                               code="blob.spoiled")  # fmt: skip
@@ -144,9 +144,9 @@ async def _pieces(ask: Ask) -> AsyncGenerator[bytes, None]:
     try:
         while more:
             asked = asked or asyncio.ensure_future(receive())
-            done, _ = await asyncio.wait({asked}, timeout=_QUIET_S)
+            done, _ = await asyncio.wait({asked}, timeout=_WAITS_S)
             if not done:
-                quiet += _QUIET_S
+                quiet += _WAITS_S
                 if quiet >= _SILENT_S:
                     raise Malformed("The body did not arrive in time.", code="request.slow")
                 yield b""
@@ -160,6 +160,10 @@ async def _pieces(ask: Ask) -> AsyncGenerator[bytes, None]:
     finally:
         if asked is not None:
             asked.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _prove(ask: Ask, body: bytes) -> PeerNode:
