@@ -15,6 +15,7 @@ from appliance.content import LOST, ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.files.copies import purge_left
+from appliance.files.incidents import open_missed
 from appliance.files.parts import SILENT
 from appliance.files.rows import move, read_row
 from appliance.files.states import FileState
@@ -86,6 +87,7 @@ async def purge_due(
     for ident in gone.column():
         await plane.purge(ctx.tenant, UUID((ident or b"").decode()))
     await purge_left(db, ctx, plane, kept)
+    await open_missed(db, ctx)
     count = await _expire_silent(db, ctx, plane, moment - timedelta(seconds=UPLOAD_S))
     for file in (read_row(read_state(row)) for row in rows):
         to = FileState.EXPIRED if file.state is FileState.RECEIVING else FileState.PURGED

@@ -105,8 +105,8 @@ async def make_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) 
     look = await look_here(db, ctx, plane, file)
     if look.verdict is None or look.judged_at is None:
         raise Clash(
-            "The bytes of this file came from another node or from a backup and wait for their "
-            "scan here; ask again in a while.",
+            "This file came back from a backup, or came from another node, and waits for its scan "
+            "here; ask again in a while.",
             code="file.rescanning",
         )
     if file.state is FileState.RESTRICTED and look.verdict is Verdict.SUSPICIOUS:

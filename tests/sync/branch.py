@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import httpx
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 from appliance.base.clock import now
@@ -19,6 +20,7 @@ from appliance.sync.nodes import open_session
 from appliance.write.emit import stream_call
 from appliance.write.log import common_stream
 from quarantine.contract import Policy, ScanJob
+from tests import cluster, tenants
 from tests.http.test_live import served
 from tests.quarantine.planes import pieces, plane
 from tests.sync.sites import site
@@ -203,10 +205,13 @@ async def pair(node, dsns, far, far_dsns, tenant, valkey_url, folder, clamd=""):
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         start = ("serve", "work") if clamd else ("serve",)
-        benches = [await enter(plane(valkey_url, clamd, start=start)) for _ in range(2)]
+        benches = [
+            await enter(plane(valkey_url, clamd, start=start)),
+            await enter(plane(valkey_url, start=("serve",))),
+        ]
         for bench in benches:
             bench.tenant = tenant.id
-        await mirror(far, far_dsns, tenant)
+        there = await mirror(far, far_dsns, tenant)
         names = [(unit, name) for name, unit in tenant.units.items()]
         async with node.db.transaction(tenant.id) as tx:
             await tx.run(stream_call(tenant.id, 1, names), commit=True)
@@ -220,9 +225,23 @@ async def pair(node, dsns, far, far_dsns, tenant, valkey_url, folder, clamd=""):
         member = await site(node.db, tenant.id, units=[stream])
         hub = Node(node.db, dsns, benches[0], tenant.id)
         branch = Node(far, far_dsns, benches[1], tenant.id)
+        hub.world, branch.world = tenant, there
         found = Pair(hub, branch, link, app, f"http://127.0.0.1:{port}", stream, member, key)
         yield found
 
 
 def body_of(size, seed=1):
     return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture(scope="session")
+def far_dsns():
+    found, stop = cluster.start()
+    yield found
+    stop()
+
+
+@pytest.fixture
+async def far(far_dsns):
+    async with tenants.opened(far_dsns) as found:
+        yield found

@@ -10,26 +10,13 @@ from appliance.base.errors import ApplianceError, Refused, Unauthenticated, Unav
 from appliance.base.ids import uuid7
 from appliance.sync.bloblink import UNKNOWN, UNWANTED, WHOLE
 from appliance.sync.pieces import CHUNK, PIECE
-from tests import cluster, tenants
-from tests.http.conftest import make_node, valkey_url
-from tests.sync.branch import MEBI, body_of, pair
+from tests.http.conftest import make_node
+from tests.http.conftest import valkey_url
+from tests.sync.branch import MEBI, body_of, far, far_dsns, pair
 from tests.sync.sites import site
 
-__all__ = ["valkey_url"]
+__all__ = ["far", "far_dsns", "valkey_url"]
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="session")
-def far_dsns():
-    found, stop = cluster.start()
-    yield found
-    stop()
-
-
-@pytest.fixture
-async def far(far_dsns):
-    async with tenants.opened(far_dsns) as found:
-        yield found
 
 
 @pytest.fixture
