@@ -146,13 +146,15 @@ class Action(enum.StrEnum):
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an order about an upload in parts says: `size` and `sha256` (hex, or empty) of the whole
-    where it begins, `offset` and CRC-32 of one part where it goes on.
+    where it begins, `offset` and CRC-32 of one part where it goes on. `lasting`: it comes from
+    another node, over a link that may be away for days. For a copy: `size` bytes from `offset` on.
     """
 
     size: int = 0
     sha256: str = ""
     offset: int = 0
     crc32: int | None = None
+    lasting: bool = False
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -288,3 +290,5 @@ COPY_HEADER = "x-nexus-copy"
 ORDER_S = 60.0
 UPLOAD_S = 3_600.0
 """An upload in parts to which nothing came for so long is given up by the plane."""
+LASTING_S = 30 * 86_400.0
+"""The same for one that comes from another node."""

@@ -118,7 +118,9 @@ class Vault:
             await self._join(job, got)
             return Restored(job.blob, got.sha256, got.size, fresh=known is None)
 
-    async def begin(self, job: ScanJob, size: int, sha256: str) -> Progress:
+    async def begin(
+        self, job: ScanJob, size: int, sha256: str, *, lasting: bool = False
+    ) -> Progress:
         """Open an upload in parts; one that is open already goes on. Raises TooLarge, NoSpace."""
         if size > job.policy.bytes_max:
             raise TooLarge(job.policy.bytes_max)
@@ -126,7 +128,9 @@ class Vault:
         try:
             return await self.uploads.look(job.blob, key)
         except Missing:
-            return await self.uploads.start(job.blob, key, size=size, sha256=sha256)
+            return await self.uploads.start(
+                job.blob, key, size=size, sha256=sha256, lasting=lasting
+            )
 
     async def append(
         self, job: ScanJob, offset: int, pieces: AsyncIterable[bytes], crc32: int | None

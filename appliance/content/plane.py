@@ -71,12 +71,15 @@ class ContentPlane:
         # A bucket far away takes its time for the last bytes; they are not to be given up for that.
         return await self._ask("PUT", "/blobs", order, Stored, content=pieces, timeout=_LONG)
 
-    async def begin(self, job: ScanJob, size: int, sha256: str = "") -> Arrived:
-        """Open an upload in parts of `size` bytes; `sha256` (hex) is checked at its end.
+    async def begin(
+        self, job: ScanJob, size: int, sha256: str = "", *, lasting: bool = False
+    ) -> Arrived:
+        """Open an upload in parts of `size` bytes; `sha256` (hex) is checked at its end. `lasting`:
+        it comes from another node, and is waited for as long as that may be away.
 
         Raises TooLarge, StorageFull, Unavailable.
         """
-        order = _about(Action.PARTS, job, Part(size=size, sha256=sha256))
+        order = _about(Action.PARTS, job, Part(size=size, sha256=sha256, lasting=lasting))
         return await self._ask("POST", "/parts", order, Arrived)
 
     async def progress(self, job: ScanJob) -> Arrived:
@@ -157,6 +160,21 @@ class ContentPlane:
         async with self._stream("/copies", order) as answer:
             copied = self.signer.open(answer.headers.get(COPY_HEADER, ""), Copied)
             yield copied, answer.aiter_bytes()
+
+    async def cut(self, tenant: UUID, blob: UUID, offset: int, length: int) -> bytes:
+        """Some bytes of a blob for another node, judged or not; fewer at its end.
+
+        Raises as `copy`.
+        """
+        order = Order(Action.COPY, now(), blob, tenant, part=Part(offset=offset, size=length))
+        found = bytearray()
+        async with self._stream("/copies", order) as answer:
+            self.signer.open(answer.headers.get(COPY_HEADER, ""), Copied)
+            async for piece in answer.aiter_bytes():
+                found += piece
+                if len(found) > length:
+                    raise _down()
+        return bytes(found)
 
     async def restore(self, job: ScanJob, pieces: AsyncIterable[bytes]) -> Restored:
         """Bring bytes of an archive back; stored, and waiting for their scan, when it returns.

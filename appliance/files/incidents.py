@@ -10,12 +10,15 @@ import msgspec
 from appliance.base import logs
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.files.rows import File, as_system
+from appliance.files.rows import File, as_system, read_row
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.write import Command, Op, apply
+from appliance.write.load import COLUMNS, read_state
 
 _NOBODY = UUID(int=0)
+# An incident names the node whose readers it lists; one without a name is this node's.
+_BY = "coalesce(data->'evidence'->>'node', $4) = $4"
 _READERS = Statement(
     "SELECT actor::text, max(at)::text, count(*) FILTER (WHERE action = 'file.downloaded') FROM audit "
     "WHERE tenant_id = $1 AND subject = $2 AND action IN ('file.ticket_issued', 'file.downloaded') "
@@ -23,7 +26,16 @@ _READERS = Statement(
 )
 _KNOWN = Statement(
     "SELECT 1 FROM record WHERE tenant_id = $1 AND kind = 'sys.incident' AND t5 = $2 "
-    "AND data->'evidence'->>'verdict_at' = $3"
+    f"AND data->'evidence'->>'verdict_at' = $3 AND {_BY}"
+)
+# Held by another node's word, read here, and nobody has written down by whom: the audit of reads
+# stays where they were.
+_MISSED = Statement(
+    f"SELECT {COLUMNS} FROM record r WHERE tenant_id = $1 AND kind = 'sys.file' "
+    "AND t2 IN ('recalled', 'rejected') AND EXISTS (SELECT FROM audit a WHERE a.tenant_id = $1 "
+    "AND a.subject = r.id::text AND a.action IN ('file.ticket_issued', 'file.downloaded')) "
+    "AND NOT EXISTS (SELECT FROM record i WHERE i.tenant_id = $1 AND i.kind = 'sys.incident' "
+    f"AND i.t5 = r.id::text AND {_BY.replace('$4', '$2')}) ORDER BY id LIMIT 100"
 )
 
 
@@ -38,7 +50,7 @@ async def open_incident(
     rows, known = await db.read(
         ctx.tenant,
         (_READERS, (ctx.tenant, str(file.id))),
-        (_KNOWN, (ctx.tenant, str(file.id), opened)),
+        (_KNOWN, (ctx.tenant, str(file.id), opened, str(ctx.origin))),
     )
     if len(known):
         return
@@ -48,7 +60,7 @@ async def open_incident(
     ]
     evidence: dict[str, Json] = {
         "file": str(file.id), "sha256": file.sha256, "findings": findings, "readers": readers,
-        "verdict_at": opened, "recalled_by": by or None,
+        "verdict_at": opened, "recalled_by": by or None, "node": ctx.origin,
     }  # fmt: skip
     fields: dict[str, Json] = {
         "title": f"A file that was released is recalled; {len(readers)} had access to it.",
@@ -60,6 +72,16 @@ async def open_incident(
     result = await apply(db, system, [command])
     if not result.committed:
         logs.event("files.incident_refused", level="error", tenant=ctx.tenant)
+
+
+async def open_missed(db: Database, ctx: Ctx) -> int:
+    """Write down the readers here of files that another node has recalled; how many incidents."""
+    (rows,) = await db.read(ctx.tenant, (_MISSED, (ctx.tenant, str(ctx.origin))))
+    for file in (read_row(read_state(row)) for row in rows):
+        at = datetime.fromisoformat(file.judged_at) if file.judged_at else file.created_at
+        found = file.verdict.get("findings")
+        await open_incident(db, ctx, file, at, found if isinstance(found, list) else [])
+    return len(rows)
 
 
 def _text(value: bytes | None) -> str:

@@ -14,6 +14,8 @@ from appliance.base.errors import Clash, Locked, Refused
 from appliance.content import LOST, ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
+from appliance.files.copies import purge_left
+from appliance.files.incidents import open_missed
 from appliance.files.parts import SILENT
 from appliance.files.rows import move, read_row
 from appliance.files.states import FileState
@@ -27,17 +29,19 @@ REJECTED_DAYS = 7
 DELETED_DAYS = 30
 MISSED_MINUTES = 30
 _MOST = 500
+# Whether an upload goes on is known to the node that takes it, and to no other.
+_MADE_HERE = "split_part(stamps, '.', 1) = $4"
 # What comes in parts has said its size, and lasts as long as parts come: the plane knows.
 _IN_PARTS = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' "
     "AND t2 = 'receiving' AND n1 IS NOT NULL AND created_at < $2 AND deleted_at IS NULL "
-    "ORDER BY id LIMIT $3"
+    f"AND {_MADE_HERE} ORDER BY id LIMIT $3"
 )
 _DUE = Statement(
     f"SELECT {COLUMNS} FROM record WHERE tenant_id = $1 AND kind = 'sys.file' AND ("
-    "(t2 = 'receiving' AND n1 IS NULL AND created_at < $2) OR "
-    "(t2 IN ('rejected', 'expired') AND updated_at < $3) OR "
-    "(t2 = 'recalled' AND updated_at < $4)) AND deleted_at IS NULL ORDER BY id LIMIT $5"
+    f"(t2 = 'receiving' AND n1 IS NULL AND created_at < $2 AND {_MADE_HERE}) OR "
+    "(t2 IN ('rejected', 'expired') AND updated_at < $5) OR "
+    "(t2 = 'recalled' AND updated_at < $6)) AND deleted_at IS NULL ORDER BY id LIMIT $3"
 )
 # A week in which the chore comes by many times; to purge again what is purged changes nothing.
 _GONE = Statement(
@@ -77,12 +81,13 @@ async def purge_due(
     """One round in one tenant; how many. Raises Unavailable; doing it again changes nothing."""
     moment = at or now()
     kept = moment - timedelta(days=DELETED_DAYS)
-    due = (moment - timedelta(hours=UPLOAD_HOURS), moment - timedelta(days=REJECTED_DAYS), kept)
-    rows, gone = await db.read(
-        ctx.tenant, (_DUE, (ctx.tenant, *due, _MOST)), (_GONE, (ctx.tenant, kept))
-    )
+    begun, rejected = moment - timedelta(hours=UPLOAD_HOURS), moment - timedelta(days=REJECTED_DAYS)
+    due = (_DUE, (ctx.tenant, begun, _MOST, str(ctx.origin), rejected, kept))
+    rows, gone = await db.read(ctx.tenant, due, (_GONE, (ctx.tenant, kept)))
     for ident in gone.column():
         await plane.purge(ctx.tenant, UUID((ident or b"").decode()))
+    await purge_left(db, ctx, plane, kept)
+    await open_missed(db, ctx)
     count = await _expire_silent(db, ctx, plane, moment - timedelta(seconds=UPLOAD_S))
     for file in (read_row(read_state(row)) for row in rows):
         to = FileState.EXPIRED if file.state is FileState.RECEIVING else FileState.PURGED
@@ -100,7 +105,7 @@ async def purge_due(
 
 async def _expire_silent(db: Database, ctx: Ctx, plane: ContentPlane, before: datetime) -> int:
     """Expire the uploads in parts that the plane has given up; how many. Raises Unavailable."""
-    (rows,) = await db.read(ctx.tenant, (_IN_PARTS, (ctx.tenant, before, _MOST)))
+    (rows,) = await db.read(ctx.tenant, (_IN_PARTS, (ctx.tenant, before, _MOST, str(ctx.origin))))
     count = 0
     for file in (read_row(read_state(row)) for row in rows):
         try:

@@ -81,6 +81,8 @@ async def find_own(db: Database, ctx: Ctx, ident: UUID) -> File:
         raise Refused("There is no such upload for you.", code="upload.unknown")
     if file.state in _OVER:
         raise _gone()
+    if file.state is FileState.RECEIVING and file.made_by != ctx.origin:
+        raise Refused("This upload goes on at the node where it began.", code="upload.elsewhere")
     return file
 
 

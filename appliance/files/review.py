@@ -11,6 +11,7 @@ from appliance.base.clock import now
 from appliance.base.errors import Clash, FieldFault, Forbidden, Invalid
 from appliance.content import ContentPlane
 from appliance.db.database import Database
+from appliance.files.copies import look_here
 from appliance.files.incidents import open_incident
 from appliance.files.rows import File, find_file, move
 from appliance.files.states import DOWNLOADABLE, REVIEWABLE, FileState
@@ -31,6 +32,7 @@ async def review(
         detail = f"Expected {', '.join(DECISIONS)}."
         raise Invalid(detail, faults=(FieldFault("/decision", "out_of_range", detail),))
     if decision == RESCAN:
+        await look_here(db, ctx, plane, file)
         await plane.scan(job_of(file, ctx.tenant, priority=0))
         return file
     if not _REASON_MIN <= len(reason.strip()) <= _REASON_MAX:

@@ -60,6 +60,17 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     judged_at: str = ""
     review: dict[str, Json] = {}
 
+    @property
+    def made_by(self) -> int:
+        """The origin of the node that took it from a person."""
+        return int(self.version.partition(".")[0])
+
+    def is_judged_by(self, origin: int) -> bool:
+        """Whether its verdict is this node's own; one without a name is from before there were
+        several nodes.
+        """
+        return self.verdict.get("node", origin) == origin
+
 
 def why_not(file: File) -> str:
     """Why a file that is at rest and not released is not used."""
@@ -146,8 +157,11 @@ async def move(
     to: FileState,
     action: str,
     values: dict[str, Json] | None = None,
+    *,
+    also: Sequence[Call] = (),
 ) -> None:
-    """One arrow, guarded by the state it starts from, with its audit row in one transaction.
+    """One arrow, guarded by the state it starts from, with its audit row in one transaction, and
+    `also` what else is noted in it.
 
     Raises Clash when the file has moved meanwhile or no such arrow exists.
     """
@@ -159,7 +173,7 @@ async def move(
         ctx.tenant, action, actor=ctx.actor, subject=file.id, request_id=ctx.request_id,
         details={"from": file.state.value, "to": to.value},
     )  # fmt: skip
-    result = await apply(db, as_system(ctx), [command], echo=_Audited(event))
+    result = await apply(db, as_system(ctx), [command], echo=_Audited([*event, *also]))
     outcome = result.outcomes[0]
     if isinstance(outcome, Conflict):
         raise Clash("This file has moved on meanwhile; look again.", code="file.state")

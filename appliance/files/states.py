@@ -47,8 +47,12 @@ RESTING = frozenset(FileState) - {_S.RECEIVING, _S.HELD}
 REVIEWABLE = frozenset({_S.SUSPICIOUS, _S.RECALLED})
 
 
-def after_verdict(state: FileState, verdict: Verdict) -> FileState | None:
-    """Where a verdict leads; None when the file stays where it is."""
+def after_verdict(state: FileState, verdict: Verdict, *, is_ours: bool = True) -> FileState | None:
+    """Where a verdict of this node leads; None when the file stays where it is. `is_ours`: this
+    node's own word holds it now. What another node's scanner holds, a clean one here does not free.
+    """
+    if state is FileState.SUSPICIOUS and verdict is not Verdict.REJECTED and not is_ours:
+        return None
     if state in DOWNLOADABLE:
         # What two people let out as suspicious may stay so.
         allowed = state is _S.RESTRICTED and verdict is Verdict.SUSPICIOUS

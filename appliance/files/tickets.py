@@ -27,6 +27,7 @@ from appliance.base.errors import ApplianceError, Clash, Unavailable
 from appliance.base.pause import pause
 from appliance.content import ContentPlane
 from appliance.db.database import Database
+from appliance.files.copies import look_here, read_call
 from appliance.files.places import REVIEW
 from appliance.files.rows import File, find_file
 from appliance.files.states import DOWNLOADABLE, FileState
@@ -54,8 +55,7 @@ async def issue(
 ) -> Issued:  # fmt: skip
     """A ticket for a file that the actor sees. Raises Clash while it is not released, Unavailable."""
     check_downloadable(ctx, file)
-    if file.state is FileState.RELEASED:
-        file = await make_current(db, ctx, plane, file)
+    file = await make_current(db, ctx, plane, file)
     at = now()
     ticket = Ticket(
         id=secrets.token_urlsafe(24), blob=file.id, tenant=ctx.tenant, file=file.id,
@@ -69,7 +69,7 @@ async def issue(
         request_id=ctx.request_id, details={"ticket": ticket.id[:12]},
     )  # fmt: skip
     async with db.transaction(ctx.tenant) as tx:
-        await tx.run(*event, commit=True)
+        await tx.run(*event, read_call(ctx.tenant, file.id), commit=True)
     sealed = plane.signer.seal(ticket)
     try:
         async with redis.pipeline(transaction=True) as pipe:
@@ -99,19 +99,27 @@ def check_downloadable(ctx: Ctx, file: File) -> None:
 async def make_current(db: Database, ctx: Ctx, plane: ContentPlane, file: File) -> File:
     """Scan again first what was last judged more than a week ago by other signatures.
 
-    Raises Clash when it is not released any more, or not judged yet: one that came from a backup.
+    Raises Clash when it is not released any more, or not judged by this node yet: one that came
+    from another node or from a backup; `file.not_here` while its bytes are not here.
     """
-    look = await plane.look(ctx.tenant, file.id)
+    look = await look_here(db, ctx, plane, file)
     if look.verdict is None or look.judged_at is None:
         raise Clash(
-            "This file came back from a backup and waits for its scan; ask again in a while.",
+            "This file came back from a backup, or came from another node, and waits for its scan "
+            "here; ask again in a while.",
             code="file.rescanning",
         )
+    if file.state is FileState.RESTRICTED and look.verdict is Verdict.SUSPICIOUS:
+        return file
     if look.verdict is not Verdict.CLEAN:
         # Judged while nobody listened, with the tenant suspended: the word has to come again.
         await plane.scan(job_of(file, ctx.tenant, priority=0))
         raise Clash("This file is not released any more.", code="file.recalled")
-    if look.is_current or now() - look.judged_at < timedelta(days=OLD_DAYS):
+    if (
+        file.state is FileState.RESTRICTED
+        or look.is_current
+        or now() - look.judged_at < timedelta(days=OLD_DAYS)
+    ):
         return file
     await plane.scan(job_of(file, ctx.tenant, priority=0))
     end = asyncio.get_running_loop().time() + RESCAN_WAIT_S

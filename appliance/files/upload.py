@@ -18,6 +18,7 @@ from appliance.base.ids import uuid7
 from appliance.base.settings import Files as Limits
 from appliance.content import ContentPlane
 from appliance.db.database import Database
+from appliance.files.copies import here_call
 from appliance.files.places import Place, Taking, check_place
 from appliance.files.rows import File, bytes_used, create, find_file, move
 from appliance.files.states import FileState
@@ -96,7 +97,8 @@ async def hold(db: Database, ctx: Ctx, file: File, stored: Stored) -> File:
     """Note that the bytes are there. The verdict may have come first: then that stands."""
     values: dict[str, Json] = {"sha256": stored.sha256, "size": stored.size, "reason": WAITS}
     with contextlib.suppress(Clash):
-        await move(db, ctx, file, FileState.HELD, "file.received", values)
+        also = [here_call(ctx.tenant, file.id)]
+        await move(db, ctx, file, FileState.HELD, "file.received", values, also=also)
     found = await find_file(db, ctx.tenant, file.id)
     assert found is not None, "files are not removed"
     return found

@@ -19,7 +19,7 @@ from appliance.content import ContentPlane
 from appliance.db.database import Database, translated
 from appliance.files.incidents import open_incident
 from appliance.files.rows import File, as_system, find_file, move
-from appliance.files.states import FileState, after_verdict
+from appliance.files.states import RESTING, FileState, after_verdict
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.write import Command, Op, apply
@@ -124,15 +124,20 @@ class Takes:
         file = await find_file(self._db, judged.tenant, judged.blob)
         if file is None:
             return
-        to = after_verdict(file.state, judged.report.verdict)
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
-        if to is None and file.state is FileState.SUSPICIOUS and _says_else(file, judged):
+        is_ours = file.is_judged_by(ctx.origin)
+        to = after_verdict(file.state, judged.report.verdict, is_ours=is_ours)
+        says_else = is_ours and _says_else(file, judged)
+        if to is None and file.state is FileState.SUSPICIOUS and says_else:
             to = FileState.SUSPICIOUS
         if to is not None:
             # What reviewers said of other findings does not count for these.
-            values = {**_values(judged), "review": None}
+            values = {**_values(judged, ctx.origin), "review": None}
             await move(self._db, ctx, file, to, _ACTIONS[to], values)
         elif not _is_of(file, judged):
+            # Another node's word came first: who waits for the file here may go on or give up.
+            if self._settled is not None and file.state in RESTING:
+                await self._settled(judged.tenant, file)
             return
         else:
             # It came before, and what follows from it may not have: the node was killed between.
@@ -170,7 +175,7 @@ def _says_else(file: File, judged: Judged) -> bool:
     return is_held and file.verdict.get("findings") != _findings(judged)
 
 
-def _values(judged: Judged) -> dict[str, Json]:
+def _values(judged: Judged, origin: int) -> dict[str, Json]:
     report = judged.report
     worst = [f for f in report.findings if f.verdict is report.verdict]
     verdict: dict[str, Json] = {
@@ -178,6 +183,7 @@ def _values(judged: Judged) -> dict[str, Json]:
         "findings": _findings(judged),
         "engines": [f"{r.engine} {r.version} {r.signatures}".strip() for r in report.engines],
         "policy": report.policy_revision,
+        "node": origin,
     }
     return {
         "verdict": verdict, "type": report.type, "sha256": report.sha256, "size": report.size,

@@ -32,6 +32,7 @@ BODY_WAIT_S = 60.0
 _FILES, _UPLOADS = ["api", "v1", "files"], ["api", "v1", "uploads"]
 _SYNC = ["api", "v1", "sync"]
 _BETWEEN_NODES = (b"content-type", MEDIA.encode())
+_BLOBS = ["api", "v1", "sync", "blobs"]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),
@@ -114,7 +115,8 @@ class Door:
 
 
 def is_streamed(method: str, path: str) -> bool:
-    """Whether the body goes to its route as it comes: a file, or a part of one by its id. Written
+    """Whether the body goes to its route as it comes: a file, or a part of one by its id, of a
+    person or of another node. Written
     with more slashes it is the same address, as it is for the router.
     """
     steps = [step for step in path.split("/") if step]
@@ -123,6 +125,8 @@ def is_streamed(method: str, path: str) -> bool:
             return steps == _FILES
         case "PATCH":
             return steps[:-1] == _UPLOADS
+        case "PUT":
+            return steps[:-2] == _BLOBS
         case _:
             return False
 

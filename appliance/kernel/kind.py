@@ -61,6 +61,7 @@ class Policy(StrEnum):
     SET = "set"
     TEXT3 = "text3"
     OWNER = "owner"
+    STRICTEST = "strictest"
 
 
 class Home(StrEnum):

@@ -114,6 +114,8 @@ def _choose(
         return cell[newest], None
     if policy is Policy.NEWEST:
         return cell[newest], None
+    if policy is Policy.STRICTEST:
+        return cell[_strictest(record.cell(register), fields[0])], None
     if policy in _JOINS:
         return {
             f.fid: joined(policy, [v[f.fid] for v in cell.values() if v.get(f.fid) is not None])
@@ -231,6 +233,19 @@ def _set(data: dict[str, Json], fid: str, value: Json) -> None:
 def joined(policy: Policy, values: Sequence[Json]) -> Json:
     """What several values come to under a policy that decides by itself; none of them is null."""
     return _JOINS[policy](values)
+
+
+def _strictest(cell: Cell, field: Field) -> str:
+    """The dot of the value that stands last among the choices; of equal ones the newest."""
+    choices = field.option("choices")
+    listed = choices if isinstance(choices, list) else []
+    keys = [choice.get("key") for choice in listed if isinstance(choice, dict)]
+
+    def place(dot: str) -> tuple[int, tuple[int, int, int, str]]:
+        value = cell[dot].values.get(field.fid)
+        return keys.index(value) if value in keys else -1, rank(cell[dot], dot)
+
+    return max(cell, key=place)
 
 
 def _largest(values: Sequence[Json]) -> Json:

@@ -219,24 +219,25 @@ TEMPLATE = _kind(
     _field("steps", "json"),
 )  # fmt: skip
 
-# One attachment; the bytes lie in the content plane under the same id. Only the node writes it.
+# One attachment; the bytes lie in the content planes of nodes under the same id. Only nodes write
+# it: each judges by itself, and where two did at once the strictest state stands.
 FILE = _kind(
     "sys.file", Home.UNIT, "name", "Files",
     _field("name", "text", "t1", required=True, searchable=True,
            sensitivity=Sensitivity.PERSONAL),
-    _field("state", "choice", "t2", required=True,
-           options=_choices("receiving", "held", "suspicious", "released", "restricted",
-                            "rejected", "recalled", "expired", "purged")),
-    _field("reason", "text"),
-    _field("type", "text", "t3"),
-    _field("size", "integer", "n1"),
-    _field("sha256", "text", "t4"),
+    _field("state", "choice", "t2", required=True, policy=Policy.STRICTEST,
+           options=_choices("receiving", "held", "released", "restricted", "suspicious",
+                            "recalled", "rejected", "expired", "purged")),
+    _field("reason", "text", policy=Policy.NEWEST),
+    _field("type", "text", "t3", policy=Policy.NEWEST),
+    _field("size", "integer", "n1", policy=Policy.NEWEST),
+    _field("sha256", "text", "t4", policy=Policy.NEWEST),
     _field("for_kind", "text", "t5"),
     _field("for_record", "text", "t6"),
     _field("for_field", "text"),
-    _field("verdict", "json"),
-    _field("judged_at", "moment", "d1"),
-    _field("review", "json"),
+    _field("verdict", "json", policy=Policy.NEWEST),
+    _field("judged_at", "moment", "d1", policy=Policy.NEWEST),
+    _field("review", "json", policy=Policy.NEWEST),
 )  # fmt: skip
 
 # Something that somebody has to look into; `evidence` holds ids, codes and times.

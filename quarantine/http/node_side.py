@@ -150,7 +150,9 @@ async def read(request: Asked) -> Stream:
 
 @get("/copies")
 async def copy(request: Asked) -> Stream:
-    """All bytes of a blob for an archive, whatever its verdict is, but never of a rejected one."""
+    """All bytes of a blob for an archive, or some for another node, whatever its verdict is, but
+    never of a rejected one.
+    """
     order, plane = order_of(request, Action.COPY), plane_of(request)
     ident = blob_of(order)
     blob = await plane.vault.ledger.run(lambda db: ledger.find_blob(db, ident))
@@ -158,8 +160,13 @@ async def copy(request: Asked) -> Stream:
         raise HTTPException(status_code=404, detail="There is no such blob.")
     if blob.verdict is Verdict.REJECTED:
         raise HTTPException(status_code=410, detail="An engine rejected this blob; it stays here.")
+    start, stop = (
+        (order.part.offset, order.part.offset + order.part.size) if order.part else (0, None)
+    )
+    if start < 0 or (stop is not None and stop < start):
+        raise HTTPException(status_code=422, detail="The order names no range of bytes.")
     try:
-        source = (await plane.vault.open(blob)).pieces()
+        source = (await plane.vault.open(blob)).pieces(start, stop)
         # Read before the answer begins, so that what is damaged is said and not torn off.
         first = bytes(await anext(source, b""))
     except Damaged as damaged:

@@ -58,7 +58,9 @@ async def begin(request: Asked) -> Response[bytes]:
     """Open an upload; one that is open already goes on."""
     order = order_of(request, Action.PARTS)
     part = _part(order)
-    progress = await plane_of(request).vault.begin(job_of(order), part.size, part.sha256)
+    progress = await plane_of(request).vault.begin(
+        job_of(order), part.size, part.sha256, lasting=part.lasting
+    )
     return json_of(_arrived(progress), 201)
 
 

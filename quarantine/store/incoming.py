@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from quarantine.contract import UPLOAD_S
+from quarantine.contract import LASTING_S, UPLOAD_S
 from quarantine.store.disk import KEEP_FREE, NewFile, make_folders, sync_folder
 from quarantine.store.faults import TooLarge
 from quarantine.store.keys import TenantKey
@@ -26,6 +26,8 @@ from quarantine.store.threads import to_the_end
 
 ABANDONED_SECONDS = UPLOAD_S
 CONTENT = "content"
+# How the files of uploads in parts are called: of a person, and of another node.
+BRIEF, LASTING = ".upload", ".lasting"
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -98,8 +100,9 @@ class Incoming:
         return await asyncio.to_thread(self._sweep, {b.hex for b in keep}, older_than)
 
     def _sweep(self, keep: set[str], older_than: float) -> list[str]:
-        before, old = time.time() - older_than, []
+        now, old = time.time(), []
         for path in self.folder.iterdir():
+            before = now - (LASTING_S if path.suffix == LASTING else older_than)
             try:
                 if path.is_file() and path.name not in keep and path.stat().st_mtime < before:
                     old.append(path)

@@ -33,7 +33,7 @@ from quarantine.store.faults import (
     TooLarge,
     WrongOffset,
 )  # fmt: skip
-from quarantine.store.incoming import CONTENT, Incoming, Received
+from quarantine.store.incoming import BRIEF, CONTENT, LASTING, Incoming, Received
 from quarantine.store.journal import FRAME_BYTES_MAX, Frames, Journal, Opening, begin, read_opening
 from quarantine.store.keys import TenantKey
 from quarantine.store.threads import to_the_end
@@ -52,24 +52,28 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Uploads:
-    """Open uploads in the folder of `incoming`; swept there when nothing comes for an hour."""
+    """Open uploads in the folder of `incoming`; swept there when nothing comes for an hour, or for
+    a month where they come from another node.
+    """
 
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
         self._known: OrderedDict[UUID, Frames] = OrderedDict()
 
     async def start(
-        self, blob: UUID, tenant_key: TenantKey, *, size: int, sha256: str = ""
-    ) -> Progress:
+        self, blob: UUID, tenant_key: TenantKey, *, size: int, sha256: str = "",
+        lasting: bool = False,
+    ) -> Progress:  # fmt: skip
         """Open an upload of `size` bytes. `sha256` (hex), when the sender knows it, is checked at
         the end. The limit of the place for files is the caller's to check. Raises NoSpace.
         """
+        path = self._incoming.folder / f"{blob.hex}{LASTING if lasting else BRIEF}"
         opening = Opening(
             blob=blob, tenant=tenant_key.tenant, size=size, sha256=sha256.lower(),
             journal_key=tenant_key.make_key(PARTS, blob)[1],
             content_key=tenant_key.make_key(CONTENT, blob)[1],
         )  # fmt: skip
-        await asyncio.to_thread(begin, self._path(blob), opening, self._incoming.keep_free)
+        await asyncio.to_thread(begin, path, opening, self._incoming.keep_free)
         return Progress(blob, 0, size, time.time())
 
     async def look(self, blob: UUID, tenant_key: TenantKey) -> Progress:
@@ -127,7 +131,8 @@ class Uploads:
         await asyncio.to_thread(self._path(blob).unlink, missing_ok=True)
 
     def _path(self, blob: UUID) -> Path:
-        return self._incoming.folder / f"{blob.hex}.upload"
+        lasting = self._incoming.folder / f"{blob.hex}{LASTING}"
+        return lasting if lasting.exists() else lasting.with_suffix(BRIEF)
 
     async def _open(self, blob: UUID, tenant_key: TenantKey) -> Journal:
         """Open and hold an upload's file; let go of it when the asker is gone meanwhile."""

@@ -63,6 +63,7 @@ INSERT INTO hold (tenant_id, node_id, epoch) VALUES (%(t)s, %(t)s, 1);
 INSERT INTO withdrawal (tenant_id, stream, epoch) VALUES (%(t)s, %(t)s, 1);
 INSERT INTO known_person VALUES (%(t)s, %(t)s, '\\x05');
 INSERT INTO clock_cut VALUES (%(t)s, %(t)s, 2, 1, 99);
+INSERT INTO file_copy (tenant_id, file_id, here_at) VALUES (%(t)s, %(t)s, now());
 INSERT INTO audit VALUES (%(t)s, %(t)s, now(), NULL, 'session.opened', '', NULL, 'done', '{}');
 INSERT INTO audit_seal VALUES (%(t)s, 1, ARRAY[%(t)s::uuid], now(), '\\x03');
 INSERT INTO audit_unsealed VALUES (%(t)s, %(t)s);

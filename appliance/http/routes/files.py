@@ -13,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from appliance.base.errors import ApplianceError, Malformed, Refused, Unavailable
 from appliance.content import ContentPlane
 from appliance.files import review, tickets, upload
+from appliance.files.copies import COMING
 from appliance.files.places import REVIEW, Place, may_see
 from appliance.files.rows import KIND, File, as_system, bytes_used, files_in, files_of, find_file
 from appliance.files.states import RESTING, FileState
@@ -211,6 +212,8 @@ async def _explained(ask: Ask, file: File) -> File:
         return file
     try:
         look = await ask.node.content.look(ask.ctx.tenant, file.id)
+    except Refused:
+        return msgspec.structs.replace(file, reason=COMING)
     except ApplianceError as error:
         return msgspec.structs.replace(file, reason=error.detail)
     return msgspec.structs.replace(file, reason=look.why or file.reason)
