@@ -5,6 +5,9 @@ each, its groups. Values of one field stand together, so that they compress as o
 is a lane (an origin, or one of another stream) and a number: how far back in the author's own
 numbering, or the plain number for others. A dot of no known form is a lane of its own, as text.
 Sets, counters and extensions are rare and go whole.
+
+A list or mapping among the values goes as bytes that hold it, level by level: the cheapest way to exhaust a reader is millions of empty lists in a few kilobytes,
+and so it counts them before they are made.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import msgspec
 from msgspec import Meta
@@ -30,11 +33,22 @@ from appliance.sync.packing import (
 )
 
 DOTS_MAX = 500_000
+PARTS_MAX = 500_000
+DEPTH_MAX = 100
 LongInts = int | Annotated[list[int], Meta(max_length=2 * DOTS_MAX + 1)]
 _DOT = re.compile(r"([1-9][0-9]{0,9})\.([1-9][0-9]{0,17})(@[0-9a-f]{32})?")
 _LANE = re.compile(r"|=.{0,200}|[1-9][0-9]{0,9}(@[0-9a-f]{32})?", re.DOTALL)
 _AGAIN = 0  # the lane of a dot that is the one before it in the same body
 _ANY = (-INT_MAX, INT_MAX)
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A list or a mapping, one level of it, as bytes."""
+
+    level: bytes
+
+
+Flat = None | bool | int | float | str | Held
 
 
 class Shape(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -53,7 +67,7 @@ class Rest(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
     sets: dict[str, tuple[list[str], list[str]]] = {}
     deltas: dict[str, str] = {}
-    ext: dict[str, Json] = {}
+    ext: dict[str, Flat] = {}
 
 
 class Bodies(msgspec.Struct, frozen=True, array_like=True):
@@ -61,8 +75,10 @@ class Bodies(msgspec.Struct, frozen=True, array_like=True):
 
     shapes: Annotated[list[Shape], Meta(max_length=ENTRIES_MAX)]
     index: Ints
-    values: list[Annotated[list[Json], Meta(max_length=ENTRIES_MAX)]]
-    lanes: list[str]
+    values: Annotated[
+        list[Annotated[list[Flat], Meta(max_length=ENTRIES_MAX)]], Meta(max_length=PARTS_MAX)
+    ]
+    lanes: Annotated[list[str], Meta(max_length=PARTS_MAX)]
     lane: LongInts
     place: LongInts
     rests: Annotated[list[Rest], Meta(max_length=ENTRIES_MAX)]
@@ -74,13 +90,13 @@ _pack = msgspec.msgpack.Encoder().encode
 def pack_bodies(entries: Sequence[Entry]) -> Bodies:
     """The bodies of entries, in their order."""
     shapes, index = number(map(_shape_key, (e.body for e in entries)))
-    rows: list[list[tuple[Json, ...]]] = [[] for _ in shapes]
+    rows: list[list[tuple[Flat, ...]]] = [[] for _ in shapes]
     lanes: dict[str, int] = {}
     lane, place = list[int](), list[int]()
     rests: list[Rest] = []
     for entry, which in zip(entries, index, strict=True):
         body = entry.body
-        rows[which].append(tuple(body.fields.values()))
+        rows[which].append(tuple(map(_flatten, body.fields.values())))
         last = ""
         for dots in (*body.base.values(), body.seen):
             for dot in dots:
@@ -92,7 +108,8 @@ def pack_bodies(entries: Sequence[Entry]) -> Bodies:
                 lane.append(lanes.setdefault(name, len(lanes) + 1))
                 place.append(at)
         if body.sets or body.deltas or body.ext:
-            rests.append(Rest(body.sets, body.deltas, body.ext))
+            ext = {name: _flatten(value) for name, value in body.ext.items()}
+            rests.append(Rest(body.sets, body.deltas, ext))
     values = [list(column) for block in rows for column in zip(*block, strict=True)]
     return Bodies(
         [_shape(key) for key in shapes], pack_ints(index), values, list(lanes),
@@ -138,7 +155,8 @@ def unpack_bodies(coded: Bodies, places: Sequence[tuple[int, int]]) -> list[Body
     count = len(places)
     index = unpack_ints(coded.index, count, "the shapes of bodies", (0, len(coded.shapes) - 1))
     times = Counter(index)
-    plans = [_Plan(shape, times[n]) for n, shape in enumerate(coded.shapes)]
+    opener = _Opener()
+    plans = [_Plan(shape, times[n], opener) for n, shape in enumerate(coded.shapes)]
     columns = iter(coded.values)
     for plan in plans:
         plan.fill([next(columns, None) for _ in plan.fields])
@@ -151,7 +169,6 @@ def unpack_bodies(coded: Bodies, places: Sequence[tuple[int, int]]) -> list[Body
     place = unpack_ints(coded.place, total - lane.count(_AGAIN), "the dots", _ANY)
     if len(coded.rests) != sum(plan.count for plan in plans if plan.shape.rest):
         raise malformed("sets and extensions", "as many as bodies that have some")
-    check_json([rest.ext for rest in coded.rests])
     reader = _Dots(coded.lanes, iter(lane), iter(place))
     rests = iter(coded.rests)
     return [
@@ -194,8 +211,9 @@ class _Dots:
 class _Plan:
     """How the bodies of one shape are put together."""
 
-    def __init__(self, shape: Shape, count: int) -> None:
+    def __init__(self, shape: Shape, count: int, opener: _Opener) -> None:
         self.shape, self.count, self.fields = shape, count, shape.fields
+        self._opener = opener
         width = len(shape.registers)
         if len({*shape.fields}) != len(shape.fields) or len({*shape.registers}) != width:
             raise malformed("a shape", "each field and register once")
@@ -205,13 +223,13 @@ class _Plan:
             raise malformed("a shape", "a number of dots")
         self.rows: Iterator[tuple[Json, ...]] = iter(())
 
-    def fill(self, columns: list[list[Json] | None]) -> None:
+    def fill(self, columns: list[list[Flat] | None]) -> None:
         """Take the values of its fields."""
         given = [column for column in columns if column is not None and len(column) == self.count]
         if len(given) != len(self.fields):
             raise malformed("the values", f"{self.count} of each field")
-        check_json(given)
-        self.rows = zip(*given, strict=True) if given else iter([()] * self.count)
+        opened = [self._opener.column(column) for column in given]
+        self.rows = zip(*opened, strict=True) if opened else iter([()] * self.count)
 
     def body(self, dots: _Dots, own: tuple[int, int], rests: Iterator[Rest]) -> Body:
         """The next body."""
@@ -226,26 +244,48 @@ class _Plan:
         return Body(
             fields=dict(zip(self.fields, next(self.rows), strict=True)), base=base,
             groups=shape.groups, seen=seen,
-            sets=rest.sets, deltas=rest.deltas, ext=rest.ext,
+            sets=rest.sets, deltas=rest.deltas,
+            ext={name: self._opener.value(flat) for name, flat in rest.ext.items()},
         )  # fmt: skip
 
 
 _NONE = Rest()
-_PLAIN = {str, int, bool, float, type(None)}
+_level = msgspec.msgpack.Decoder(list[Flat] | dict[str, Flat]).decode
 
 
-def check_json(values: list[Any]) -> None:
-    """Only what JSON has, however deep: a peer's bytes, times and extensions are no values."""
-    kinds = set(map(type, values))
-    if kinds <= _PLAIN:
-        return
-    for value in values:
-        match value:
-            case list():
-                check_json(value)
-            case dict():
-                check_json(list(value.values()))
-                if set(map(type, value)) - {str}:
-                    raise malformed("a value", "texts as names")
-            case _ if type(value) not in _PLAIN:
-                raise malformed("a value", "what JSON can hold")
+def _flatten(value: Json) -> Flat:
+    match value:
+        case list():
+            return Held(_pack([_flatten(inner) for inner in value]))
+        case dict():
+            return Held(_pack({name: _flatten(inner) for name, inner in value.items()}))
+        case _:
+            return cast("Flat", value)
+
+
+class _Opener:
+    """Makes lists and mappings of the bytes that hold them. Raises Malformed."""
+
+    def __init__(self) -> None:
+        self._left = PARTS_MAX
+
+    def column(self, values: list[Flat]) -> list[Json]:
+        """The values of one field."""
+        if Held not in set(map(type, values)):
+            return cast("list[Json]", values)
+        return [self.value(flat) for flat in values]
+
+    def value(self, flat: Flat, depth: int = 0) -> Json:
+        """One value, however deep up to DEPTH_MAX."""
+        if not isinstance(flat, Held):
+            return flat
+        try:
+            level = _level(flat.level)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise malformed("a value", "what JSON can hold") from error
+        self._left -= 1 + len(level)
+        if self._left < 0 or depth >= DEPTH_MAX:
+            raise malformed("a value", f"{PARTS_MAX} parts in a frame, {DEPTH_MAX} deep")
+        if isinstance(level, list):
+            return [self.value(inner, depth + 1) for inner in level]
+        return {name: self.value(inner, depth + 1) for name, inner in level.items()}

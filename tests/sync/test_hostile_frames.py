@@ -197,19 +197,58 @@ def test_bombs_cost_little(bomb, most):
     assert peak < most * MIB
 
 
+VALUE = next(p for p in PLACES if len(p) == 4 and p[:2] == (BODIES, 2))
+
+
+def held(value, depth=1):
+    """A list or mapping as a frame carries it."""
+    for _ in range(depth):
+        value = [msgspec.msgpack.encode(value)]
+    return value
+
+
 def test_deep_values_are_refused_and_not_a_crash():
-    value = None
-    for _ in range(900):
-        value = [value]
-    path = next(p for p in PLACES if len(p) == 4 and p[:2] == (BODIES, 2))
-    refused_or_read(with_place(path, value))
-
-
-def test_values_are_what_json_holds():
-    path = next(p for p in PLACES if len(p) == 4 and p[:2] == (BODIES, 2))
-    for odd in (b"bytes", msgspec.msgpack.Ext(1, b""), [b"x"], {"a": {"b": [b""]}}, {1: "x"}):
+    assert decode_frame(with_place(VALUE, held([1, "x"])))
+    for depth in (99, 101, 2_000):
+        deep = 1
+        for _ in range(depth):
+            deep = held([deep])
+        if depth < 100:
+            assert decode_frame(with_place(VALUE, deep))
+            continue
         with pytest.raises(Malformed, match="a value"):
-            decode_frame(with_place(path, odd))
+            decode_frame(with_place(VALUE, deep))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"bytes", msgspec.msgpack.Ext(1, b""), [1], [], {"a": 1}, [b"x"], [b"", b""], held([b"x"]),
+     held({"a": held({"b": [b""]})}), held({1: "x"}), held("x"), held([[]])],
+)  # fmt: skip
+def test_values_are_what_json_holds(odd):
+    with pytest.raises(Malformed):
+        decode_frame(with_place(VALUE, odd))
+
+
+@pytest.mark.parametrize(
+    ("value", "most"),
+    [
+        (held([held([])] * 1_000_000), 200),
+        (held([None] * 15_000_000), 160),
+        (held(["ab"] * 5_000_000), 400),
+        (held({f"{n:x}": n for n in range(600_000)}), 120),
+    ],
+    ids=["lists", "nothing", "texts", "mapping"],
+)
+def test_a_few_kilobytes_do_not_become_a_gigabyte(value, most):
+    data = with_place(VALUE, value)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="a value"):
+            decode_frame(data)
+        assert tracemalloc.get_traced_memory()[1] < most * MIB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("form", [(2, 1), (1, 2), (0, 0), (255, 255)])
