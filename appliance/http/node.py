@@ -18,6 +18,10 @@ from appliance.db.database import Database
 from appliance.http.metrics import Metrics
 from appliance.kernel.kind import Json
 from appliance.read import Cursors
+from appliance.sync.health import HealthBook
+from appliance.sync.hub import Hub
+from appliance.sync.keys import KeyFile
+from appliance.sync.waits import Waits
 from appliance.sync.wake import Waker
 
 
@@ -59,7 +63,14 @@ class Node:
     scanner_state: Callable[[], Awaitable[str]] | None = None
     content: ContentPlane | None = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    # What sites of this node talk to, and the key it signs with.
+    hub: Hub = field(init=False)
+    waits: Waits = field(init=False)
+    key: KeyFile = field(init=False)
     waker: Waker = field(init=False)
 
     def __post_init__(self) -> None:
         self.waker = Waker(self.redis)
+        self.hub = Hub(self.db, self.settings.sync, HealthBook(self.redis))
+        self.waits = Waits(self.db, self.waker, self.closing)
+        self.key = KeyFile(self.settings.data_dir)

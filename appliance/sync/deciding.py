@@ -17,7 +17,8 @@ from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
-from appliance.write.receive import Taken, decide_parked, parked_id, receive
+from appliance.write.parked import decide_parked
+from appliance.write.receive import Taken, parked_id, receive
 
 REASON_CHARS_MAX = 500
 # Held before the log, it must not stand where the log would note that it cannot be applied.

@@ -26,6 +26,7 @@ from appliance.sync.scope import StreamGrant, refuses
 from appliance.sync.taking import Taker
 from appliance.write.incoming import Forked, transactions
 from appliance.write.receive import receive
+from appliance.write.refold import fold_early
 
 _replace = msgspec.structs.replace
 
@@ -62,6 +63,7 @@ class Pushed:
                 break
             if grant is not None and grant.name == SCHEMA:
                 self._taker.renew()
+                await fold_early(self._db, await self._taker.ctx())
         return taken if taken.got else _replace(taken, got=await self._got(push.stream))
 
     async def _read(self, stream: UUID, data: bytes) -> Frame | say.Receipt:

@@ -37,6 +37,7 @@ from appliance.sync.outgoing import read_after
 from appliance.sync.positions import note_acked, read_heads, read_pending, read_positions
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import Told, take_told
+from appliance.write.refold import fold_early, recount
 
 # A stream the hub refused is offered again after this long.
 STUCK_S = 60.0
@@ -232,6 +233,10 @@ class Talk:
             if receipt.parked:
                 self._note("sync.push_parked", receipt.stream, receipt.parked[0].reason)
         await self._note_acked(ends, cuts)
+        if cuts:
+            # The hub's word on our clocks; the newest of two values may be another one now.
+            places = [(stream, origin, oseq) for stream, origin, oseq, _ in cuts]
+            await recount(self._db, await self._taker.ctx(), places)
 
     async def _note_acked(
         self, ends: dict[UUID, int], cuts: list[tuple[UUID, int, int, int]] | None = None
@@ -247,6 +252,7 @@ class Talk:
         for delivery in known:
             if self._name(delivery.stream) == SCHEMA:
                 await self._arrivals.take(delivery, is_schema=True)
+                await fold_early(self._db, await self._taker.ctx())
         if answer.taken_up:
             taken = say.decode(answer.taken_up, people.TakenUp)
             await people.settle_changes(self._db, self._tenant, taken)

@@ -16,8 +16,11 @@ import redis.asyncio as aioredis
 from dramatiq import Worker
 
 from appliance.base import logs
+from appliance.base.roles import SITE, is_mounted
 from appliance.files.tickets import Watch
 from appliance.files.verdicts import Takes
+from appliance.intake.files import forget_tenant
+from appliance.sync.agent import Agent
 from appliance.sync.wake import Waker, ringing
 from appliance.work import actors
 from appliance.work.arrivals import go_on
@@ -61,6 +64,12 @@ async def run_worker(
         async with ringing(node.db, events), asyncio.TaskGroup() as group:
             group.create_task(relay.follow(stop), name="relay")
             group.create_task(scheduler.follow(stop), name="schedule")
+            if is_mounted(node.role, SITE):
+                agent = Agent(
+                    db=node.db, redis=events, waker=waker, data=node.data_dir, settings=node.sync,
+                    plane=node.content, forget_files=partial(forget_tenant, node.data_dir),
+                )  # fmt: skip
+                group.create_task(agent.follow(stop), name="sync")
             if node.content is not None:
                 contexts = partial(system_context, node)
                 takes = Takes(node.db, node.content, contexts, partial(go_on, node))

@@ -6,13 +6,14 @@ Promises: work knows no settings and no environment; whoever starts it hands all
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.base.roles import Role
+from appliance.base.settings import SyncSettings
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx, Door
@@ -35,6 +36,7 @@ class WorkNode:
     role: Role = Role.SOLO
     data_dir: Path = Path("nexus-data")
     content: ContentPlane | None = None
+    sync: SyncSettings = field(default_factory=SyncSettings)
 
 
 async def system_context(node: WorkNode, tenant: UUID, actor: UUID) -> Ctx:

@@ -20,9 +20,10 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.record import GOT, RecordState, Replay, fold
+from appliance.kernel.record import GOT, RecordState, fold
 from appliance.kernel.registers import qualified
 from appliance.write import schema_effects
+from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import received_calls
@@ -56,23 +57,27 @@ _HAS_RECORDS = Statement(
 class Merged:
     """Records with their new states, and what else a frame says of this node's tables."""
 
-    known: NodeKnown
+    known: NodeKnown | None
     drafts: list[Draft] = field(default_factory=list)
     leaving: list[Draft] = field(default_factory=list)
     early: list[UUID] = field(default_factory=list)
     came: list[UUID] = field(default_factory=list)
+    decisions: list[Entry] = field(default_factory=list)
 
 
 async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merged:
     """Lock the records of a frame and fold its entries into them."""
     entries = [msgspec.structs.replace(e.entry, hlc=e.ehlc) for e in good]
     trails: dict[UUID, list[Entry]] = {}
+    decisions: list[Entry] = []
     for entry in entries:
         if not isinstance(entry.op, EntryOp):
             raise Invalid(
                 f"The operation {entry.op[:40]!r} is of a newer program.", code="sync.op_unknown"
             )
-        if entry.op != EntryOp.DECIDE:
+        if entry.op == EntryOp.DECIDE:
+            decisions.append(entry)
+        else:
             trails.setdefault(entry.record_id, []).append(entry)
     facts = {i for i, t in trails.items() if _is_ledger(ctx, t[0].kind)}
     documents, others = _documents(ctx, trails, facts)
@@ -85,7 +90,8 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     states = {s.id: s for rows in found for s in map(read_state, rows)}
     there = {read_state(row).id for row in stored}
     early = {UUID((row[0] or b"").decode()) for row in waiting}
-    merged = Merged(NodeKnown(vectors, parked, entries))
+    known = NodeKnown(vectors, parked, entries)
+    merged = Merged(known, decisions=decisions)
     late = early & {i for i, t in trails.items() if _begins(t)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
     again = [
@@ -96,7 +102,7 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     ]
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
-        await merged.known.read_leaves(tx, ctx.tenant, sorted(dots))
+        await known.read_leaves(tx, ctx.tenant, sorted(dots))
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)
             assert done, "every live leaf was read"
@@ -108,6 +114,7 @@ def _fold_record(
 ) -> bool:
     """Fold one record's entries; False when leaves have to be read first."""
     known, kind = merged.known, ctx.schema.kinds.get(trail[0].kind)
+    assert known is not None, "a frame is folded by what the node knows"
     ident = trail[0].record_id
     if kind is None or (before is None and not _begins(trail)):
         # The kind, or the creation, will come; the entries wait in the log until then.
@@ -131,7 +138,7 @@ def _fold_record(
         known.forget(trail)
         return False
     assert state is not None, "what begins has a state"
-    draft = _draft(len(merged.drafts), kind, before, state, trail)
+    draft = make_draft(len(merged.drafts), kind, before, state, trail)
     (merged.leaving if leaves else merged.drafts).append(draft)
     return True
 
@@ -150,9 +157,10 @@ def _is_told_twice(entry: Entry, known: NodeKnown, state: RecordState | None) ->
     )
 
 
-def _draft(
+def make_draft(
     place: int, kind: Kind, before: RecordState | None, after: RecordState, trail: Sequence[Entry]
 ) -> Draft:
+    """A record on its way into the tables, with what its entries change."""
     old: dict[str, Json] = before.data if before else {}
     values = {
         fid: after.data.get(fid)
@@ -192,7 +200,7 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
         if d.before is not None and d.after is not None and d.kind is not None
         and d.before.stream == d.after.stream != stream and d.kind.ledger is None
     ]  # fmt: skip
-    if not moved:
+    if not moved or merged.known is None:
         return []
     homes = sorted({d.after.stream for d in moved if d.after})
     (rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, sorted({*homes, stream}), ctx.origin)))
@@ -222,9 +230,7 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
     return [*calls, *advance_calls(ctx, heads)] if entries else []
 
 
-async def write_merged(
-    tx: Transaction, ctx: Ctx, merged: Merged, *, adds_streams: bool
-) -> list[Call]:
+async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: bool) -> list[Call]:
     """Write the tables; what is left to run with the commit."""
     drafts = merged.drafts
     jobs = await schema_effects.apply(tx, ctx, drafts)
@@ -249,22 +255,6 @@ async def write_merged(
     if new:
         held = [(row[0] or b"").decode() for row in answers[-1]]
         jobs += [("reproject", {"kind": kind}) for kind in held]
-    return received_calls(ctx, [*drafts, *merged.leaving], jobs, adds_streams=adds_streams)
-
-
-async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
-    """Records made anew out of the whole log: what was parked or cut counts differently now."""
-    trails = await read_trail(tx, ctx.tenant, ids)
-    (rows,) = await tx.run((LOCK_ROWS, (ctx.tenant, sorted(ids))))
-    states = {s.id: s for s in map(read_state, rows)}
-    found: list[Draft] = []
-    for ident, trail in trails.items():
-        kind = ctx.schema.kinds.get(trail[0].kind) if trail else None
-        if kind is None or kind.ledger is not None:
-            continue
-        replay = Replay(kind)
-        for entry in trail:
-            replay.take(entry)
-        if replay.state is not None:
-            found.append(_draft(len(found), kind, states.get(ident), replay.state, trail))
-    return found
+    if drafts:
+        await note_clashes(tx, ctx, drafts, is_whole=is_hub)
+    return received_calls(ctx, [*drafts, *merged.leaving], jobs, adds_streams=is_hub)

@@ -25,6 +25,7 @@ from appliance.kernel.context import Ctx
 from appliance.write.incoming import Forked, Sifted, Tip, sift, transactions
 from appliance.write.log import CLOCK
 from appliance.write.merging import late_arrivals, merge_frame, write_merged
+from appliance.write.parked import carry_out
 
 _HERE = Statement(
     "SELECT s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s JOIN tenant_state t "
@@ -176,7 +177,10 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     good = [e for e in found.fresh if not e.parked]
     merged = await merge_frame(tx, ctx, good)
     late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged)
-    written = await write_merged(tx, ctx, merged, adds_streams=not frame.from_hub)
+    written = await write_merged(tx, ctx, merged, is_hub=not frame.from_hub)
+    for decision in merged.decisions:
+        actor, ext = decision.actor, decision.body.ext
+        written += await carry_out(tx, ctx, decision.record_id, actor, ext)
     (locked, rows) = await tx.run((_LOCK, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
     row = locked.first()
     assert row is not None, "the stream was there a moment ago"

@@ -7,7 +7,7 @@ from appliance.kernel.ledger import entry_key
 from appliance.write import Command, Op
 from appliance.write.clashes import live_calls, note_clashes, read_live, sweep
 from appliance.write.draft import Draft
-from appliance.write.load import _READ_ENTRIES, _READ_ROWS, read_state
+from appliance.write.load import READ_ENTRIES, _READ_ROWS, read_state
 from tests.tenants import create, delete, restore, update
 from tests.write.test_ledgers import MOVE
 
@@ -55,7 +55,7 @@ async def made(tenant, *commands, **options):
 async def states(tenant, *ids):
     """Records and entries as the write path reads them."""
     rows, entries = await tenant.db.read(
-        tenant.id, (_READ_ROWS, (tenant.id, list(ids))), (_READ_ENTRIES, (tenant.id, list(ids)))
+        tenant.id, (_READ_ROWS, (tenant.id, list(ids))), (READ_ENTRIES, (tenant.id, list(ids)))
     )
     return {s.id: s for s in map(read_state, [*rows, *entries])}
 

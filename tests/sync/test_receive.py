@@ -6,7 +6,7 @@ import pytest
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.beside import unpack
 from appliance.write.incoming import Forked
-from appliance.write.merging import refold
+from appliance.write.refold import refold
 from appliance.write.reproject import rebuild
 from appliance.write.verify import verify_log
 from tests.pair import exchange

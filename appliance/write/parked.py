@@ -1,0 +1,81 @@
+"""What is decided about parked entries, as an entry of their stream: every node decides alike.
+
+A release folds the parked entries in after all; that they come late changes nothing, for what is
+live follows from the set of entries. What was covered meanwhile stays covered.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from appliance.base.errors import Clash, Refused
+from appliance.db.database import Transaction
+from appliance.db.wire import Call, Statement
+from appliance.kernel.change import Body, Entry, EntryOp, Logged
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
+from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, log_call, read_heads
+from appliance.write.merging import merge_frame, write_merged
+from appliance.write.trail import COLUMNS, read_entry
+
+_FIND = Statement(
+    "SELECT stream::text, origin, oseq, state FROM parked WHERE tenant_id = $1 AND id = $2 "
+    "AND is_logged FOR UPDATE"
+)
+_DECIDE = Statement(
+    "UPDATE parked SET state = $3, decided_by = $4, decided_at = now(), "
+    "detail = CASE WHEN $5 = '' THEN detail ELSE $5 END "
+    "WHERE tenant_id = $1 AND id = $2 AND is_logged AND state = 'waiting' "
+    "RETURNING stream::text, origin, oseq, entries"
+)
+_ENTRIES = Statement(
+    f"SELECT {COLUMNS}, ehlc FROM change WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
+    "AND oseq >= $4 AND oseq < $5 ORDER BY oseq"
+)
+
+
+async def decide_parked(
+    tx: Transaction, ctx: Ctx, ident: UUID, *, release: bool, reason: str = ""
+) -> None:
+    """Release or skip a parked transaction here, and tell the other nodes by the log.
+
+    Raises Refused for what is not parked, Clash for what is decided, and whatever keeps the
+    entries from being applied; nothing is decided then.
+    """
+    (found,) = await tx.run((_FIND, (ctx.tenant, ident)))
+    row = found.first()
+    if row is None:
+        raise Refused("Nothing is parked under this id.", code="parked.unknown")
+    if row[3] != b"waiting":
+        raise Clash(f"This is {(row[3] or b'').decode()} already.", code="parked.decided")
+    stream = UUID((row[0] or b"").decode())
+    ext: dict[str, Json] = {"decision": "release" if release else "skip", "reason": reason}
+    calls = await carry_out(tx, ctx, ident, ctx.actor, ext)
+    (heads_rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, [stream], ctx.origin)))
+    heads = read_heads(ctx, heads_rows)
+    head = heads[stream]
+    head.oseq += 1
+    entry = Entry(
+        stream=stream, origin=ctx.origin, oseq=head.oseq, tx=head.tx, hlc=CLOCK.tick(),
+        actor=ctx.actor, door=ctx.door, kind="", record_id=ident, op=EntryOp.DECIDE,
+        schema_rev=ctx.schema.rev, change_set=ctx.request_id, body=Body(ext=ext),
+    )  # fmt: skip
+    await tx.run(log_call(ctx, [entry], heads), *advance_calls(ctx, heads), *calls)
+
+
+async def carry_out(
+    tx: Transaction, ctx: Ctx, ident: UUID, actor: UUID, ext: dict[str, Json]
+) -> list[Call]:
+    """Do what was decided; what is left to run with the commit. Twice is as good as once."""
+    release = ext.get("decision") == "release"
+    state, reason = "released" if release else "skipped", str(ext.get("reason") or "")
+    (rows,) = await tx.run((_DECIDE, (ctx.tenant, ident, state, actor, reason)))
+    row = rows.first()
+    if row is None or not release:
+        return []
+    stream, origin, oseq, count = UUID((row[0] or b"").decode()), *(int(v or 0) for v in row[1:])
+    place = (ctx.tenant, stream, origin, oseq, oseq + count)
+    (rows,) = await tx.run((_ENTRIES, place))
+    good = [Logged(entry=read_entry(r), hash=b"", ehlc=int(r[15] or 0)) for r in rows]
+    merged = await merge_frame(tx, ctx, good)
+    return await write_merged(tx, ctx, merged, is_hub=True)
