@@ -38,7 +38,7 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
 from appliance.sync.keys import NodeKey, is_signed
-from appliance.sync.nodes import ACTIVE, control_transaction, find_self, note, run_control
+from appliance.sync.nodes import ACTIVE, control_transaction, find_self, hub_of, note, run_control
 from appliance.write.log import common_stream
 
 MINUTES = 10
@@ -126,8 +126,7 @@ async def invite(
     wanted = sorted(set(units)) if units is not None else None
     _check(name, prefix, minutes)
     await check_units(db, tenant, wanted)
-    hub = await find_self(db)
-    if hub is not None and hub.role == "site":
+    if await hub_of(db) is not None:
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
     secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
     code = f"nxj_{secret}{mark_of(hub_key)}"

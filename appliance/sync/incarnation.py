@@ -26,6 +26,7 @@ from appliance.sync.nodes import (
     control_transaction,
     find_peer,
     hub_of,
+    list_nodes,
     note,
     run_control,
     unknown,
@@ -202,6 +203,16 @@ async def renew_epoch(db: Database, known: UUID, reason: str) -> UUID:
             )
             logs.event("sync.epoch_begun", level="error", reason=reason)
     return await read_epoch(db)
+
+
+async def note_restored(db: Database, tenant: UUID) -> bool:
+    """To be called where a tenant was put back from a backup, before it opens: whether this is a
+    hub with sites of it, which begins a new epoch. A site is found out by its hub.
+    """
+    if await hub_of(db) is not None or not await list_nodes(db, tenant):
+        return False
+    await renew_epoch(db, await read_epoch(db), "a tenant was restored")
+    return True
 
 
 async def note_hub_epoch(db: Database, tenants: Sequence[UUID], epoch: UUID, origin: int) -> bool:
