@@ -39,6 +39,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
 from appliance.sync.keys import NodeKey, is_signed
 from appliance.sync.nodes import ACTIVE, control_transaction, find_self, hub_of, note, run_control
+from appliance.sync.scope import COMMON, reach_of
 from appliance.write.log import common_stream
 
 MINUTES = 10
@@ -274,8 +275,8 @@ async def _answer(db: Database, node: UUID, hub_key: NodeKey, version: str) -> J
     if hub is None:
         raise Misconfigured("This node has no row of its own; start it with `nexus up`.")
     route = db.routes.of(tenant, read=True)
-    wanted = None if units is None else [*units, *common_streams(tenant)]
-    state, streams = await db.read(tenant, (_TENANT, (tenant,)), (_STREAMS, (tenant, wanted)))
+    (state,) = await db.read(tenant, (_TENANT, (tenant,)))
+    names, held = await reach_of(db, tenant, None if units is None else frozenset(units))
     log_key, template, settings = state.values(0)
     return Joined(
         node=node, name=name, origin=origin, prefix=prefix, hub=hub.id, hub_name=hub.name,
@@ -283,14 +284,14 @@ async def _answer(db: Database, node: UUID, hub_key: NodeKey, version: str) -> J
         hub_version=version, tenant=tenant, slug=route.slug, tenant_name=route.name,
         log_key=bytes.fromhex(log_key or ""), template=template or "",
         settings=msgspec.json.decode(settings or "{}", type=dict[str, Json]),
-        streams=[(UUID(str(i)), str(n)) for i, n in map(streams.values, range(len(streams)))],
+        streams=[(s, names[s]) for s in sorted(held & names.keys())],
         unit_ids=list(units) if units is not None else None, epoch=epoch,
     )  # fmt: skip
 
 
 def common_streams(tenant: UUID) -> list[UUID]:
     """The streams that every node of a tenant has."""
-    return [common_stream(tenant, name) for name in ("schema", "shared")]
+    return [common_stream(tenant, name) for name in COMMON]
 
 
 async def _check_free(conn: Any, name: str, prefix: str) -> None:
