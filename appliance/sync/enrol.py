@@ -38,7 +38,15 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
 from appliance.sync.keys import NodeKey, is_signed
-from appliance.sync.nodes import ACTIVE, control_transaction, find_self, hub_of, note, run_control
+from appliance.sync.nodes import (
+    ACTIVE,
+    ISSUE_ORIGIN,
+    control_transaction,
+    find_self,
+    hub_of,
+    note,
+    run_control,
+)
 from appliance.sync.scope import COMMON, reach_of
 from appliance.write.log import common_stream
 
@@ -244,7 +252,7 @@ async def _admit(db: Database, asked: Joining) -> UUID | None:
 
 async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining) -> None:
     name, prefix, tenant, units = given
-    issued = await conn.execute("UPDATE origin_issued SET last = last + 1 RETURNING last")
+    issued = await conn.execute(ISSUE_ORIGIN)
     (origin,) = await issued.fetchone()
     await conn.execute(
         "INSERT INTO node (id, origin, role, prefix, name, public_key, joined_at) "

@@ -22,6 +22,7 @@ from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync.nodes import (
+    ISSUE_ORIGIN,
     PeerNode,
     control_transaction,
     find_peer,
@@ -96,16 +97,20 @@ async def issue_origin(
     """
     async with control_transaction(db) as conn:
         await conn.execute("SELECT FROM origin_issued FOR UPDATE")
-        done = await conn.execute(
-            "UPDATE node SET former_origins = former_origins || origin, incarnation = incarnation + 1, "
-            "origin = (SELECT last + 1 FROM origin_issued) WHERE id = %s AND origin = %s "
-            "AND role = 'site'",
+        found = await conn.execute(
+            "SELECT FROM node WHERE id = %s AND origin = %s AND role = 'site'",
             (node_id, instead_of),
         )
-        if done.rowcount:
-            await conn.execute("UPDATE origin_issued SET last = last + 1")
+        is_new = await found.fetchone() is not None
+        if is_new:
+            ((origin,),) = await (await conn.execute(ISSUE_ORIGIN)).fetchall()
+            await conn.execute(
+                "UPDATE node SET former_origins = former_origins || origin, "
+                "incarnation = incarnation + 1, origin = %s WHERE id = %s",
+                (origin, node_id),
+            )
     peer = await _peer(db, node_id)
-    if done.rowcount:
+    if is_new:
         details: dict[str, object] = {"origin": peer.origin, "former": instead_of, "reason": reason}
         await note(db, tenant, "node.incarnated", subject=node_id, details=details)
         logs.event("sync.node_incarnated", level="warning", node=node_id, origin=peer.origin,
@@ -197,9 +202,11 @@ async def renew_epoch(db: Database, known: UUID, reason: str) -> UUID:
         )
         if done.rowcount:
             await conn.execute("UPDATE origin_issued SET last = last + %s", (ORIGINS_SKIPPED,))
+            ((origin,),) = await (await conn.execute(ISSUE_ORIGIN)).fetchall()
             await conn.execute(
                 "UPDATE node SET former_origins = former_origins || origin, incarnation = "
-                "incarnation + 1, origin = (SELECT last FROM origin_issued) WHERE is_self"
+                "incarnation + 1, origin = %s WHERE is_self",
+                (origin,),
             )
             logs.event("sync.epoch_begun", level="error", reason=reason)
     return await read_epoch(db)

@@ -43,6 +43,8 @@ _LIST = (
     f"SELECT {_COLUMNS}, s.tenant_id, s.unit_ids, coalesce(s.epoch, 0), coalesce(s.state, '') "
     "FROM node n LEFT JOIN node_scope s ON s.node_id = n.id "
 )
+# Above what was ever issued, and above whatever stands in a row all the same.
+ISSUE_ORIGIN = "UPDATE origin_issued SET last = greatest(last, (SELECT max(origin) FROM node)) + 1 RETURNING last"
 # One statement: of two requests with one counter the second finds it taken.
 _COUNT = (
     "UPDATE node_session SET counter = %s WHERE nonce = %s AND node_id = %s AND counter < %s "

@@ -11,7 +11,7 @@ import psycopg
 from appliance.base.ids import uuid7
 from appliance.sync import signing
 from appliance.sync.keys import NodeKey
-from appliance.sync.nodes import run_control
+from appliance.sync.nodes import ISSUE_ORIGIN, run_control
 
 _numbers = count(1)
 
@@ -29,7 +29,7 @@ class Site:
 async def site(db, *tenants, units=None):
     number = next(_numbers)
     seed = number.to_bytes(32, "big")
-    made = Site(uuid7(), NodeKey(seed), tenants[0], f"site {uuid7()}", f"S{number}")
+    made = Site(uuid7(), NodeKey(seed), tenants[0], f"site {uuid7()}", f"Z{number}")
     (origin,) = (await run_control(db, "UPDATE origin_issued SET last = last + 1 RETURNING last"))[
         0
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.db.migrations import run_beside
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def upgrade() -> None:
