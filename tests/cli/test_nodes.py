@@ -5,12 +5,11 @@ import contextlib
 import os
 import socket
 
-import psycopg
 import pytest
 import uvicorn
 
 from appliance import tenancy
-from appliance.base.errors import Clash, Invalid, Misconfigured, Refused
+from appliance.base.errors import Clash, Invalid, Refused
 from appliance.base.roles import Role
 from appliance.base.settings import Settings
 from appliance.cli import identity
@@ -187,11 +186,3 @@ async def _until(db, origin):
             (origin,)
         ]:
             await asyncio.sleep(0.02)
-
-
-async def test_a_node_without_a_row_says_so(db, at_hub, capsys, tmp_path, dsns):
-    with psycopg.connect(dsns.superuser.replace("nexus_pool", "nexus_control")) as conn:
-        (held,) = conn.execute("SELECT count(*) FROM node WHERE is_self").fetchone()
-    assert held == 0, "other tests put their row away"
-    with at_hub(), pytest.raises(Misconfigured):
-        await said(capsys, commands.status, data=str(tmp_path))
