@@ -165,7 +165,7 @@ def status(*, data: str | None = None) -> None:
             if me is None:
                 raise Misconfigured("This node has no row of its own; start it with `nexus up`.")
             mark = keys.fingerprint(keys.load_key(settings.data_dir).public)
-            peers = {n.id for n in await nodes.list_nodes(node.db) if n.role == "site"} - {me.id}
+            peers = {n.id for n in await nodes.list_nodes(node.db)} - {me.id}
             return me, await nodes.hub_of(node.db), mark, len(peers)
 
     me, hub, mark, count = asyncio.run(go())
@@ -177,7 +177,7 @@ def status(*, data: str | None = None) -> None:
         print(f"Hub {hub.name} at {hub.url}")
         print(f"  key   {keys.fingerprint(hub.public_key or b'')}")
     else:
-        print(f"{count} nodes are known here; `nexus node list` shows them.")
+        print(f"Other nodes known here: {count}; `nexus node list` shows them.")
 
 
 def rotate(*, data: str | None = None) -> None:

@@ -21,6 +21,7 @@ from appliance.cli.plane import reached
 from appliance.content import ContentPlane
 from appliance.intake.files import forget_tenant
 from appliance.runtime.content import KEY_FILE
+from appliance.sync.incarnation import note_restored
 
 Work = Callable[[Opened], Awaitable[None]]
 FileWork = Callable[[Opened, ContentPlane | None], Awaitable[int]]
@@ -193,6 +194,8 @@ def restore_(
             progress=_progress,
         )  # fmt: skip
         print(f"\rRestored {slug or manifest.slug}; every table fits by count and hash.\x1b[K")
+        if await note_restored(node.db, manifest.tenant):
+            print("Its sites offer again what this copy lacks, as they come by.")
         state = (await tenancy.find_tenant(node.servers, str(manifest.tenant))).state
         await _say_restored(node, manifest, resumed=state == "active")
         return 0

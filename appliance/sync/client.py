@@ -80,6 +80,9 @@ class HubClient:
         """Open a session. Raises Clash where the two programs share no protocol."""
         self._speech = Conversation(self._key, self._me, self._tenant)
         welcome = await self.ask("hello", hello, say.Welcome)
+        if any(notice.code == say.SAY_AGAIN for notice in welcome.notices):
+            self._speech = Conversation(self._key, self._me, self._tenant, welcome.session)
+            welcome = await self.ask("hello", hello, say.Welcome)
         say.agree((welcome.protocol, welcome.protocol))
         self._speech = Conversation(self._key, self._me, self._tenant, welcome.session)
         return welcome

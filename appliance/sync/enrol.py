@@ -38,7 +38,16 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
 from appliance.sync.keys import NodeKey, is_signed
-from appliance.sync.nodes import ACTIVE, control_transaction, find_self, note, run_control
+from appliance.sync.nodes import (
+    ACTIVE,
+    ISSUE_ORIGIN,
+    control_transaction,
+    find_self,
+    hub_of,
+    note,
+    run_control,
+)
+from appliance.sync.scope import COMMON, reach_of
 from appliance.write.log import common_stream
 
 MINUTES = 10
@@ -126,8 +135,7 @@ async def invite(
     wanted = sorted(set(units)) if units is not None else None
     _check(name, prefix, minutes)
     await check_units(db, tenant, wanted)
-    hub = await find_self(db)
-    if hub is not None and hub.role == "site":
+    if await hub_of(db) is not None:
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
     secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
     code = f"nxj_{secret}{mark_of(hub_key)}"
@@ -244,7 +252,7 @@ async def _admit(db: Database, asked: Joining) -> UUID | None:
 
 async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining) -> None:
     name, prefix, tenant, units = given
-    issued = await conn.execute("UPDATE origin_issued SET last = last + 1 RETURNING last")
+    issued = await conn.execute(ISSUE_ORIGIN)
     (origin,) = await issued.fetchone()
     await conn.execute(
         "INSERT INTO node (id, origin, role, prefix, name, public_key, joined_at) "
@@ -275,8 +283,8 @@ async def _answer(db: Database, node: UUID, hub_key: NodeKey, version: str) -> J
     if hub is None:
         raise Misconfigured("This node has no row of its own; start it with `nexus up`.")
     route = db.routes.of(tenant, read=True)
-    wanted = None if units is None else [*units, *common_streams(tenant)]
-    state, streams = await db.read(tenant, (_TENANT, (tenant,)), (_STREAMS, (tenant, wanted)))
+    (state,) = await db.read(tenant, (_TENANT, (tenant,)))
+    names, held = await reach_of(db, tenant, None if units is None else frozenset(units))
     log_key, template, settings = state.values(0)
     return Joined(
         node=node, name=name, origin=origin, prefix=prefix, hub=hub.id, hub_name=hub.name,
@@ -284,14 +292,14 @@ async def _answer(db: Database, node: UUID, hub_key: NodeKey, version: str) -> J
         hub_version=version, tenant=tenant, slug=route.slug, tenant_name=route.name,
         log_key=bytes.fromhex(log_key or ""), template=template or "",
         settings=msgspec.json.decode(settings or "{}", type=dict[str, Json]),
-        streams=[(UUID(str(i)), str(n)) for i, n in map(streams.values, range(len(streams)))],
+        streams=[(s, names[s]) for s in sorted(held & names.keys())],
         unit_ids=list(units) if units is not None else None, epoch=epoch,
     )  # fmt: skip
 
 
 def common_streams(tenant: UUID) -> list[UUID]:
     """The streams that every node of a tenant has."""
-    return [common_stream(tenant, name) for name in ("schema", "shared")]
+    return [common_stream(tenant, name) for name in COMMON]
 
 
 async def _check_free(conn: Any, name: str, prefix: str) -> None:

@@ -55,7 +55,9 @@ class Hub:
         protocol, db = say.agree(asked.protocols), self._db
         if asked.proof:
             await take_proof(db, site.id, tenant, say.decode(asked.proof, SignedProof))
-        site, epoch = await self._compare(site, tenant, asked)
+        compared, epoch = await self._compare(site, tenant, asked)
+        again = [] if compared else [say.Notice(say.SAY_AGAIN)]
+        site = compared or site
         grants = await streams_for(db, site.id, tenant)
         told = await told_for(db, site.id, tenant)
         heads = await read_heads(db, tenant)
@@ -64,6 +66,7 @@ class Hub:
         me = await find_self(db)
         off_s = round((asked.clock_ms - _now_ms()) / 1000)
         notices = [
+            *again,
             *_about_state(site, told),
             *_about_clock(off_s),
             *_about_cursors(grants, heads, asked.cursors.items()),
@@ -87,8 +90,10 @@ class Hub:
 
     async def _compare(
         self, site: PeerNode, tenant: UUID, asked: say.Hello
-    ) -> tuple[PeerNode, UUID]:
-        """Which of the two was put back from a backup: a new origin, or a new epoch, follows."""
+    ) -> tuple[PeerNode | None, UUID]:
+        """Which of the two was put back from a backup: a new origin, or a new epoch, follows. None
+        for a site that has to say so again inside the session.
+        """
         db, epoch = self._db, await read_epoch(self._db)
         if site.state != "active":
             return site, epoch
@@ -97,6 +102,9 @@ class Hub:
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
         if reason is None:
             return site, epoch
+        if not site.session:
+            # What opens a session may be an old opening that somebody kept.
+            return None, epoch
         found = await issue_origin(db, site.id, site.origin, tenant=tenant, reason=reason)
         return msgspec.structs.replace(
             site, origin=found.origin, former_origins=found.former_origins,

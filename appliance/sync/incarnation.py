@@ -22,10 +22,12 @@ from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync.nodes import (
+    ISSUE_ORIGIN,
     PeerNode,
     control_transaction,
     find_peer,
     hub_of,
+    list_nodes,
     note,
     run_control,
     unknown,
@@ -95,16 +97,20 @@ async def issue_origin(
     """
     async with control_transaction(db) as conn:
         await conn.execute("SELECT FROM origin_issued FOR UPDATE")
-        done = await conn.execute(
-            "UPDATE node SET former_origins = former_origins || origin, incarnation = incarnation + 1, "
-            "origin = (SELECT last + 1 FROM origin_issued) WHERE id = %s AND origin = %s "
-            "AND role = 'site'",
+        found = await conn.execute(
+            "SELECT FROM node WHERE id = %s AND origin = %s AND role = 'site'",
             (node_id, instead_of),
         )
-        if done.rowcount:
-            await conn.execute("UPDATE origin_issued SET last = last + 1")
+        is_new = await found.fetchone() is not None
+        if is_new:
+            ((origin,),) = await (await conn.execute(ISSUE_ORIGIN)).fetchall()
+            await conn.execute(
+                "UPDATE node SET former_origins = former_origins || origin, "
+                "incarnation = incarnation + 1, origin = %s WHERE id = %s",
+                (origin, node_id),
+            )
     peer = await _peer(db, node_id)
-    if done.rowcount:
+    if is_new:
         details: dict[str, object] = {"origin": peer.origin, "former": instead_of, "reason": reason}
         await note(db, tenant, "node.incarnated", subject=node_id, details=details)
         logs.event("sync.node_incarnated", level="warning", node=node_id, origin=peer.origin,
@@ -196,12 +202,24 @@ async def renew_epoch(db: Database, known: UUID, reason: str) -> UUID:
         )
         if done.rowcount:
             await conn.execute("UPDATE origin_issued SET last = last + %s", (ORIGINS_SKIPPED,))
+            ((origin,),) = await (await conn.execute(ISSUE_ORIGIN)).fetchall()
             await conn.execute(
                 "UPDATE node SET former_origins = former_origins || origin, incarnation = "
-                "incarnation + 1, origin = (SELECT last FROM origin_issued) WHERE is_self"
+                "incarnation + 1, origin = %s WHERE is_self",
+                (origin,),
             )
             logs.event("sync.epoch_begun", level="error", reason=reason)
     return await read_epoch(db)
+
+
+async def note_restored(db: Database, tenant: UUID) -> bool:
+    """To be called where a tenant was put back from a backup, before it opens: whether this is a
+    hub with sites of it, which begins a new epoch. A site is found out by its hub.
+    """
+    if await hub_of(db) is not None or not await list_nodes(db, tenant):
+        return False
+    await renew_epoch(db, await read_epoch(db), "a tenant was restored")
+    return True
 
 
 async def note_hub_epoch(db: Database, tenants: Sequence[UUID], epoch: UUID, origin: int) -> bool:

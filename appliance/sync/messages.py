@@ -38,6 +38,8 @@ CLOCK_OFF_S = 60
 # Notices by code. A program that does not know one shows it and goes on.
 CLOCK_OFF = "clock.off"
 REVOKED = "node.revoked"
+# What was said has consequences: it counts only inside the session, where nothing is replayed.
+SAY_AGAIN = "hello.again"
 WITHDRAWN = "scope.withdrawn"
 REBASE = "stream.rebase"
 FORKED = "stream.forked"

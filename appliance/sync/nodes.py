@@ -20,9 +20,10 @@ import msgspec
 
 from appliance.audit import audit_calls
 from appliance.base import logs
-from appliance.base.errors import Clash, FieldFault, Invalid, Refused
+from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Refused
 from appliance.db.database import Database, translated
 from appliance.sync.keys import Rotation, follow
+from appliance.sync.withdrawal import change_scope, withdraw_node
 
 ACTIVE, REVOKED, WITHDRAWN = "active", "revoked", "withdrawn"
 SESSION_HOURS = 12
@@ -42,6 +43,8 @@ _LIST = (
     f"SELECT {_COLUMNS}, s.tenant_id, s.unit_ids, coalesce(s.epoch, 0), coalesce(s.state, '') "
     "FROM node n LEFT JOIN node_scope s ON s.node_id = n.id "
 )
+# Above what was ever issued, and above whatever stands in a row all the same.
+ISSUE_ORIGIN = "UPDATE origin_issued SET last = greatest(last, (SELECT max(origin) FROM node)) + 1 RETURNING last"
 # One statement: of two requests with one counter the second finds it taken.
 _COUNT = (
     "UPDATE node_session SET counter = %s WHERE nonce = %s AND node_id = %s AND counter < %s "
@@ -146,7 +149,13 @@ async def revoke(
     """
     _check_reason(reason)
     peer = await _of_tenant(db, node_id, tenant)
-    tenants = [n.tenant for n in await list_nodes(db) if n.id == node_id and n.tenant]
+    held = [n.tenant for n in await list_nodes(db) if n.id == node_id and n.tenant]
+    tenants = [tenant] if tenant else held
+    for one in tenants:
+        # What it has to give up is named stream by stream where the tenant can be read. Where it
+        # cannot, being suspended or away, the node is shut out all the same.
+        with contextlib.suppress(ApplianceError):
+            await withdraw_node(db, node_id, one)
     async with control_transaction(db) as conn:
         # A join of the same node waits for this row.
         await conn.execute("SELECT FROM node WHERE id = %s FOR UPDATE", (node_id,))
@@ -162,7 +171,7 @@ async def revoke(
             (reason, node_id, node_id),
         )
         await conn.execute("DELETE FROM node_session WHERE node_id = %s", (node_id,))
-    for one in [tenant] if tenant else tenants:
+    for one in tenants:
         await note(db, one, "node.revoked", actor=actor, subject=node_id)
     logs.event("sync.node_revoked", level="warning", node=node_id, tenant=tenant)
     return await _of_tenant(db, peer.id, tenant)
@@ -176,23 +185,22 @@ async def set_units(
     *,
     actor: UUID | None = None,
 ) -> PeerNode:
-    """Say anew which units a node holds of a tenant; None is all. Raises Refused, Clash."""
-    await _of_tenant(db, node_id, tenant)
-    wanted = sorted(set(units)) if units is not None else None
-    rows = await run_control(
-        db,
-        "UPDATE node_scope SET unit_ids = %s::uuid[], epoch = epoch + 1, changed_at = now() "
-        "WHERE node_id = %s AND tenant_id = %s AND state = 'active' "
-        "AND unit_ids IS DISTINCT FROM %s::uuid[] RETURNING epoch",
-        wanted, node_id, tenant, wanted,
-    )  # fmt: skip
-    peer = await _of_tenant(db, node_id, tenant)
-    if peer.scope_state != ACTIVE:
+    """Say anew which units a node holds of a tenant, with all below them; None is all.
+
+    What it loses it has to purge and prove (sync/withdrawal). Raises Refused, Clash, Invalid.
+    """
+    before = await _of_tenant(db, node_id, tenant)
+    if before.scope_state != ACTIVE:
         raise Clash("This node holds the tenant no more; invite it anew.", code="node.revoked")
-    if rows:
-        details: dict[str, object] = {"epoch": peer.epoch, "units": len(wanted or ())}
-        await note(db, tenant, "node.scope_changed", actor=actor, subject=node_id, details=details)
-    return peer
+    wanted = frozenset(units) if units is not None else None
+    if wanted == (frozenset(before.unit_ids) if before.unit_ids is not None else None):
+        return before
+    changed = await change_scope(db, node_id, tenant, units=wanted)
+    details: dict[str, object] = {
+        "epoch": changed.epoch, "added": len(changed.added), "withdrawn": len(changed.withdrawn),
+    }  # fmt: skip
+    await note(db, tenant, "node.scope_changed", actor=actor, subject=node_id, details=details)
+    return await _of_tenant(db, node_id, tenant)
 
 
 async def take_rotation(db: Database, rotation: Rotation) -> bool:

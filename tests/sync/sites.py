@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from itertools import count
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -11,9 +12,10 @@ import psycopg
 from appliance.base.ids import uuid7
 from appliance.sync import signing
 from appliance.sync.keys import NodeKey
-from appliance.sync.nodes import run_control
+from appliance.sync.nodes import ISSUE_ORIGIN, run_control
 
 _numbers = count(1)
+_PLACE = "UPDATE node SET origin = %s, prefix = %s, is_self = %s, role = %s WHERE id = %s"
 
 
 class Site:
@@ -29,7 +31,7 @@ class Site:
 async def site(db, *tenants, units=None):
     number = next(_numbers)
     seed = number.to_bytes(32, "big")
-    made = Site(uuid7(), NodeKey(seed), tenants[0], f"site {uuid7()}", f"S{number}")
+    made = Site(uuid7(), NodeKey(seed), tenants[0], f"site {uuid7()}", f"Z{number}")
     (origin,) = (await run_control(db, "UPDATE origin_issued SET last = last + 1 RETURNING last"))[
         0
     ]
@@ -49,18 +51,31 @@ async def site(db, *tenants, units=None):
 
 @contextlib.asynccontextmanager
 async def hub_row(db, dsns, prefix=""):
-    """The row of this node itself, as a hub, for as long as the block lasts."""
+    """The row of this node itself, as a hub, for as long as the block lasts; what other tests have
+    left of such rows stands aside meanwhile.
+    """
     ident = uuid7()
-    await run_control(
-        db, "INSERT INTO node (id, origin, role, prefix, name, is_self) "
-        "VALUES (%s, 1, 'hub', %s, 'hub', true)", ident, prefix,
-    )  # fmt: skip
-    try:
-        yield ident
-    finally:
-        control = dsns.superuser.replace("nexus_pool", "nexus_control")
-        async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
+    control = dsns.superuser.replace("nexus_pool", "nexus_control")
+    async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
+        found = await conn.execute(
+            "SELECT origin, prefix, is_self, role, id FROM node "
+            "WHERE is_self OR role <> 'site' OR origin = 1 OR prefix = %s", (prefix,),
+        )  # fmt: skip
+        aside = await found.fetchall()
+        first = 4_000_000_000 + int.from_bytes(os.urandom(3))
+        for number, row in enumerate(aside):
+            place = (first + number, f"YY{number}", False, "site", row[-1])
+            await conn.execute(_PLACE, place)
+        await run_control(
+            db, "INSERT INTO node (id, origin, role, prefix, name, is_self) "
+            "VALUES (%s, 1, 'hub', %s, 'hub', true)", ident, prefix,
+        )  # fmt: skip
+        try:
+            yield ident
+        finally:
             await conn.execute("DELETE FROM node WHERE id = %s", (ident,))
+            for row in aside:
+                await conn.execute(_PLACE, row)
 
 
 def scope_of(headers, *, method="POST", target="/api/v1/sync/exchange"):

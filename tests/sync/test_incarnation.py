@@ -130,6 +130,15 @@ async def test_a_new_epoch_begins_once_and_brings_a_new_origin(db, dsns):
         assert me.origin == last > incarnation.ORIGINS_SKIPPED
 
 
+async def test_a_restored_tenant_with_sites_begins_an_epoch(db, dsns, tenant):
+    async with hub_row(db, dsns):
+        known = await incarnation.read_epoch(db)
+        assert not await incarnation.note_restored(db, tenant.id)
+        await site(db, tenant.id)
+        assert await incarnation.note_restored(db, tenant.id)
+        assert await incarnation.read_epoch(db) != known
+
+
 async def test_a_site_that_hears_another_epoch_starts_over_once(db, tenant):
     hub = await site(db, tenant.id)
     north = tenant.units["north"]

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.base.errors import Clash, Invalid, Misconfigured, Refused
 from appliance.sync import keys, nodes
-from tests.sync.sites import NOBODY, site
+from tests.sync.sites import NOBODY, hub_row, site
 from tests.tenants import make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -72,22 +72,16 @@ async def test_a_node_of_two_tenants_is_revoked_by_each_for_itself(db, tenant, o
     assert "node.revoked" in await actions(other)
 
 
-async def test_the_hub_is_not_revoked_and_a_reason_is_given(db, tenant):
+async def test_the_hub_is_not_revoked_and_a_reason_is_given(db, dsns, tenant):
     one = await site(db, tenant.id)
-    await nodes.run_control(
-        db, "UPDATE node SET is_self = true, role = 'hub' WHERE id = %s", one.id
-    )
-    try:
+    async with hub_row(db, dsns) as hub:
         with pytest.raises(Clash):
-            await nodes.revoke(db, one.id, "by mistake")
-        assert await nodes.find_peer(db, one.id) is None, "nobody is a peer of itself"
-        assert (await nodes.find_self(db)).id == one.id
-    finally:
-        await nodes.run_control(db, "UPDATE node SET is_self = false WHERE id = %s", one.id)
-    assert (await nodes.hub_of(db)).id == one.id
-    await nodes.run_control(db, "UPDATE node SET role = 'site' WHERE id = %s", one.id)
-    with pytest.raises(Invalid):
-        await nodes.revoke(db, one.id, "  ")
+            await nodes.revoke(db, hub, "by mistake")
+        assert await nodes.find_peer(db, hub) is None, "nobody is a peer of itself"
+        assert (await nodes.find_self(db)).id == hub
+        assert await nodes.hub_of(db) is None
+        with pytest.raises(Invalid):
+            await nodes.revoke(db, one.id, "  ")
 
 
 async def test_units_are_said_anew_and_count_an_epoch(db, tenant):

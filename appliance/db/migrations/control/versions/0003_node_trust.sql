@@ -33,7 +33,6 @@ INSERT INTO hub_epoch DEFAULT VALUES;
 
 -- The origin that this node's running processes write under; a new one is theirs once they restart.
 ALTER TABLE node ADD COLUMN running_origin bigint;
-CREATE UNIQUE INDEX node_name ON node (name) WHERE state = 'active';
 
 GRANT SELECT, UPDATE ON origin_issued, hub_epoch TO nexus_app;
 GRANT SELECT, INSERT ON node_key_rotation TO nexus_app;
