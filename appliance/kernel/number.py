@@ -12,13 +12,16 @@ import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+_COUNTER = re.compile(r"\{n(?::\d)?\}")
 _TOKEN = re.compile(r"\{(n(?::(\d))?|node|yyyy|mm)\}")
 
 
 def series_pattern(key: str, series: str | None) -> str:
-    """The pattern of a kind: its own, or its key in capitals."""
+    """The pattern of a kind: its own, or its key in capitals. The node stands in it whether it was
+    thought of or not: two branches count by themselves.
+    """
     if series and _TOKEN.search(series):
-        return series
+        return series if "{node}" in series else _COUNTER.sub(r"{node}\g<0>", series, count=1)
     return f"{series or key.upper().replace('_', '-')}-{{node}}{{n:6}}"
 
 
