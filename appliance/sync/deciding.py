@@ -12,7 +12,15 @@ from uuid import UUID
 import msgspec
 
 from appliance.audit import audit_calls
-from appliance.base.errors import Clash, FieldFault, Invalid
+from appliance.base.errors import (
+    ApplianceError,
+    Clash,
+    FieldFault,
+    Invalid,
+    Limited,
+    Refused,
+    Unavailable,
+)
 from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
@@ -21,6 +29,8 @@ from appliance.write.parked import decide_parked
 from appliance.write.receive import Taken, parked_id, receive
 
 REASON_CHARS_MAX = 500
+# These say nothing of the entries themselves.
+_PASSING = (Unavailable, Clash, Limited, Refused)
 # Held before the log, it must not stand where the log would note that it cannot be applied.
 _ASIDE = Statement(
     "UPDATE parked SET oseq = -abs(oseq) WHERE tenant_id = $1 AND id = $2 AND NOT is_logged"
@@ -64,10 +74,7 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
         details={"origin": parked.origin, "oseq": parked.oseq, "entries": parked.entries},
     )  # fmt: skip
     if not parked.is_held:
-        async with db.transaction(ctx.tenant) as tx:
-            release = what is What.RELEASE
-            await decide_parked(tx, ctx, ident, release=release, reason=reason.strip())
-            await tx.run(*noted)
+        await _decide_logged(db, ctx, ident, what, reason.strip(), noted)
         return await show_parked(db, ctx, ident)
     taken = await _take(db, ctx, parked, body) if what is What.RELEASE else None
     async with db.transaction(ctx.tenant) as tx:
@@ -76,6 +83,26 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
         # It is in the log now and cannot be applied: there it waits, with its reason.
         ident = parked_id(parked.stream, parked.origin, parked.oseq)
     return await show_parked(db, ctx, ident)
+
+
+async def _decide_logged(
+    db: Database, ctx: Ctx, ident: UUID, what: What, reason: str, noted: list[Call]
+) -> None:
+    """What cannot be applied now either goes on waiting, and says why."""
+    release = what is What.RELEASE
+    try:
+        async with db.transaction(ctx.tenant) as tx:
+            await decide_parked(tx, ctx, ident, release=release, reason=reason)
+            await tx.run(*noted)
+    except _PASSING:
+        raise
+    except Exception as error:
+        if not release:
+            raise
+        # Whatever it is: as when it was parked.
+        detail = error.detail if isinstance(error, ApplianceError) else type(error).__name__
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run((_STILL, (ctx.tenant, ident, "poison", detail[:REASON_CHARS_MAX])))
 
 
 async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:

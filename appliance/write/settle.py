@@ -46,7 +46,6 @@ def settle(draft: Draft) -> None:
             draft.values[fid] = _settle_set(field, seen, before, draft.values[fid])
         elif field.register in stale and field.policy in _COMMUTING:
             draft.values[fid] = _lattice(field, before.data.get(fid), draft.values[fid])
-    _complete_groups(draft, kind, before)
     draft.values = {
         f: v
         for f, v in draft.values.items()
@@ -75,14 +74,6 @@ def hands_over(draft: Draft, before: RecordState) -> bool:
     """Whether an edit says who owns the record."""
     said = draft.command.owner is not UNSET and decides(draft, OWNER)
     return said or draft.owner != before.owner
-
-
-def _complete_groups(draft: Draft, kind: Kind, before: RecordState) -> None:
-    """What decides a merge group decides it whole: what it does not name stays as it is shown."""
-    for register in {kind.by_fid[fid].register for fid in draft.values}:
-        if decides(draft, register):
-            for field in kind.registers()[register]:
-                draft.values.setdefault(field.fid, before.data.get(field.fid))
 
 
 def _check_unmoved(draft: Draft) -> None:
