@@ -31,14 +31,14 @@ from appliance.write.receive import Taken, parked_id, receive
 REASON_CHARS_MAX = 500
 # These say nothing of the entries themselves.
 _PASSING = (Unavailable, Clash, Limited, Refused)
-# Held before the log, it must not stand where the log would note that it cannot be applied.
-_ASIDE = Statement(
-    "UPDATE parked SET oseq = -abs(oseq) WHERE tenant_id = $1 AND id = $2 AND NOT is_logged"
-)
 _DECIDED = Statement(
     "UPDATE parked SET state = $3, decided_by = $4, decided_at = now(), "
     "detail = CASE WHEN $5 = '' THEN detail ELSE $5 END "
     "WHERE tenant_id = $1 AND id = $2 AND state = 'waiting' AND NOT is_logged"
+)
+_SKIPPED = Statement(
+    "SELECT body, detail FROM parked WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
+    "AND oseq < 0 AND -oseq < $4 AND NOT is_logged AND state = 'skipped' ORDER BY oseq DESC"
 )
 _STILL = Statement(
     "UPDATE parked SET reason = $3, detail = $4 "
@@ -107,9 +107,8 @@ async def _decide_logged(
 
 async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
     """Receive what was held, as its node sent it; known entries are taken once. Raises Clash."""
-    async with db.transaction(ctx.tenant) as tx:
-        await tx.run((_ASIDE, (ctx.tenant, parked.id)))
     door = msgspec.structs.replace(ctx, door=Door.SYNC)
+    await _take_skipped(db, ctx, door, parked)
     taken = await receive(
         db, door, parked.stream, read_held(body), peer=parked.peer, from_hub=False
     )  # fmt: skip
@@ -119,6 +118,27 @@ async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
             await tx.run((_STILL, (ctx.tenant, parked.id, "gap", detail)))
         raise Clash(f"{detail} Release those that were held earlier first.", code="parked.gap")
     return taken
+
+
+async def _take_skipped(db: Database, ctx: Ctx, door: Ctx, parked: Waiting) -> None:
+    """What the node made before and somebody skipped takes its place in the log, skipped there
+    too: nothing that follows can be taken without it.
+    """
+    place = (ctx.tenant, parked.stream, parked.origin, parked.oseq)
+    (rows,) = await db.read(ctx.tenant, (_SKIPPED, place))
+    for body, detail in rows:
+        text = (detail or b"").decode()
+        entries = [
+            msgspec.structs.replace(logged, parked=f"skipped: {text}")
+            for logged in read_held(bytes.fromhex((body or b"")[2:].decode()))
+        ]
+        taken = await receive(
+            db, door, parked.stream, entries, peer=parked.peer, from_hub=False
+        )  # fmt: skip
+        for known in taken.parked:
+            ident = parked_id(parked.stream, known.origin, known.oseq)
+            async with db.transaction(ctx.tenant) as tx:
+                await decide_parked(tx, ctx, ident, release=False, reason=text)
 
 
 def _end(ctx: Ctx, ident: UUID, what: What, reason: str) -> Call:

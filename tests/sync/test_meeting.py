@@ -198,6 +198,24 @@ async def test_what_was_held_waits_for_what_came_before_it(firm):  # noqa: F811
     assert (found.state, found.reason) == ("waiting", "gap")
 
 
+async def test_what_is_skipped_does_not_keep_what_follows_out(firm):  # noqa: F811
+    ctx = await firm.ctx()
+    made_there = [sale(firm, ctx, origin=9, oseq=n) for n in (1, 2, 3)]
+    for entries in made_there:
+        async with firm.db.transaction(firm.id) as tx:
+            await hold(tx, ctx, firm.units["north"], 9, entries)
+    third, second, first = await list_parked(firm.db, ctx)
+    await decide(firm.db, await firm.ctx(), first.id, What.SKIP, reason="By hand.")
+    for found in (second, third):
+        told = await decide(firm.db, await firm.ctx(), found.id, What.RELEASE)
+        assert told.parked.state == "released"
+    ids = [e[0].entry.record_id for e in made_there]
+    rows = await firm.sql("SELECT id::text FROM record WHERE id = ANY($1::uuid[])", ids)
+    assert {r[0] for r in rows} == {str(i) for i in ids[1:]}
+    assert not await list_parked(firm.db, ctx)
+    assert not await in_order(firm)
+
+
 @pytest.mark.parametrize("what", list(What))
 async def test_an_entry_that_nobody_here_knows_how_to_apply(firm, peer, what):  # noqa: F811
     ctx = await firm.ctx()
