@@ -94,6 +94,26 @@ async def test_many_are_decided_by_a_rule(firm, peer):  # noqa: F811
     assert not await inbox(firm)
 
 
+async def test_two_owners(firm, peer):  # noqa: F811
+    ours, theirs = uuid7(), uuid7()
+    (ident,) = await made(firm, create("deal", title="Base"))
+    born = (await record(firm, ident))[1]
+    await made(firm, update("deal", ident, owner=ours))
+    await peer.sends(
+        peer.writes(
+            EntryOp.PUT, "deal", ident, fields={"@owner": str(theirs)}, base={"@owner": [born]}
+        )
+    )
+    (held,) = await inbox(firm)
+    shown = await show_one(firm.db, await firm.ctx(), held)
+    assert shown.fields == ["owner"]
+    assert {s.values["owner"] for s in shown.sides} == {str(ours), str(theirs)}
+    (side,) = [s for s in shown.sides if s.is_shown]
+    result = await resolve(firm.db, await firm.ctx(), held, Choice(choose=side.dot))
+    assert result.committed, result
+    assert not await inbox(firm) and not await in_order(firm)
+
+
 @pytest.mark.parametrize("keep", list(Keep))
 @pytest.mark.parametrize("deleted_by", ["here", "there"])
 async def test_deleted_by_one_changed_by_the_other(firm, peer, keep, deleted_by):  # noqa: F811
