@@ -10,10 +10,12 @@ from appliance.kernel.change import EntryOp
 from appliance.kernel.ledger import entry_key
 from appliance.sync.conflicts import Filter, find, read_page
 from appliance.sync.deciding import What, decide
+from appliance.sync.outgoing import PAGE
 from appliance.sync.parked import hold, list_parked
 from appliance.sync.resolving import Choice, Keep, Rule, resolve, resolve_many
 from appliance.sync.showing import show_one
 from appliance.write import rebuild, undo
+from appliance.write.receive import parked_id
 from tests.sync.held import Peer, sale
 from tests.sync.test_clashes import firm, made  # noqa: F401
 from tests.tenants import create, delete, update
@@ -291,3 +293,26 @@ async def test_a_decision_of_another_node_is_followed(firm, peer, what):  # noqa
     assert len(rows) == (what is What.RELEASE)
     assert not await list_parked(firm.db, await firm.ctx())
     assert not await in_order(firm)
+
+
+async def test_what_comes_together_with_the_word_that_it_was_skipped(firm, peer):  # noqa: F811
+    new = msgspec.structs.replace(peer.makes("deal", title="x"), parked="poison: no")
+    ident = parked_id(peer.stream, new.entry.origin, new.entry.oseq)
+    ext = {"decision": "skip", "reason": "Seen."}
+    await peer.sends(new, peer.writes(EntryOp.DECIDE, "", ident, ext=ext))
+    assert not await list_parked(firm.db, await firm.ctx())
+    (found,) = await list_parked(firm.db, await firm.ctx(), state="skipped")
+    assert (found.id, found.detail) == (ident, "Seen.")
+
+
+async def test_what_was_skipped_goes_out_with_its_mark(firm, peer):  # noqa: F811
+    ctx = await firm.ctx()
+    new = msgspec.structs.replace(peer.makes("deal", title="x"), parked="poison: no")
+    await peer.sends(new)
+    (found,) = await list_parked(firm.db, ctx)
+    await decide(firm.db, ctx, found.id, What.SKIP, reason="Seen.")
+    rows = await firm.sql(PAGE.sql.decode(), firm.id, peer.stream, 0, 99, None, 99)
+    marks = {
+        row[10]: row[15] for row in rows if row[9] in (str(new.entry.record_id), str(found.id))
+    }
+    assert marks == {"new": "poison", "resolve": None}, "whoever catches up must not apply it"
