@@ -31,6 +31,8 @@ BODY_WAIT_S = 60.0
 # Files are counted and hashed by their route while they arrive; memory stays flat.
 _FILES, _UPLOADS = ["api", "v1", "files"], ["api", "v1", "uploads"]
 _SYNC = ["api", "v1", "sync"]
+# What people are told and decide of replication.
+_FOR_PEOPLE = (["parked"], ["status"])
 _BETWEEN_NODES = (b"content-type", MEDIA.encode())
 _BLOBS = ["api", "v1", "sync", "blobs"]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -133,7 +135,8 @@ def is_streamed(method: str, path: str) -> bool:
 
 def is_between_nodes(path: str) -> bool:
     """Whether a body at this address is what nodes say to each other."""
-    return [step for step in path.split("/") if step][:3] == _SYNC
+    steps = [step for step in path.split("/") if step]
+    return steps[:3] == _SYNC and steps[3:4] not in _FOR_PEOPLE
 
 
 async def answer_error(error: Exception, visit: Visit, send: Send) -> None:

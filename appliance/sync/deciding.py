@@ -12,7 +12,15 @@ from uuid import UUID
 import msgspec
 
 from appliance.audit import audit_calls
-from appliance.base.errors import Clash, FieldFault, Invalid
+from appliance.base.errors import (
+    ApplianceError,
+    Clash,
+    FieldFault,
+    Invalid,
+    Limited,
+    Refused,
+    Unavailable,
+)
 from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
@@ -21,14 +29,16 @@ from appliance.write.parked import decide_parked
 from appliance.write.receive import Taken, parked_id, receive
 
 REASON_CHARS_MAX = 500
-# Held before the log, it must not stand where the log would note that it cannot be applied.
-_ASIDE = Statement(
-    "UPDATE parked SET oseq = -abs(oseq) WHERE tenant_id = $1 AND id = $2 AND NOT is_logged"
-)
+# These say nothing of the entries themselves.
+_PASSING = (Unavailable, Clash, Limited, Refused)
 _DECIDED = Statement(
     "UPDATE parked SET state = $3, decided_by = $4, decided_at = now(), "
     "detail = CASE WHEN $5 = '' THEN detail ELSE $5 END "
     "WHERE tenant_id = $1 AND id = $2 AND state = 'waiting' AND NOT is_logged"
+)
+_SKIPPED = Statement(
+    "SELECT body, detail FROM parked WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
+    "AND oseq < 0 AND -oseq < $4 AND NOT is_logged AND state = 'skipped' ORDER BY oseq DESC"
 )
 _STILL = Statement(
     "UPDATE parked SET reason = $3, detail = $4 "
@@ -64,10 +74,7 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
         details={"origin": parked.origin, "oseq": parked.oseq, "entries": parked.entries},
     )  # fmt: skip
     if not parked.is_held:
-        async with db.transaction(ctx.tenant) as tx:
-            release = what is What.RELEASE
-            await decide_parked(tx, ctx, ident, release=release, reason=reason.strip())
-            await tx.run(*noted)
+        await _decide_logged(db, ctx, ident, what, reason.strip(), noted)
         return await show_parked(db, ctx, ident)
     taken = await _take(db, ctx, parked, body) if what is What.RELEASE else None
     async with db.transaction(ctx.tenant) as tx:
@@ -78,11 +85,30 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
     return await show_parked(db, ctx, ident)
 
 
+async def _decide_logged(
+    db: Database, ctx: Ctx, ident: UUID, what: What, reason: str, noted: list[Call]
+) -> None:
+    """What cannot be applied now either goes on waiting, and says why."""
+    release = what is What.RELEASE
+    try:
+        async with db.transaction(ctx.tenant) as tx:
+            await decide_parked(tx, ctx, ident, release=release, reason=reason)
+            await tx.run(*noted)
+    except _PASSING:
+        raise
+    except Exception as error:
+        if not release:
+            raise
+        # Whatever it is: as when it was parked.
+        detail = error.detail if isinstance(error, ApplianceError) else type(error).__name__
+        async with db.transaction(ctx.tenant) as tx:
+            await tx.run((_STILL, (ctx.tenant, ident, "poison", detail[:REASON_CHARS_MAX])))
+
+
 async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
     """Receive what was held, as its node sent it; known entries are taken once. Raises Clash."""
-    async with db.transaction(ctx.tenant) as tx:
-        await tx.run((_ASIDE, (ctx.tenant, parked.id)))
     door = msgspec.structs.replace(ctx, door=Door.SYNC)
+    await _take_skipped(db, ctx, door, parked)
     taken = await receive(
         db, door, parked.stream, read_held(body), peer=parked.peer, from_hub=False
     )  # fmt: skip
@@ -92,6 +118,27 @@ async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
             await tx.run((_STILL, (ctx.tenant, parked.id, "gap", detail)))
         raise Clash(f"{detail} Release those that were held earlier first.", code="parked.gap")
     return taken
+
+
+async def _take_skipped(db: Database, ctx: Ctx, door: Ctx, parked: Waiting) -> None:
+    """What the node made before and somebody skipped takes its place in the log, skipped there
+    too: nothing that follows can be taken without it.
+    """
+    place = (ctx.tenant, parked.stream, parked.origin, parked.oseq)
+    (rows,) = await db.read(ctx.tenant, (_SKIPPED, place))
+    for body, detail in rows:
+        text = (detail or b"").decode()
+        entries = [
+            msgspec.structs.replace(logged, parked=f"skipped: {text}")
+            for logged in read_held(bytes.fromhex((body or b"")[2:].decode()))
+        ]
+        taken = await receive(
+            db, door, parked.stream, entries, peer=parked.peer, from_hub=False
+        )  # fmt: skip
+        for known in taken.parked:
+            ident = parked_id(parked.stream, known.origin, known.oseq)
+            async with db.transaction(ctx.tenant) as tx:
+                await decide_parked(tx, ctx, ident, release=False, reason=text)
 
 
 def _end(ctx: Ctx, ident: UUID, what: What, reason: str) -> Call:

@@ -44,7 +44,7 @@ PAGE = Statement(
     "WHERE k.tenant_id = c.tenant_id AND k.stream = c.stream AND k.origin = c.origin "
     "AND k.oseq = c.oseq), c.ehlc), c.actor::text, c.door, c.kind, c.record_id::text, c.op, "
     "c.schema_rev, c.change_set::text, c.body, c.hash, (SELECT CASE WHEN p.is_logged "
-    "AND p.state = 'waiting' AND c.oseq < p.oseq + p.entries THEN p.reason END FROM parked p "
+    "AND p.state <> 'released' AND c.oseq < p.oseq + p.entries THEN p.reason END FROM parked p "
     "WHERE p.tenant_id = c.tenant_id AND p.stream = c.stream AND p.origin = c.origin "
     "AND p.oseq <= c.oseq ORDER BY p.oseq DESC LIMIT 1), c.stream::text FROM change c "
     "WHERE c.tenant_id = $1 AND c.stream = $2 AND c.seq > $3 AND c.seq <= $4 "

@@ -14,10 +14,11 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid
+from appliance.base.errors import ApplianceError, Clash, FieldFault, Forbidden, Invalid
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
+from appliance.kernel.profile import Mode
 from appliance.kernel.record import NUMBER, OWNER, UNIT
 from appliance.kernel.stamps import EXISTS, Stamps
 from appliance.sync.conflicts import (
@@ -31,6 +32,7 @@ from appliance.sync.conflicts import (
     find,
     is_same,
     read_page,
+    visible,
 )
 from appliance.sync.showing import names_of
 from appliance.write import Applied, Command, Conflict, Guard, Op, Rejected, Result, apply
@@ -105,12 +107,12 @@ async def resolve(
         now = Stamps.parse(narrow_version(ctx, held.kind, held.stamps))
         if seen is None or now is None or not is_same(seen, now, held):
             raise _moved()
-    command = command_for(held, choice)
+    command = command_for(ctx, held, choice)
     return await apply(db, ctx, [command], command_id=command_id, guard=guard)
 
 
-def command_for(held: Held, choice: Choice) -> Command:
-    """The edit that decides a conflict. Raises Invalid, Clash."""
+def command_for(ctx: Ctx, held: Held, choice: Choice) -> Command:
+    """The edit that decides a conflict. Raises Invalid, Clash, Forbidden."""
     said = [n for n in ("choose", "values", "keep") if getattr(choice, n) is not None]
     if len(said) != 1:
         raise _fail("", "required", "Say one of: choose, values, keep.")
@@ -127,15 +129,16 @@ def command_for(held: Held, choice: Choice) -> Command:
         if held.sort not in DECIDED:
             raise _fail("/choose", "unexpected", "There are no sides to choose from; say values.")
         side = _side_of(held, choice.choose)
-        return _edit(held, {fid: side.values.get(fid) for fid in held.fids})
+        return _edit(ctx, held, {fid: side.values.get(fid) for fid in held.fids})
     given = choice.values or {}
-    names = {name: fid for fid, name in names_of(held, held.fids).items()}
+    seen = visible(ctx, held.kind, held.shown())
+    names = {name: fid for fid, name in names_of(held, held.fids).items() if name in seen}
     for name in given:
         if name not in names:
             raise _fail(f"/values/{name[:80]}", "unknown_field", "This is not what is open here.")
     if not given:
         raise _fail("/values", "required", "Say the value that is to be.")
-    return _edit(held, {names[name]: value for name, value in given.items()})
+    return _edit(ctx, held, {names[name]: value for name, value in given.items()}, whole=False)
 
 
 async def resolve_many(
@@ -213,7 +216,7 @@ def _by_rule(ctx: Ctx, held: Held, rule: Rule) -> Command | None:
     if held.sort == DELETED:
         gone = side.values.get(EXISTS) is False
         return _existence(held, Choice(keep=Keep.DELETED if gone else Keep.RECORD))
-    return _edit(held, {fid: side.values.get(fid) for fid in held.fids})
+    return _edit(ctx, held, {fid: side.values.get(fid) for fid in held.fids})
 
 
 def _as_one(pairs: Sequence[tuple[Held, Command]]) -> tuple[Command, list[Held]]:
@@ -236,7 +239,19 @@ def _existence(held: Held, choice: Choice) -> Command:
     return Command(op=op, kind=held.kind.key, id=held.record, expect=held.stamps, resolves=True)
 
 
-def _edit(held: Held, values: dict[str, Json]) -> Command:
+def _edit(ctx: Ctx, held: Held, values: dict[str, Json], *, whole: bool = True) -> Command:
+    """`whole`: the values of a side. What its author may not write must be as it is shown already;
+    which field it is would say what they may not see.
+    """
+    if whole:
+        now = held.shown()
+        written = {f: v for f, v in values.items() if _writes(ctx, held, f)}
+        if not written or any(v != now[f] for f, v in values.items() if f not in written):
+            raise Forbidden(
+                "This decides more than your profile may write; somebody who may can do it.",
+                code="conflict.beyond_profile",
+            )
+        values = written
     names = names_of(held, values)
     fields = {names[f]: v for f, v in values.items() if f not in (UNIT, OWNER, NUMBER)}
     unit, owner = (_uuid(f, values[f]) if f in values else UNSET for f in (UNIT, OWNER))
@@ -244,6 +259,11 @@ def _edit(held: Held, values: dict[str, Json]) -> Command:
         op=Op.UPDATE, kind=held.kind.key, id=held.record, fields=fields, unit=unit, owner=owner,
         expect=held.stamps, resolves=held.sort in DECIDED,
     )  # fmt: skip
+
+
+def _writes(ctx: Ctx, held: Held, fid: str) -> bool:
+    field = held.kind.by_fid.get(fid)
+    return field is None or ctx.profile.mode(held.kind.key, field) is Mode.WRITE
 
 
 def _side_of(held: Held, dot: str) -> Side:

@@ -6,6 +6,7 @@ live follows from the set of entries. What was covered meanwhile stays covered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from appliance.base.errors import Clash, Refused
@@ -79,3 +80,15 @@ async def carry_out(
     good = [Logged(entry=read_entry(r), hash=b"", ehlc=int(r[15] or 0)) for r in rows]
     merged = await merge_frame(tx, ctx, good)
     return await write_merged(tx, ctx, merged, is_hub=True)
+
+
+def skip_calls(ctx: Ctx, decisions: Sequence[Entry]) -> list[Call]:
+    """Let go of what a frame brings together with the word that it was skipped."""
+    return [
+        (
+            _DECIDE,
+            (ctx.tenant, d.record_id, "skipped", d.actor, str(d.body.ext.get("reason") or "")),
+        )
+        for d in decisions
+        if d.body.ext.get("decision") == "skip"
+    ]

@@ -25,7 +25,7 @@ from appliance.kernel.context import Ctx
 from appliance.write.incoming import Forked, Sifted, Tip, sift, transactions
 from appliance.write.log import CLOCK
 from appliance.write.merging import late_arrivals, merge_frame, write_merged
-from appliance.write.parked import carry_out
+from appliance.write.parked import carry_out, skip_calls
 
 _HERE = Statement(
     "SELECT s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s JOIN tenant_state t "
@@ -203,6 +203,7 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     ]
     parked = _parked(found.fresh)
     calls += [_park_call(frame, p, found.fresh) for p in parked]
+    calls += skip_calls(ctx, merged.decisions)
     await tx.run(*calls, commit=True)
     CLOCK.receive(max(e.ehlc for e in found.fresh))
     cuts = {

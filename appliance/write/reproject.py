@@ -123,6 +123,8 @@ async def _compare(tx: Transaction, ctx: Ctx, ids: list[UUID]) -> list[Differenc
     trails = await read_trail(tx, ctx.tenant, ids)
     states: dict[UUID, RecordState] = {}
     for ident, entries in trails.items():
+        if not entries:
+            continue  # All that is known of it is parked.
         replay = Replay(ctx.schema.kinds.get(entries[0].kind))
         for entry in entries:
             replay.take(entry)

@@ -180,7 +180,9 @@ class TestAtWork:
         (job,) = await tenant.sql("SELECT progress, detail FROM job WHERE id = $1", answer["job"])
         assert job == ["5", "5 resolved, 0 left open."]
         won = await tenant.sql(
-            "SELECT count(*) FROM record WHERE tenant_id = $1 AND data->>'stage' = 'won'", tenant.id
+            "SELECT count(*) FROM record WHERE tenant_id = $1 AND data->>'stage' = 'won' "
+            "AND data->>'title' = 'Many'",
+            tenant.id,
         )
         assert int(won[0][0]) == AT_ONCE + 5
         open_ = await tenant.sql("SELECT data->>'stage' FROM record WHERE id = $1", south)

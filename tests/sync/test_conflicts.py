@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from appliance.base.errors import Clash, Invalid, Refused
+from appliance.base.errors import Clash, Forbidden, Invalid, Refused
 from appliance.kernel.profile import KindGrant, Mode, Profile, Scope, ScopeKind
 from appliance.meta import load_schema
 from appliance.sync.conflicts import Filter, count, find, read_page
@@ -216,8 +216,27 @@ class TestDeciding:
         ident, dots, _, _ = await self.held(firm, as_owner)
         ctx = await firm.ctx(await restricted(firm, {"amount": "read"}))
         held = await find(firm.db, ctx, ident, "field", "amount")
-        result = await resolve(firm.db, ctx, held, Choice(choose=dots[1]))
+        for dot in dots:
+            with pytest.raises(Forbidden):
+                await resolve(firm.db, ctx, held, Choice(choose=dot))
+        result = await resolve(firm.db, ctx, held, Choice(values={"amount": "1.00"}))
         assert not result.committed and isinstance(result.outcomes[0], Rejected)
+
+    async def test_a_hidden_part_of_a_group_is_never_named(self, firm, as_owner):
+        theirs = {"city": "Kyiv", "street": "K 1"}
+        ident, dots, _, _ = await self.held(firm, as_owner, "address", theirs, street="L 1")
+        ctx = await firm.ctx(await restricted(firm, {"city": "write"}))
+        held = await find(firm.db, ctx, ident, "field", "address")
+        with pytest.raises(Forbidden) as refused:
+            await resolve(firm.db, ctx, held, Choice(choose=dots[1]))
+        assert "street" not in repr(refused.value)
+        for name in ("street", "nothing"):
+            with pytest.raises(Invalid) as refused:
+                await resolve(firm.db, ctx, held, Choice(values={name: "x"}))
+            assert refused.value.faults[0].pointer == f"/values/{name}"
+        result = await resolve(firm.db, ctx, held, Choice(values={"city": "Odesa"}))
+        assert result.committed
+        assert (await data(firm, ident))[0]["street"] == "L 1"
 
     async def test_choices_that_say_nothing(self, firm, as_owner):
         _, dots, ctx, held = await self.held(firm, as_owner)

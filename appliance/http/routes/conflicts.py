@@ -137,7 +137,11 @@ async def resolve_conflict(ask: Ask) -> ASGIResponse:
         ask.node.db, ask.ctx, held, choice, expect=versions.expected(ask),
         command_id=ask.command_id(), guard=ask.gate,
     )  # fmt: skip
-    return reply(written(result), 200, {"X-Change-Set": str(result.change_set)})
+
+    def place(_: int, pointer: str) -> str:
+        return pointer.replace("/fields/", "/values/", 1)
+
+    return reply(written(result, place), 200, {"X-Change-Set": str(result.change_set)})
 
 
 @book.route("POST", f"{PATH}/resolve", **WRITES, body=Many, answers={200: ManyDecided})
