@@ -244,8 +244,11 @@ class TenantLoop:
                 await asyncio.wait({waiting, ringing}, return_when=asyncio.FIRST_COMPLETED)
                 ringing.cancel()
                 ear.take()
-                if not waiting.done() and await talk.has_pending():
-                    await talk.catch_up()
+                if waiting.done():
+                    break
+                is_asked = ringing.done() and await take_now(self._agent.redis, self._tenant)
+                if is_asked or await talk.has_pending():
+                    await talk.catch_up(anyway=is_asked)
                     await self._note(talk)
             if waiting.done():
                 waiting.result()

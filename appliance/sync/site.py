@@ -143,8 +143,13 @@ class Talk:
         """Whether the hub lacks something that was made here and would be offered now."""
         return any(not self._is_stuck(s) for s in await self._pending())
 
-    async def catch_up(self) -> None:
-        """Exchange until neither side has anything the other lacks, or nothing moves any more."""
+    async def catch_up(self, *, anyway: bool = False) -> None:
+        """Exchange until neither side has anything the other lacks, or nothing moves any more.
+
+        `anyway` asks once even when nothing is known to be lacking.
+        """
+        if anyway:
+            self._has_asked = False
         while await self._exchange():
             pass
 
