@@ -77,6 +77,8 @@ class Talk:
         self.standing = b""
         self.notices: list[say.Notice] = []
         self.must_purge = False
+        # Exchanges after which one of the two had more than before.
+        self.moved = 0
         self._grants: dict[UUID, say.Granted] = {}
         self._hints: dict[UUID, int] = {}
         self._named: dict[UUID, int] = {}
@@ -192,7 +194,10 @@ class Talk:
         await self._arrivals.finish(self._grants, self._hints)
         if answer.limits.min_wait_ms:
             await asyncio.sleep(min(answer.limits.min_wait_ms, 60_000) / 1000)
-        return (cursors, self._got) != before and await self._is_behind()
+        if (cursors, self._got) == before:
+            return False
+        self.moved += 1
+        return await self._is_behind()
 
     async def _is_behind(self) -> bool:
         if any(head > self._arrivals.cursors.get(s, 0) for s, head in self._hints.items()):
