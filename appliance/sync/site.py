@@ -84,7 +84,8 @@ class Talk:
         self._named: dict[UUID, int] = {}
         self._got: dict[UUID, dict[int, int]] = {}
         self._stuck: dict[UUID, float] = {}
-        self._has_asked = False
+        self._has_asked = self._must_greet = False
+        self._most = say.ASK_BYTES_MAX
 
     async def close(self) -> None:
         """Let the connection go."""
@@ -122,6 +123,7 @@ class Talk:
         ends = {s: heads[s].head for s in offered if s in heads}
         await self._note_acked({s: end for s, end in ends.items() if end})
         self._named, self._has_asked = dict(self._arrivals.cursors), False
+        self._must_greet, self._most = False, welcome.limits.max_bytes
         self.standing, self.notices = welcome.standing, list(welcome.notices)
         return welcome
 
@@ -168,7 +170,7 @@ class Talk:
     async def _exchange(self) -> bool:
         """One question; whether another is worth it."""
         cursors = self._arrivals.cursors
-        size = min(self.client.pace.size, self._parts.max_bytes)
+        size = min(self.client.pace.size, self._parts.max_bytes, self._most)
         up, ends = await self._collect(size)
         changes = await people.read_changes(self._db, self._tenant) or b""
         down = [
@@ -191,7 +193,10 @@ class Talk:
         if answer.hints.keys() != self._grants.keys() or answer.epoch != self._epoch():
             await self.greet()
             return True
+        if self._must_greet:
+            await self.greet()
         await self._arrivals.finish(self._grants, self._hints)
+        self._most = answer.limits.max_bytes
         if answer.limits.min_wait_ms:
             await asyncio.sleep(min(answer.limits.min_wait_ms, 60_000) / 1000)
         if (cursors, self._got) == before:
@@ -270,7 +275,16 @@ class Talk:
             await people.take_people(self._db, self._tenant, answer.people)
         for delivery in known:
             if self._name(delivery.stream) != SCHEMA:
-                await self._arrivals.take(delivery, is_schema=False)
+                await self._take(delivery)
+
+    async def _take(self, delivery: say.Delivery) -> None:
+        """A stream's frames; one whose unit has only just come is held after the next hello."""
+        try:
+            await self._arrivals.take(delivery, is_schema=False)
+        except Clash as unknown:
+            if unknown.code != "sync.stream_unknown":
+                raise
+            self._must_greet = True
 
     async def _people_rev(self) -> int:
         (rows,) = await self._db.read(self._tenant, (_PEOPLE_REV, (self._tenant,)))
