@@ -165,6 +165,7 @@ class Talk:
         # An exchange may have gone on meanwhile and know of it already.
         if is_new := found.standing != self.standing:
             self._has_asked = False
+            self._hints.update({s: h for s, h in found.hints.items() if s in self._grants})
         return is_new
 
     async def _exchange(self) -> bool:
@@ -188,6 +189,7 @@ class Talk:
         self._named.update({p.stream: p.cursor for p in down})
         await self._take_receipts(answer, ends)
         await self._take_answer(answer)
+        has_news = answer.hints != self._hints
         self._hints, self.standing = dict(answer.hints), answer.standing
         self.notices += [n for n in answer.notices if n not in self.notices]
         if answer.hints.keys() != self._grants.keys() or answer.epoch != self._epoch():
@@ -199,10 +201,9 @@ class Talk:
         self._most = answer.limits.max_bytes
         if answer.limits.min_wait_ms:
             await asyncio.sleep(min(answer.limits.min_wait_ms, 60_000) / 1000)
-        if (cursors, self._got) == before:
-            return False
-        self.moved += 1
-        return await self._is_behind()
+        has_moved = (cursors, self._got) != before
+        self.moved += has_moved
+        return (has_moved or has_news) and await self._is_behind()
 
     async def _is_behind(self) -> bool:
         if any(head > self._arrivals.cursors.get(s, 0) for s, head in self._hints.items()):

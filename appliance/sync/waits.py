@@ -80,6 +80,7 @@ class Waits:
         clock = time.monotonic
         end, recheck, is_woken = clock() + hold_s, 0.0, True
         view, is_sure = _View({}, 0, (0, ""), ()), False
+        first: dict[UUID, int] = {}
         while True:
             heads = await self._board.read(tenant, within_s=0.0 if is_woken else LOOK_S / 2)
             if clock() >= recheck or not view.fits(heads, tenant):
@@ -93,7 +94,10 @@ class Waits:
                 continue
             left = end - clock()
             if standing != known or left <= 0 or self._closing.is_set():
-                return say.Waited(standing, standing != known)
+                now = {s: heads[s].head for s in view.grants if s in heads}
+                hints = {s: head for s, head in now.items() if first.get(s) != head}
+                return say.Waited(standing, standing != known, hints)
+            first = first or {s: heads[s].head for s in view.grants if s in heads}
             is_woken = await ear.wait(min(left, LOOK_S))
 
     async def _renew(self, view: _View, site: PeerNode, tenant: UUID, heads: Heads) -> _View:
