@@ -4,7 +4,7 @@ import pytest
 
 from appliance.kernel.context import Door
 from appliance.sync import agent as agents
-from appliance.sync.nodes import find_peer, run_control
+from appliance.sync.nodes import find_peer, revoke, run_control
 from appliance.sync.withdrawal import change_scope, withdraw_node
 from tests.sync.pair import joined, records, until
 from tests.sync.test_agent import has, running
@@ -99,3 +99,22 @@ async def test_a_site_that_loses_the_tenant_keeps_nothing_of_it(north, tmp_path)
             return not north.site.db.routes.all()
 
         await until(is_forgotten, 20)
+
+
+async def test_a_revoked_node_hands_in_what_it_made_and_then_keeps_nothing(north, tmp_path):
+    hub, me = north.hub, north.parts.me.id
+    await north.sync()
+    await north.site.apply(create(KIND, title="written before it knew"))
+    await revoke(hub.db, me, "stolen")
+    async with running(north.agent(tmp_path / "site", poll_seconds=0.3)):
+
+        async def is_forgotten():
+            await north.site.db.routes.refresh()
+            return not north.site.db.routes.all()
+
+        await until(is_forgotten, 40)
+    assert (await find_peer(hub.db, me, hub.id)).scope_state == "purged"
+    # It waits for a person, and is in nobody's list until then.
+    assert "written before it knew" not in str(await records(hub, KIND))
+    (row,) = await hub.sql("SELECT reason, is_logged FROM parked WHERE tenant_id = $1", hub.id)
+    assert row == ["late_write_after_revoke", "f"]
