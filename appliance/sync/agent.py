@@ -42,6 +42,7 @@ from appliance.sync.wake import Ear, Waker
 
 AGENT_KEY = 0x4E78_5379_6E63_4167
 LOOK_S = 2.0
+FUTILE_S, FUTILE_MAX_S = 1.0, 20.0
 PAUSE_FILE = "sync.paused"
 _TRY = "SELECT pg_try_advisory_lock(%s)"
 _FREE = "SELECT pg_advisory_unlock(%s)"
@@ -178,12 +179,18 @@ class TenantLoop:
         talk = Talk(parts, self._tenant)
         try:
             await self._begin(talk)
+            futile, moved, clock = 0, -1, asyncio.get_running_loop().time
             while not stop.is_set():
+                began = clock()
                 await talk.catch_up()
                 self.back.succeed()
                 await self._note(talk)
                 if not await self._move_files(talk):
                     await self._wait(talk, ear, stop)
+                # A hub that has news all the time which are none must not be asked all the time.
+                is_futile = talk.moved == moved and clock() - began < FUTILE_S
+                futile, moved = futile + 1 if is_futile else 0, talk.moved
+                await pause(stop, min(FUTILE_S * futile, FUTILE_MAX_S))
         finally:
             await talk.close()
 
@@ -244,8 +251,11 @@ class TenantLoop:
                 await asyncio.wait({waiting, ringing}, return_when=asyncio.FIRST_COMPLETED)
                 ringing.cancel()
                 ear.take()
-                if not waiting.done() and await talk.has_pending():
-                    await talk.catch_up()
+                if waiting.done():
+                    break
+                is_asked = ringing.done() and await take_now(self._agent.redis, self._tenant)
+                if is_asked or await talk.has_pending():
+                    await talk.catch_up(anyway=is_asked)
                     await self._note(talk)
             if waiting.done():
                 waiting.result()

@@ -37,6 +37,7 @@ from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import SignedProof, Told, open_withdrawals, take_proof, told_for
 
 Grants = dict[UUID, StreamGrant]
+BUSY_WAIT_MS = 100
 _pack = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 
 
@@ -155,8 +156,9 @@ class Hub:
         await self._health.note(tenant, site.origin, sent=sent, received=received)
 
     def _limits(self, busy: int) -> say.Limits:
-        """What one question may weigh: less for each when many are at work."""
-        return say.Limits(max(say.ASK_BYTES_MIN, self._max_bytes // max(1, busy)))
+        """What one question may weigh, and how soon: less, and later, when many are at work."""
+        size = max(say.ASK_BYTES_MIN, self._max_bytes // max(1, busy))
+        return say.Limits(size, BUSY_WAIT_MS * (busy - 1))
 
 
 def standing_of(grants: Grants, heads: Heads, people: int) -> bytes:

@@ -222,11 +222,13 @@ class Waiting(Message, frozen=True):
 
 
 class Waited(Message, frozen=True):
-    """`standing` as it is now; `is_new` when it is another than the one named."""
+    """`standing` as it is now; `is_new` when it is another than the one named. `hints` are the heads
+    that moved during the wait, or all of them when it was another from the beginning.
+    """
 
     standing: bytes
     is_new: bool
-    notices: list[Notice] = []
+    hints: dict[UUID, int] = {}
 
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")

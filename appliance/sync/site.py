@@ -77,12 +77,15 @@ class Talk:
         self.standing = b""
         self.notices: list[say.Notice] = []
         self.must_purge = False
+        # Exchanges after which one of the two had more than before.
+        self.moved = 0
         self._grants: dict[UUID, say.Granted] = {}
         self._hints: dict[UUID, int] = {}
         self._named: dict[UUID, int] = {}
         self._got: dict[UUID, dict[int, int]] = {}
         self._stuck: dict[UUID, float] = {}
-        self._has_asked = False
+        self._has_asked = self._must_greet = False
+        self._most = say.ASK_BYTES_MAX
 
     async def close(self) -> None:
         """Let the connection go."""
@@ -120,6 +123,7 @@ class Talk:
         ends = {s: heads[s].head for s in offered if s in heads}
         await self._note_acked({s: end for s, end in ends.items() if end})
         self._named, self._has_asked = dict(self._arrivals.cursors), False
+        self._must_greet, self._most = False, welcome.limits.max_bytes
         self.standing, self.notices = welcome.standing, list(welcome.notices)
         return welcome
 
@@ -143,8 +147,13 @@ class Talk:
         """Whether the hub lacks something that was made here and would be offered now."""
         return any(not self._is_stuck(s) for s in await self._pending())
 
-    async def catch_up(self) -> None:
-        """Exchange until neither side has anything the other lacks, or nothing moves any more."""
+    async def catch_up(self, *, anyway: bool = False) -> None:
+        """Exchange until neither side has anything the other lacks, or nothing moves any more.
+
+        `anyway` asks once even when nothing is known to be lacking.
+        """
+        if anyway:
+            self._has_asked = False
         while await self._exchange():
             pass
 
@@ -156,12 +165,13 @@ class Talk:
         # An exchange may have gone on meanwhile and know of it already.
         if is_new := found.standing != self.standing:
             self._has_asked = False
+            self._hints.update({s: h for s, h in found.hints.items() if s in self._grants})
         return is_new
 
     async def _exchange(self) -> bool:
         """One question; whether another is worth it."""
         cursors = self._arrivals.cursors
-        size = min(self.client.pace.size, self._parts.max_bytes)
+        size = min(self.client.pace.size, self._parts.max_bytes, self._most)
         up, ends = await self._collect(size)
         changes = await people.read_changes(self._db, self._tenant) or b""
         down = [
@@ -179,15 +189,21 @@ class Talk:
         self._named.update({p.stream: p.cursor for p in down})
         await self._take_receipts(answer, ends)
         await self._take_answer(answer)
+        has_news = answer.hints != self._hints
         self._hints, self.standing = dict(answer.hints), answer.standing
         self.notices += [n for n in answer.notices if n not in self.notices]
         if answer.hints.keys() != self._grants.keys() or answer.epoch != self._epoch():
             await self.greet()
             return True
+        if self._must_greet:
+            await self.greet()
         await self._arrivals.finish(self._grants, self._hints)
+        self._most = answer.limits.max_bytes
         if answer.limits.min_wait_ms:
             await asyncio.sleep(min(answer.limits.min_wait_ms, 60_000) / 1000)
-        return (cursors, self._got) != before and await self._is_behind()
+        has_moved = (cursors, self._got) != before
+        self.moved += has_moved
+        return (has_moved or has_news) and await self._is_behind()
 
     async def _is_behind(self) -> bool:
         if any(head > self._arrivals.cursors.get(s, 0) for s, head in self._hints.items()):
@@ -260,7 +276,16 @@ class Talk:
             await people.take_people(self._db, self._tenant, answer.people)
         for delivery in known:
             if self._name(delivery.stream) != SCHEMA:
-                await self._arrivals.take(delivery, is_schema=False)
+                await self._take(delivery)
+
+    async def _take(self, delivery: say.Delivery) -> None:
+        """A stream's frames; one whose unit has only just come is held after the next hello."""
+        try:
+            await self._arrivals.take(delivery, is_schema=False)
+        except Clash as unknown:
+            if unknown.code != "sync.stream_unknown":
+                raise
+            self._must_greet = True
 
     async def _people_rev(self) -> int:
         (rows,) = await self._db.read(self._tenant, (_PEOPLE_REV, (self._tenant,)))

@@ -165,7 +165,8 @@ def _state_of(peer: PeerNode, health: Health, streams: list[StreamState]) -> Pee
     return PeerState(
         node=peer.id, name=peer.name, role=peer.role, state=state,
         seen_at=max(heard) if heard else None,
-        lag=sum(s.lag for s in streams) if peer.role == "site" else health.lag,
+        # A site knows of its hub what it heard last.
+        lag=sum(s.lag for s in streams) or health.lag,
         backlog=sum(s.backlog for s in streams), parked=sum(s.parked for s in streams),
         protocol=health.protocol, clock_off_s=health.clock_off_s, sent=health.sent,
         received=health.received, failures=health.failures, last_error=health.last_error,

@@ -11,22 +11,42 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 from uuid import UUID
 
 from appliance.base.errors import Unavailable
 from appliance.db.database import Database
 from appliance.sync import messages as say
-from appliance.sync.heads import HeadBoard
+from appliance.sync.heads import HeadBoard, Heads
 from appliance.sync.hub import Grants, standing_of
 from appliance.sync.nodes import PeerNode
 from appliance.sync.positions import read_people_mark
-from appliance.sync.scope import streams_for
+from appliance.sync.scope import COMMON, find_scope, streams_for
 from appliance.sync.wake import Ear, Waker
+from appliance.write.log import common_stream
 
 WAITS_MAX = 1_000
 RECHECK_S = 10.0
 # Without wakes (Redis is away) a commit is found this late at most.
 LOOK_S = 2.0
+
+
+class _View(NamedTuple):
+    """What a node may have, and what that was worked out from."""
+
+    grants: Grants
+    people: int
+    mark: tuple[int, str]
+    places: tuple[int, ...]
+
+    def fits(self, heads: Heads, tenant: UUID) -> bool:
+        """Whether no stream is new, and neither units nor masks can have changed."""
+        return self.places == _places(heads, tenant)
+
+
+def _places(heads: Heads, tenant: UUID) -> tuple[int, ...]:
+    common = (heads.get(common_stream(tenant, name)) for name in COMMON)
+    return (len(heads), *(head.head for head in common if head is not None))
 
 
 class Waits:
@@ -35,6 +55,7 @@ class Waits:
     def __init__(self, db: Database, waker: Waker, closing: asyncio.Event) -> None:
         self._db, self._waker, self._closing = db, waker, closing
         self._board = HeadBoard(db)
+        self._people: dict[UUID, tuple[float, int]] = {}
         self._open = 0
 
     async def wait(self, site: PeerNode, tenant: UUID, asked: say.Waiting) -> say.Waited:
@@ -58,19 +79,45 @@ class Waits:
     ) -> say.Waited:
         clock = time.monotonic
         end, recheck, is_woken = clock() + hold_s, 0.0, True
-        grants: Grants = {}
-        people = 0
+        view, is_sure = _View({}, 0, (0, ""), ()), False
+        first: dict[UUID, int] = {}
         while True:
-            if clock() >= recheck:
-                grants = await streams_for(self._db, site.id, tenant)
-                people = await read_people_mark(self._db, tenant)
-                recheck = clock() + RECHECK_S
             heads = await self._board.read(tenant, within_s=0.0 if is_woken else LOOK_S / 2)
-            standing = standing_of(grants, heads, people)
+            if clock() >= recheck or not view.fits(heads, tenant):
+                view = await self._renew(view, site, tenant, heads)
+                recheck = clock() + RECHECK_S
+            standing = standing_of(view.grants, heads, view.people)
+            if standing != known and not is_sure:
+                # What others have read a moment ago is no news for somebody who has just asked.
+                people, is_sure = await self._people_mark(tenant, is_fresh=True), True
+                view = view._replace(people=people)
+                continue
             left = end - clock()
             if standing != known or left <= 0 or self._closing.is_set():
-                return say.Waited(standing, standing != known)
+                now = {s: heads[s].head for s in view.grants if s in heads}
+                hints = {s: head for s, head in now.items() if first.get(s) != head}
+                return say.Waited(standing, standing != known, hints)
+            first = first or {s: heads[s].head for s in view.grants if s in heads}
             is_woken = await ear.wait(min(left, LOOK_S))
+
+    async def _renew(self, view: _View, site: PeerNode, tenant: UUID, heads: Heads) -> _View:
+        """What the node may have now; worked out anew only when what it follows from has moved."""
+        scope = await find_scope(self._db, site.id, tenant)
+        people = await self._people_mark(tenant)
+        mark = (scope.epoch, scope.state) if scope is not None else (0, "")
+        if view.mark == mark and view.fits(heads, tenant):
+            return _View(view.grants, people, mark, view.places)
+        grants = await streams_for(self._db, site.id, tenant)
+        return _View(grants, people, mark, _places(heads, tenant))
+
+    async def _people_mark(self, tenant: UUID, *, is_fresh: bool = False) -> int:
+        """The same for all who wait, and not older than what they look for."""
+        known = self._people.get(tenant)
+        if known is None or is_fresh or time.monotonic() - known[0] > RECHECK_S / 2:
+            known = self._people[tenant] = (
+                time.monotonic(), await read_people_mark(self._db, tenant),
+            )  # fmt: skip
+        return known[1]
 
     @contextlib.asynccontextmanager
     async def _ended_by_closing(self, ear: Ear) -> AsyncIterator[None]:

@@ -72,8 +72,8 @@ async def test_only_one_of_two_agents_works_and_the_other_takes_over(pair, tmp_p
         return one.is_leading
 
     async with running(second):
+        await until(lambda: leads(second))
         async with running(first):
-            await until(lambda: leads(second))
             await asyncio.sleep(0.5)
             assert not first.is_leading
         assert second.is_leading

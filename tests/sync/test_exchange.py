@@ -1,5 +1,6 @@
 """A hub and a site over the real protocol: what either writes reaches the other, once."""
 
+import asyncio
 from secrets import token_hex
 
 import pytest
@@ -127,6 +128,28 @@ async def test_a_long_history_comes_in_small_answers(pair):
     assert await heads(pair.site) == await heads(pair.hub)
     assert await pair.hub.sql("SELECT DISTINCT peer FROM peer_stream WHERE tenant_id = $1",
                               pair.hub.id) == [[str(pair.parts.me.origin)]]  # fmt: skip
+
+
+async def test_news_of_a_wait_are_fetched_with_one_question(pair):
+    await add_deals(pair.hub)
+    await pair.sync()
+    talk = pair.talk()
+    await talk.greet()
+    await talk.catch_up()
+    waiting = asyncio.create_task(talk.wait(20.0))
+    await asyncio.sleep(0.3)
+    await pair.hub.apply(create(KIND, title="news"))
+    assert await waiting is True
+    pair.line.asked.clear()
+    await talk.catch_up()
+    assert "news" in str(await records(pair.site, KIND))
+    assert pair.line.asked == ["exchange"]
+    # What was written between an answer and the wait is told at once, and fetched as well.
+    await pair.hub.apply(create(KIND, title="more of them"))
+    assert await talk.wait(20.0) is True
+    await talk.catch_up()
+    assert "more of them" in str(await records(pair.site, KIND))
+    await talk.close()
 
 
 async def test_an_idle_site_costs_little(pair):

@@ -1,7 +1,7 @@
 """What a site asks its hub: hello, exchange, wait; and for people, how replication stands.
 
 The node proves itself by its signature, and that it may speak of this tenant, before a byte of the
-body is read as anything; the body and the answer are MessagePack (docs/sync.md), and the answer is
+body is read as anything; the body and the answer are MessagePack (sync/messages.py), and the answer is
 signed for this one question.
 """
 
