@@ -22,6 +22,7 @@ from appliance.db.database import Connection, Database, translated
 from appliance.db.wire import Statement
 from appliance.kernel.hold import make_mask
 from appliance.meta import load_schema
+from appliance.sync.reconcile import reconcile
 from appliance.sync.scope import (
     COMMON,
     Scope,
@@ -219,6 +220,7 @@ async def open_withdrawals(db: Database, node: UUID, tenant: UUID) -> list[Withd
     """
     with translated():
         async with db.control.connection() as conn:
+            await reconcile(db, conn, node, tenant)
             rows = await (await conn.execute(_OPEN, (node, tenant))).fetchall()
     return [Withdrawal(*msgspec.convert(row, _WithdrawalRow)) for row in rows]
 

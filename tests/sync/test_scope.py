@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import msgspec
+import psycopg
 import pytest
 
 from appliance.base.errors import Clash, Invalid
@@ -131,6 +132,33 @@ async def test_another_mask_purges_the_units_and_grants_them_again(db, tenant, d
         await change_scope(db, site, tenant.id, units=None, masks={"card": ["nothing"]})
     with pytest.raises(Invalid):
         await change_scope(db, site, tenant.id, units=None, masks={"sys.person": ["phone"]})
+
+
+async def test_what_a_site_had_is_withdrawn_whoever_took_it(db, tenant, dsns):
+    north, south = tenant.units["north"], tenant.units["south"]
+    site, _ = await add_site(dsns, tenant.id, [north, south])
+    control = dsns.superuser.replace("nexus_pool", "nexus_control")
+    with psycopg.connect(control, autocommit=True) as conn:
+        (origin,) = conn.execute("SELECT origin FROM node WHERE id = %s", (site,)).fetchone()
+        async with db.transaction(tenant.id) as tx:
+            pulled = "INSERT INTO peer_stream (tenant_id, peer, stream) SELECT $1, $2, unnest($3::uuid[])"
+            await tx.run((Statement(pulled), (tenant.id, origin, [north, south])))
+        assert await open_withdrawals(db, site, tenant.id) == []
+        conn.execute(
+            "UPDATE node_scope SET unit_ids = %s, epoch = 2 WHERE node_id = %s", ([south], site)
+        )
+        (found,) = await open_withdrawals(db, site, tenant.id)
+        assert (found.stream, found.epoch) == (north, 2)
+        assert (await told_for(db, site, tenant.id)).withdrawn == [(north, 2)]
+        conn.execute(
+            "UPDATE node_scope SET unit_ids = %s, epoch = 3 WHERE node_id = %s",
+            ([north, south], site),
+        )
+        assert await open_withdrawals(db, site, tenant.id) == []
+        conn.execute(
+            "UPDATE node_scope SET state = 'withdrawn', epoch = 4 WHERE node_id = %s", (site,)
+        )
+        assert {w.stream for w in await open_withdrawals(db, site, tenant.id)} == {north, south}
 
 
 async def test_a_withdrawn_node_has_nothing(db, tenant, dsns):
