@@ -225,7 +225,9 @@ async def test_a_whole_tenant_leaves(db, tenant, dsns, held):
     assert on_disk(dsns, gone, kept) == {gone: [], kept: []}
     assert await take_proof(db, site, tenant.id, signed)
     async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
-        await conn.execute("UPDATE node SET role = 'site', is_self = true WHERE id = %s", (site,))
+        selves = await (await conn.execute("SELECT id FROM node WHERE is_self")).fetchall()
+        await conn.execute("UPDATE node SET is_self = false WHERE is_self")
+        await conn.execute("UPDATE node SET is_self = true WHERE id = %s", (site,))
         try:
             await proved(db, tenant.id, signed)
             rows = await (
@@ -234,6 +236,8 @@ async def test_a_whole_tenant_leaves(db, tenant, dsns, held):
             assert rows == []
         finally:
             await conn.execute("UPDATE node SET is_self = false WHERE id = %s", (site,))
+            for (other,) in selves:
+                await conn.execute("UPDATE node SET is_self = true WHERE id = %s", (other,))
     async with await psycopg.AsyncConnection.connect(dsns.superuser) as conn:
         for (table,) in await (
             await conn.execute("SELECT table_name FROM information_schema.columns "
