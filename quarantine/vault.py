@@ -161,10 +161,13 @@ class Vault:
         return await self._blobs.open(content, await self._tenant_key(blob.tenant))
 
     async def purge(self, ident: UUID) -> None:
-        """Forget a blob: its key first, its bytes after. Unknown is fine."""
+        """Forget a blob: its key first, its bytes after, and what the ledger's log has of it.
+        Unknown is fine.
+        """
         content = await self.ledger.run(lambda db: ledger.drop_blob(db, ident))
         if content is not None:
             await self._blobs.erase(content)
+        await self.ledger.forget_log()
 
     async def erase(self, tenant: UUID) -> Erased:
         """Forget a tenant's key, then all that lay under it and all that is to be told of it; what

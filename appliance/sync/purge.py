@@ -26,7 +26,7 @@ from appliance.sync.people import belonging
 from appliance.sync.scope import units_below
 from appliance.sync.scrub import scrub
 from appliance.sync.withdrawal import Proof, SignedProof
-from appliance.write.outcome import Applied, Conflict, Rejected, Result, Unchanged
+from appliance.write.outcome import Rejected, Result
 
 ROWS_AT_ONCE = 5_000
 _OPEN = Statement(
@@ -278,14 +278,7 @@ def _records_of(outcome: bytes | None) -> list[UUID]:
         result = _decode(bytes.fromhex(_text(outcome)[2:]))
     except (msgspec.MsgspecError, ValueError):
         return [_ZERO]
-    found: list[UUID] = []
-    for one in result.outcomes:
-        match one:
-            case Applied() | Unchanged() | Conflict():
-                found.append(one.id)
-            case Rejected():
-                found += [one.id] if one.id is not None else []
-    return found
+    return [one.id for one in result.outcomes if not isinstance(one, Rejected)]
 
 
 async def _purge_events(tenant: UUID, events: aioredis.Redis | None) -> None:

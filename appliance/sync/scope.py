@@ -7,18 +7,19 @@ that nothing is left (sync/purge). Each change raises the epoch of the scope.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
+from appliance.base.errors import Clash, Invalid
 from appliance.base.ids import parse_uuid
 from appliance.db.database import Connection, Database, translated
 from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Body, EntryOp, Logged
 from appliance.kernel.hold import Mask, make_mask
-from appliance.kernel.kind import Json
+from appliance.kernel.kind import Home, Json, Kind
 from appliance.kernel.stamps import Stamps
 from appliance.meta import load_schema
 from appliance.write.log import common_stream
@@ -131,6 +132,31 @@ def units_below(parents: Iterable[Row], units: Iterable[UUID]) -> frozenset[UUID
             found.add(unit)
             fresh += children.get(unit, [])
     return frozenset(found)
+
+
+def check_masks(
+    masks: Mapping[str, list[str]], kinds: Mapping[str, Kind], before: Mapping[str, list[str]]
+) -> None:
+    """Refuse masks that name nothing, break a ledger, or change for a kind that every node holds
+    already. Raises Invalid, Clash.
+    """
+    for key, names in masks.items():
+        kind = kinds.get(key)
+        known = {n for f in kind.fields for n in (f.fid, f.name)} if kind else set()
+        if kind is None or not set(names) <= known:
+            raise Invalid(f"A mask names fields of a kind; {key} has no such.", code="scope.mask")
+        if kind.system:
+            raise Invalid(f"Records of {key} are needed whole on every node.", code="scope.mask")
+        if kind.ledger and set(names) & {kind.ledger.at, *kind.ledger.key, *kind.ledger.values}:
+            raise Invalid(f"The ledger {key} adds up by that field.", code="scope.mask")
+    for key in masks.keys() | before.keys():
+        kind = kinds.get(key)
+        changed = set(masks.get(key, ())) != set(before.get(key, ()))
+        if kind is not None and kind.home is not Home.UNIT and changed:
+            raise Clash(
+                f"Records of {key} are in the shared stream, which a node holds as long as it is one: "
+                "say what is kept from it when it is invited.", code="scope.mask_fixed",
+            )  # fmt: skip
 
 
 def strip(mask: Mask, logged: Logged) -> Logged:

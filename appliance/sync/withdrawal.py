@@ -21,14 +21,26 @@ from appliance.base.errors import Clash, Invalid, Refused, Unauthenticated
 from appliance.db.database import Connection, Database, translated
 from appliance.db.wire import Statement
 from appliance.kernel.hold import make_mask
-from appliance.kernel.kind import Home, Kind
 from appliance.meta import load_schema
-from appliance.sync.scope import Scope, StreamGrant, find_scope, reach_of, read_scope, units_below
+from appliance.sync.reconcile import reconcile
+from appliance.sync.scope import (
+    COMMON,
+    Scope,
+    StreamGrant,
+    check_masks,
+    find_scope,
+    reach_of,
+    read_scope,
+    units_below,
+)
+from appliance.write.log import common_stream
 
 _WITHDRAW = (
-    "INSERT INTO stream_withdrawal (node_id, tenant_id, stream, name, epoch, is_again) "
-    "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (node_id, tenant_id, stream) DO UPDATE SET "
-    "epoch = EXCLUDED.epoch, is_again = EXCLUDED.is_again, at = now(), purged_at = NULL, proof = NULL"
+    "INSERT INTO stream_withdrawal AS w (node_id, tenant_id, stream, name, epoch, is_again, "
+    "held_mask) VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (node_id, tenant_id, stream) "
+    "DO UPDATE SET epoch = EXCLUDED.epoch, is_again = EXCLUDED.is_again, at = now(), "
+    "held_mask = CASE WHEN w.purged_at IS NULL THEN w.held_mask ELSE EXCLUDED.held_mask END, "
+    "purged_at = NULL, proof = NULL"
 )
 _OPEN = (
     "SELECT stream, name, epoch, is_again, at FROM stream_withdrawal "
@@ -44,8 +56,14 @@ _HEARD = Statement("UPDATE hold SET heard_at = now() WHERE tenant_id = $1")
 _CLOSING = Statement(
     "INSERT INTO withdrawal AS w (tenant_id, stream, epoch) SELECT $1, u.s, u.e "
     "FROM unnest($2::uuid[], $3::int[]) AS u(s, e) ON CONFLICT (tenant_id, stream) DO UPDATE SET "
-    "epoch = EXCLUDED.epoch, state = 'closing', told_at = now(), files = 0, rows = 0 "
+    "epoch = EXCLUDED.epoch, state = 'closing', told_at = now(), files = 0, rows = 0, "
+    "is_scrubbed = false "
     "WHERE w.epoch < EXCLUDED.epoch"
+)
+# Counters of units that are held elsewhere come with the units; nothing was ever written there.
+_HELD = Statement(
+    "SELECT s.id::text FROM stream s WHERE s.tenant_id = $1 AND (s.head > 0 OR EXISTS "
+    "(SELECT FROM record r WHERE r.tenant_id = $1 AND r.stream = s.id))"
 )
 # What was granted again before anything was deleted simply stays.
 _STAYS = Statement(
@@ -139,15 +157,17 @@ async def change_scope(
     known, below = await reach_of(db, tenant, units)
     if units is not None and (strange := sorted(map(str, units - known.keys()))):
         raise Invalid(f"Unit {strange[0]} is none of this tenant.", code="scope.unit_unknown")
-    kinds = (await load_schema(db, tenant)).kinds
+    kinds, units_known = (await load_schema(db, tenant)).kinds, await _units_of(db, tenant)
     with translated():
         async with db.control.connection() as conn, conn.transaction():
             before = await _lock(conn, node, tenant)
             named = before.masks if masks is None else dict(masks)
             check_masks(named, kinds, before.masks)
             _, held = await reach_of(db, tenant, before.units)
-            remask = make_mask(named, kinds).key != make_mask(before.masks, kinds).key
-            again = {s for s in held & below if remask and s in await _units_of(db, tenant)}
+            was, will = (make_mask(m, kinds).key for m in (before.masks, named))
+            still = await _still_held(conn, node, tenant)
+            masks_of = {s: still.get(s, was) for s in (held | still.keys()) & known.keys()}
+            again = {s for s in masks_of.keys() & below & units_known if masks_of[s] != will}
             gone, epoch = (held - below) & known.keys(), before.epoch + 1
             await conn.execute(
                 "UPDATE node_scope SET unit_ids = %s, masks = %s::jsonb, epoch = %s, "
@@ -157,7 +177,9 @@ async def change_scope(
                  msgspec.json.encode(named).decode(), epoch, node, tenant),
             )  # fmt: skip
             for stream in sorted(gone | again):
-                values = (node, tenant, stream, known[stream], epoch, stream in again)
+                values = (
+                    node, tenant, stream, known[stream], epoch, stream in again, masks_of[stream],
+                )  # fmt: skip
                 await conn.execute(_WITHDRAW, values)
             await conn.execute(
                 "DELETE FROM stream_withdrawal WHERE node_id = %s AND tenant_id = %s "
@@ -186,35 +208,10 @@ async def withdraw_node(db: Database, node: UUID, tenant: UUID) -> Changed:
             )
             _, held = await reach_of(db, tenant, before.units)
             for stream in sorted(held & known.keys()):
-                values = (node, tenant, stream, known[stream], epoch, False)
+                values = (node, tenant, stream, known[stream], epoch, False, "")
                 await conn.execute(_WITHDRAW, values)
     logs.event("sync.node_withdrawn", tenant=tenant, node=node, count=len(held))
     return Changed(epoch, (), tuple(sorted(held)))
-
-
-def check_masks(
-    masks: Mapping[str, list[str]], kinds: Mapping[str, Kind], before: Mapping[str, list[str]]
-) -> None:
-    """Refuse masks that name nothing, break a ledger, or change for a kind that every node holds
-    already. Raises Invalid, Clash.
-    """
-    for key, names in masks.items():
-        kind = kinds.get(key)
-        known = {n for f in kind.fields for n in (f.fid, f.name)} if kind else set()
-        if kind is None or not set(names) <= known:
-            raise Invalid(f"A mask names fields of a kind; {key} has no such.", code="scope.mask")
-        if kind.system:
-            raise Invalid(f"Records of {key} are needed whole on every node.", code="scope.mask")
-        if kind.ledger and set(names) & {kind.ledger.at, *kind.ledger.key, *kind.ledger.values}:
-            raise Invalid(f"The ledger {key} adds up by that field.", code="scope.mask")
-    for key in masks.keys() | before.keys():
-        kind = kinds.get(key)
-        changed = set(masks.get(key, ())) != set(before.get(key, ()))
-        if kind is not None and kind.home is not Home.UNIT and changed:
-            raise Clash(
-                f"Records of {key} are in the shared stream, which a node holds as long as it is one: "
-                "say what is kept from it when it is invited.", code="scope.mask_fixed",
-            )  # fmt: skip
 
 
 async def open_withdrawals(db: Database, node: UUID, tenant: UUID) -> list[Withdrawal]:
@@ -223,6 +220,7 @@ async def open_withdrawals(db: Database, node: UUID, tenant: UUID) -> list[Withd
     """
     with translated():
         async with db.control.connection() as conn:
+            await reconcile(db, conn, node, tenant)
             rows = await (await conn.execute(_OPEN, (node, tenant))).fetchall()
     return [Withdrawal(*msgspec.convert(row, _WithdrawalRow)) for row in rows]
 
@@ -293,21 +291,29 @@ async def take_proof(db: Database, node: UUID, tenant: UUID, signed: SignedProof
 async def take_told(db: Database, tenant: UUID, told: Told, origin: int) -> bool:
     """At the site: hold what the hub says, from this commit on. Whether anything changed.
 
-    `origin` is this node's own: of streams that are new here it makes the counters.
+    Whatever is here of streams outside of the scope has to go, whether the hub names it or not:
+    also those of a unit that was moved from below ours. `origin` is this node's own: of streams
+    that are new here it makes the counters.
     """
+    units = sorted(told.units) if told.units is not None else None
+    masks = msgspec.json.encode(told.masks).decode()
     async with db.transaction(tenant) as tx:
-        units = sorted(told.units) if told.units is not None else None
-        masks = msgspec.json.encode(told.masks).decode()
-        streams, epochs = [s for s, _ in told.withdrawn], [e for _, e in told.withdrawn]
-        changed, _, closing, staying, parents = await tx.run(
+        changed, _, parents, held = await tx.run(
             (_HOLD, (tenant, told.node, told.epoch, units, masks, told.leaving)),
             (_HEARD, (tenant,)),
-            (_CLOSING, (tenant, streams, epochs)),
-            (_STAYS, (tenant, streams)),
             (_UNITS, (tenant,)),
+            (_HELD, (tenant,)),
         )
-        reach = sorted(units_below(parents, units)) if units is not None else None
-        calls = [] if told.leaving else [(_STREAMS, (tenant, origin, reach))]
+        reach = None if units is None else {*units_below(parents, units), *_common(tenant)}
+        here = {UUID((row[0] or b"").decode()) for row in held}
+        outside = here if told.leaving else here - reach if reach is not None else set()
+        going = dict.fromkeys(outside, told.epoch) | dict(told.withdrawn)
+        closing, staying = await tx.run(
+            (_CLOSING, (tenant, list(going), list(going.values()))),
+            (_STAYS, (tenant, list(going))),
+        )
+        named = None if reach is None else sorted(reach)
+        calls = [] if told.leaving else [(_STREAMS, (tenant, origin, named))]
         is_new = any(rows.affected for rows in (changed, closing, staying))
         await tx.run(*calls, *([(_BUMP, (tenant,))] if is_new else []), commit=True)
     return is_new
@@ -324,6 +330,10 @@ async def arrived(db: Database, tenant: UUID, stream: UUID) -> bool:
     return bool(done.affected)
 
 
+def _common(tenant: UUID) -> set[UUID]:
+    return {common_stream(tenant, name) for name in COMMON}
+
+
 async def _lock(conn: Connection, node: UUID, tenant: UUID, *, ended: bool = False) -> Scope:
     found = await read_scope(conn, node, tenant, lock=True)
     if found is None:
@@ -331,6 +341,17 @@ async def _lock(conn: Connection, node: UUID, tenant: UUID, *, ended: bool = Fal
     if found.state != "active" and not ended:
         raise Clash("This node was withdrawn; invite it anew.", code="scope.withdrawn")
     return found
+
+
+async def _still_held(conn: Connection, node: UUID, tenant: UUID) -> dict[UUID, str]:
+    """Streams that a node has to give up and still has, with the mask it has them under."""
+    rows = await (
+        await conn.execute(
+            "SELECT stream, held_mask FROM stream_withdrawal "
+            "WHERE node_id = %s AND tenant_id = %s AND purged_at IS NULL", (node, tenant),
+        )
+    ).fetchall()  # fmt: skip
+    return dict(msgspec.convert(rows, list[tuple[UUID, str]]))
 
 
 async def _units_of(db: Database, tenant: UUID) -> frozenset[UUID]:

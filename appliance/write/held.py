@@ -44,17 +44,17 @@ def _check_units(ctx: Ctx, draft: Draft, kind: Kind, hold: Hold) -> None:
         units.add(draft.before.unit)
     for unit in units - {None}:
         assert unit is not None, "filtered above"
-        if unit in hold.waiting:
-            draft.fault(
-                "/unit", "unit_arriving",
-                "This unit's records are on their way to or from this node; repeat when they are "
-                "here, or work at the head office.", status=409,
-            )  # fmt: skip
-        elif not hold.has(unit, ctx.unit_tree):
+        if not hold.has(unit, ctx.unit_tree):
             draft.fault(
                 "/unit", "unit_elsewhere",
                 "This node does not hold that unit's records; make the change at the head office.",
                 status=409,
+            )  # fmt: skip
+        elif unit in hold.waiting:
+            draft.fault(
+                "/unit", "unit_arriving",
+                "This unit's records are still on their way to this node; repeat when they are "
+                "here, or work at the head office.", status=409,
             )  # fmt: skip
 
 

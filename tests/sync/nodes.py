@@ -22,8 +22,13 @@ async def add_site(dsns, tenant, units=None, masks="{}"):
         await conn.execute(
             "INSERT INTO node (id, origin, role, prefix, name, public_key) VALUES (%s, "
             "(SELECT coalesce(max(origin), 1) + 1 FROM node), 'site', "
-            "'S' || (SELECT count(*) FROM node), 'site', %s)",
-            (ident, key.public_key().public_bytes(*raw)),
+            "%s, %s, %s)",
+            (
+                ident,
+                ident.hex[-6:].upper(),
+                f"site {ident.hex[-12:]}",
+                key.public_key().public_bytes(*raw),
+            ),
         )
         await conn.execute(
             "INSERT INTO node_scope (node_id, tenant_id, unit_ids, masks) VALUES (%s, %s, %s, %s)",

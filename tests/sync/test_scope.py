@@ -3,10 +3,12 @@
 from uuid import UUID
 
 import msgspec
+import psycopg
 import pytest
 
 from appliance.base.errors import Clash, Invalid
 from appliance.base.ids import uuid7
+from appliance.db.wire import Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Door
 from appliance.kernel.hold import make_mask
@@ -132,6 +134,33 @@ async def test_another_mask_purges_the_units_and_grants_them_again(db, tenant, d
         await change_scope(db, site, tenant.id, units=None, masks={"sys.person": ["phone"]})
 
 
+async def test_what_a_site_had_is_withdrawn_whoever_took_it(db, tenant, dsns):
+    north, south = tenant.units["north"], tenant.units["south"]
+    site, _ = await add_site(dsns, tenant.id, [north, south])
+    control = dsns.superuser.replace("nexus_pool", "nexus_control")
+    with psycopg.connect(control, autocommit=True) as conn:
+        (origin,) = conn.execute("SELECT origin FROM node WHERE id = %s", (site,)).fetchone()
+        async with db.transaction(tenant.id) as tx:
+            pulled = "INSERT INTO peer_stream (tenant_id, peer, stream) SELECT $1, $2, unnest($3::uuid[])"
+            await tx.run((Statement(pulled), (tenant.id, origin, [north, south])))
+        assert await open_withdrawals(db, site, tenant.id) == []
+        conn.execute(
+            "UPDATE node_scope SET unit_ids = %s, epoch = 2 WHERE node_id = %s", ([south], site)
+        )
+        (found,) = await open_withdrawals(db, site, tenant.id)
+        assert (found.stream, found.epoch) == (north, 2)
+        assert (await told_for(db, site, tenant.id)).withdrawn == [(north, 2)]
+        conn.execute(
+            "UPDATE node_scope SET unit_ids = %s, epoch = 3 WHERE node_id = %s",
+            ([north, south], site),
+        )
+        assert await open_withdrawals(db, site, tenant.id) == []
+        conn.execute(
+            "UPDATE node_scope SET state = 'withdrawn', epoch = 4 WHERE node_id = %s", (site,)
+        )
+        assert {w.stream for w in await open_withdrawals(db, site, tenant.id)} == {north, south}
+
+
 async def test_a_withdrawn_node_has_nothing(db, tenant, dsns):
     site, _ = await add_site(dsns, tenant.id, [tenant.units["north"]])
     gone = await withdraw_node(db, site, tenant.id)
@@ -220,6 +249,26 @@ async def test_a_site_refuses_what_the_hub_would(db, tenant, dsns):
     assert (await tenant.apply(create("card", None, name="C"))).committed
 
 
+async def test_a_unit_that_is_moved_from_below_leaves_too(db, tenant, dsns):
+    await tenant.add_kind("card", CARD)
+    depot, north = uuid7(), tenant.units["north"]
+    await tenant.apply(create("sys.unit", depot, name="depot", parent=str(north)))
+    system = await tenant.ctx(door=Door.SYSTEM)
+    assert (await tenant.apply(create("card", None, unit=depot, name="A"), ctx=system)).committed
+    site, _ = await add_site(dsns, tenant.id, [north])
+    told = await told_for(db, site, tenant.id)
+    await take_told(db, tenant.id, told, 1)
+    waiting = "SELECT stream::text FROM withdrawal WHERE stream = $1"
+    assert await tenant.sql(waiting, depot) == []
+    async with db.transaction(tenant.id) as tx:
+        moved = "UPDATE record SET r1 = $3::uuid, data = data || jsonb_build_object('parent', $3::uuid) "
+        await tx.run((Statement(moved + "WHERE tenant_id = $1 AND id = $2"),
+                      (tenant.id, depot, tenant.units["south"])))  # fmt: skip
+    assert await take_told(db, tenant.id, told, 1)
+    assert await tenant.sql(waiting, depot) == [[str(depot)]]
+    assert await tenant.sql(waiting, tenant.units["south"]) == [], "nothing of it was ever here"
+
+
 async def test_a_unit_that_leaves_takes_no_writes(db, tenant, dsns):
     await tenant.add_kind("card", CARD)
     north, south = tenant.units["north"], tenant.units["south"]
@@ -231,9 +280,16 @@ async def test_a_unit_that_leaves_takes_no_writes(db, tenant, dsns):
     assert await take_told(db, tenant.id, told, 1)
     assert not await take_told(db, tenant.id, told, 1), "told twice, done once"
     assert faults(await tenant.apply(create("card", None, name="B"))) == [
-        ("/unit", "unit_arriving")
+        ("/unit", "unit_elsewhere")
     ]
-    await change_scope(db, site, tenant.id, units=frozenset({north, south}))
+    await change_scope(
+        db, site, tenant.id, units=frozenset({north, south}), masks={"card": ["tags"]}
+    )
+    assert await take_told(db, tenant.id, await told_for(db, site, tenant.id), 1)
+    assert faults(await tenant.apply(create("card", None, name="B"))) == [
+        ("/unit", "unit_arriving")
+    ], "it has to go, and comes again under its mask"
+    await change_scope(db, site, tenant.id, units=frozenset({north, south}), masks={})
     assert await take_told(db, tenant.id, await told_for(db, site, tenant.id), 1)
     assert (await tenant.apply(create("card", None, name="C"))).committed, "nothing had gone yet"
     await withdraw_node(db, site, tenant.id)

@@ -8,6 +8,8 @@ CREATE TABLE stream_withdrawal (
   epoch int NOT NULL,
   -- It is granted again at once, under another mask.
   is_again boolean NOT NULL DEFAULT false,
+  -- Under which mask the node still has it: granted again under the same, nothing has to go.
+  held_mask text NOT NULL DEFAULT '',
   at timestamptz NOT NULL DEFAULT now(),
   purged_at timestamptz,
   proof jsonb,

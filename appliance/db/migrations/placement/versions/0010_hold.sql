@@ -86,6 +86,7 @@ DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   ids uuid[];
   deleted bigint := 0;
+  upto bigint;
   n bigint;
   tab text;
 BEGIN
@@ -110,8 +111,10 @@ BEGIN
   DELETE FROM record_link WHERE tenant_id = tenant AND record_id = ANY(ids);
   DELETE FROM entry WHERE tenant_id = tenant AND id = ANY(ids);
   deleted := deleted + cardinality(ids);
-  DELETE FROM change c WHERE c.tenant_id = tenant AND c.stream = gone AND c.seq IN (
-    SELECT seq FROM change WHERE tenant_id = tenant AND stream = gone ORDER BY seq LIMIT most);
+  -- By a range of the key: the planner must not need to know how many rows there are.
+  SELECT max(c.seq) INTO upto FROM (SELECT seq FROM change WHERE tenant_id = tenant
+    AND stream = gone ORDER BY seq LIMIT most) AS c;
+  DELETE FROM change WHERE tenant_id = tenant AND stream = gone AND seq <= upto;
   GET DIAGNOSTICS n = ROW_COUNT;
   deleted := deleted + n;
   DELETE FROM turnover WHERE tenant_id = tenant AND unit_id = gone;
