@@ -34,7 +34,7 @@ from appliance.sync.positions import note_cursors, read_heads, read_people_mark,
 from appliance.sync.pushed import Pushed
 from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.taking import Taker
-from appliance.sync.withdrawal import SignedProof, Told, open_withdrawals, take_proof, told_for
+from appliance.sync.withdrawal import SignedProof, Told, draining_for, take_proof, told_for
 
 Grants = dict[UUID, StreamGrant]
 BUSY_WAIT_MS = 100
@@ -119,10 +119,11 @@ class Hub:
         with self._lanes.enter(tenant) as busy:
             db = self._db
             grants = await streams_for(db, site.id, tenant)
-            leaving = {w.stream for w in await open_withdrawals(db, site.id, tenant)}
+            leaving = await draining_for(db, site.id, tenant)
             taking = Pushed(db, site, tenant, Taker(db, tenant, origin=origin, peer=site.id))
             receipts = [
-                await taking.take(push, grants.get(push.stream), leaving) for push in asked.up
+                await taking.take(push, grants.get(push.stream) or leaving.get(push.stream))
+                for push in asked.up
             ]
             giving = Giving(db, site, tenant, grants, await read_heads(db, tenant))
             down = await giving.give(asked, min(asked.max_bytes, self._limits(busy).max_bytes))

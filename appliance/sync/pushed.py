@@ -7,7 +7,7 @@ still sends is kept before the log, and acknowledged, so that the node may let i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -37,19 +37,17 @@ class Pushed:
     def __init__(self, db: Database, site: PeerNode, tenant: UUID, taker: Taker) -> None:
         self._db, self._site, self._tenant, self._taker = db, site, tenant, taker
 
-    async def take(
-        self, push: say.Push, grant: StreamGrant | None, leaving: Collection[UUID]
-    ) -> say.Receipt:
+    async def take(self, push: say.Push, grant: StreamGrant | None) -> say.Receipt:
         """One stream's frames, each whole or not at all; what stops it is said in the receipt.
 
-        `leaving` are streams that were the node's until now: what it made before it heard of that
-        is as good as ever.
+        A grant of mode `w` is of a stream that was the node's until now: what it made before it
+        heard of that is as good as ever.
         """
         taken = say.Receipt(push.stream, {})
         is_revoked = self._site.state != "active" or self._site.scope_state != "active"
-        if not is_revoked and grant is None and push.stream not in leaving:
+        if not is_revoked and grant is None:
             return _replace(taken, problem=say.NOT_GRANTED)
-        if grant is not None and grant.mode != "rw":
+        if grant is not None and "w" not in grant.mode:
             return _replace(taken, problem=say.READ_ONLY)
         for data in push.frames:
             frame = await self._read(push.stream, data)

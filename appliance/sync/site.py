@@ -84,6 +84,7 @@ class Talk:
         self._named: dict[UUID, int] = {}
         self._got: dict[UUID, dict[int, int]] = {}
         self._stuck: dict[UUID, float] = {}
+        self._lost: set[UUID] = set()
         self._has_asked = self._must_greet = False
         self._most = say.ASK_BYTES_MAX
 
@@ -97,10 +98,11 @@ class Talk:
         own = sorted(me.origins)
         positions = await read_positions(db, tenant, hub.origin)
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
+        made = await read_own_tips(db, tenant, own)
         welcome = await self.client.greet(
             say.Hello(
                 say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
-                {s: dict(tips) for s, tips in (await read_own_tips(db, tenant, own)).items()},
+                {s: dict(tips) for s, tips in made.items()},
                 dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
                 dict(self._arrivals.cursors), proof,
             )
@@ -120,6 +122,11 @@ class Talk:
         offered = [*self._grants, *(s for s in heads if s not in self._grants
                                     and (is_over or s in leaving))]  # fmt: skip
         self._got = {s: {o: welcome.got.get(s, {}).get(o, 0) for o in own} for s in offered}
+        # What was made here and is not here any more (put back, or withdrawn and granted again).
+        self._lost = {
+            s for s in self._grants for o, q in self._got[s].items()
+            if q > made.get(s, {}).get(o, (0, b""))[0]
+        }  # fmt: skip
         ends = {s: heads[s].head for s in offered if s in heads}
         await self._note_acked({s: end for s, end in ends.items() if end})
         self._named, self._has_asked = dict(self._arrivals.cursors), False
@@ -175,7 +182,7 @@ class Talk:
         up, ends = await self._collect(size)
         changes = await people.read_changes(self._db, self._tenant) or b""
         down = [
-            say.Pull(s, cursors.get(s, 0), g.epoch)
+            say.Pull(s, cursors.get(s, 0), g.epoch, s in self._lost)
             for s, g in self._grants.items()
             if self._hints.get(s, 0) > cursors.get(s, 0)
         ]
@@ -191,6 +198,7 @@ class Talk:
         await self._take_answer(answer)
         has_news = answer.hints != self._hints
         self._hints, self.standing = dict(answer.hints), answer.standing
+        self._lost -= {s for s in self._lost if cursors.get(s, 0) >= self._hints.get(s, 0)}
         self.notices += [n for n in answer.notices if n not in self.notices]
         if answer.hints.keys() != self._grants.keys() or answer.epoch != self._epoch():
             await self.greet()
@@ -272,7 +280,7 @@ class Talk:
         if answer.taken_up:
             taken = say.decode(answer.taken_up, people.TakenUp)
             await people.settle_changes(self._db, self._tenant, taken)
-        elif answer.people:
+        if answer.people:
             await people.take_people(self._db, self._tenant, answer.people)
         for delivery in known:
             if self._name(delivery.stream) != SCHEMA:
