@@ -76,16 +76,16 @@ class BlobLink:
         return self._read(answer, said, 1).files[0]
 
     async def get(
-        self, file: UUID, offset: int, chunk: int
+        self, file: UUID, offset: int, length: int, chunk: int
     ) -> AsyncGenerator[Stretch | bytes, None]:
-        """What the answer says of the bytes from `offset` to the end of their chunk, then these.
+        """What the answer says of up to `length` bytes from `offset` in their chunk, then these.
 
         Raises Unavailable when they break off.
         """
         number, start = divmod(offset, chunk)
         target = f"{PATH}/{file}/{number}"
         said = self._talk.headers("GET", target, b"")
-        headers = {**said, START: str(start), "accept-encoding": "identity"}
+        headers = {**said, START: f"{start}.{length}", "accept-encoding": "identity"}
         try:
             async with self._http.stream(
                 "GET", target, headers=headers, timeout=_TIMEOUT

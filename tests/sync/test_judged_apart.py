@@ -21,6 +21,7 @@ from appliance.kernel.change import Body, Entry, EntryOp
 from appliance.kernel.registers import Registers, merge
 from appliance.kernel.shown import show
 from appliance.meta.system import FILE
+from appliance.sync.blobs import is_asked
 from appliance.work.node import WorkNode, system_context
 from quarantine.contract import Verdict
 from tests.http.conftest import make_node, valkey_url
@@ -111,7 +112,7 @@ async def test_what_the_hub_rejects_is_held_at_the_site_that_had_released_it(
     assert await incidents(two.branch, bad) == [("2", 1)]
     async with two.talking() as link:
         with pytest.raises(Refused):
-            async for _ in link.get(bad, 0, 1 << 18):
+            async for _ in link.get(bad, 0, 9, 1 << 18):
                 pass
 
 
@@ -127,8 +128,9 @@ async def test_a_released_file_without_its_bytes_is_asked_for_and_scanned_before
     ((asked,),) = await two.branch.sql(
         "SELECT asked_at IS NOT NULL FROM file_copy WHERE file_id = %s", ident
     )
-    assert asked
+    assert asked and await is_asked(two.branch.db, two.branch.tenant)
     await two.run()
+    assert not await is_asked(two.branch.db, two.branch.tenant)
     with pytest.raises(Clash) as waits:
         await ticket(two, node.redis, ident)
     assert waits.value.code == "file.rescanning"
