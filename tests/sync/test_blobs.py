@@ -234,7 +234,7 @@ async def test_a_hub_that_was_put_back_is_given_again_what_it_lost(two):
 
 
 async def test_a_stream_that_is_held_no_longer_leaves_no_bytes(two):
-    whole, half = await two.central(body_of(10_000)), await two.central(body_of(900_000, 2))
+    half, whole = await two.central(body_of(900_000, 2)), await two.central(body_of(10_000))
     await two.run(budget=100_000)
     assert await two.branch.has(whole) and two.branch.bench.waiting()
     await forget_files(two.branch.db, two.branch.plane, two.branch.tenant, [whole, half])
