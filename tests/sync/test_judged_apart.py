@@ -170,18 +170,42 @@ async def test_bytes_go_where_another_node_has_ended_the_file(two):
     assert not await two.branch.has(ident)
 
 
-async def test_a_site_alone_takes_judges_and_gives_files(two, node):
-    """The hub is gone; nothing asks for it."""
+async def test_a_site_alone_takes_judges_and_gives_files(scanned, node, valkey_url):
+    """The hub is gone; nothing asks for it. The plane with the scanner is the site's here."""
+    two, plane = scanned, scanned.hub.plane
     await two.link.stop()
-    ctx = await at_site(two)
-    file, job = await upload.begin(two.branch.db, ctx, Files(), name="a.txt", place=Place())
-    held = await upload.receive(two.branch.db, ctx, two.branch.plane, file, job, pieces(TEXT))
+    db, ctx = two.branch.db, await at_site(two)
+    file, job = await upload.begin(db, ctx, Files(), name="a.txt", place=Place())
+    held = await upload.receive(db, ctx, plane, file, job, pieces(TEXT))
     assert held.state is FileState.HELD and held.made_by == 2
-    assert "scan" in (await two.branch.plane.look(ctx.tenant, file.id)).why.lower()
+    worker = WorkNode(db=db, redis_url=valkey_url, name="site", origin=2, seal=None)
+    takes = Takes(db, plane, partial(system_context, worker))
+
+    async def released():
+        await takes.take_once()
+        return (await find_file(db, ctx.tenant, file.id)).state is FileState.RELEASED
+
+    await until(released, 40)
+    found = await find_file(db, ctx.tenant, file.id)
+    assert found.is_judged_by(2) and not found.is_judged_by(1)
+    assert (await tickets.issue(
+        db, ctx, plane, node.redis, found, token="nxs_x", inline=False
+    )).url  # fmt: skip
+
+
+async def test_without_a_scanner_a_site_holds_files_and_says_so(two):
+    ctx = await at_site(two)
+    db, plane = two.branch.db, two.branch.plane
+    file, job = await upload.begin(db, ctx, Files(), name="a.txt", place=Place())
+    held = await upload.receive(db, ctx, plane, file, job, pieces(TEXT))
+    assert held.state is FileState.HELD
+    assert "scan" in (await plane.look(ctx.tenant, file.id)).why.lower()
     ((here,),) = await two.branch.sql(
         "SELECT here_at IS NOT NULL FROM file_copy WHERE file_id = %s", file.id
     )
     assert here
+    with pytest.raises(Clash):
+        tickets.check_downloadable(ctx, held)
 
 
 def test_a_clean_word_frees_only_what_the_same_node_held():
