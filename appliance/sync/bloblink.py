@@ -31,6 +31,7 @@ MEDIA = "application/vnd.nexus.sync"
 # From here on a list of files says for each how many of its bytes the hub has, or one of these.
 WHOLE, UNKNOWN, UNWANTED = -1, -2, -3
 IDS_MAX = 500
+HUB_FILES = "content plane of the hub"
 _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
 
@@ -157,4 +158,5 @@ def _refusal(answer: httpx.Response) -> ApplianceError:
         case 400 | 403 | 404 | 413:
             return Refused(detail, code=code)
         case _:
-            return Unavailable(detail, dependency="hub", code=code)
+            # The hub is there; it is its files that are not. Records do not wait for that.
+            return Unavailable(detail, dependency=HUB_FILES, code=code)

@@ -249,7 +249,7 @@ class _Lane:
             size = min(2 * size, CHUNK)
 
     async def _bring_one(self, file: Filed) -> None:
-        at = await self._shelf.holds(file)
+        at = await self._shelf.expect(file)
         if at == file.size:
             await self._shelf.note_here(file)
         while at < file.size:

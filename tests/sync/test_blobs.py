@@ -8,7 +8,7 @@ import pytest
 
 from appliance.base.errors import ApplianceError, Refused, Unauthenticated, Unavailable
 from appliance.base.ids import uuid7
-from appliance.sync.bloblink import UNKNOWN, UNWANTED, WHOLE
+from appliance.sync.bloblink import HUB_FILES, UNKNOWN, UNWANTED, WHOLE
 from appliance.sync.blobs import doubt_hub, forget_files
 from appliance.sync.pieces import CHUNK, PIECE
 from tests.http.conftest import make_node
@@ -210,10 +210,31 @@ async def test_old_files_make_room_when_the_hub_has_them_and_come_back_when_aske
 
 async def test_a_hub_that_is_away_is_said_so_and_nothing_is_lost(two):
     ident = await two.both(body_of(10_000))
-    await two.link.stop()
-    with pytest.raises(Unavailable):
+    two.hub.bench.processes.kill("serve")
+    with pytest.raises(Unavailable) as without_files:
         await two.run()
-    assert await two.branch.has(ident)
+    assert without_files.value.dependency == HUB_FILES, "records go on"
+    two.hub.bench.processes.start("serve")
+    two.branch.bench.processes.kill("serve")
+    with pytest.raises(Unavailable) as without_plane:
+        await two.run()
+    assert without_plane.value.dependency == "content plane"
+    two.branch.bench.processes.start("serve")
+    await two.link.stop()
+    with pytest.raises(Unavailable) as without_hub:
+        await two.run()
+    assert without_hub.value.dependency == "hub" and await two.branch.has(ident)
+
+
+async def test_a_full_disk_at_the_site_fetches_nothing_in_vain(two):
+    ident = await two.central(body_of(300_000))
+    for node in (two.hub, two.branch):
+        await node.sql(
+            "UPDATE record SET data = data || '{\"size\": 900000000000000}' WHERE id = %s", ident
+        )
+    with pytest.raises(Unavailable) as full:
+        await two.run()
+    assert full.value.status == 507 and two.link.down < 5_000
 
 
 async def test_a_hub_that_was_put_back_is_given_again_what_it_lost(two):
