@@ -187,7 +187,12 @@ async def test_a_site_alone_takes_judges_and_gives_files(scanned, node, valkey_u
 
     await until(released, 40)
     found = await find_file(db, ctx.tenant, file.id)
-    assert found.is_judged_by(2) and not found.is_judged_by(1)
+    assert found.verdict["node"] == 2
+    for said, is_ours in (
+        ({"node": 2, "verdict": "suspicious"}, True), ({"node": 1, "verdict": "suspicious"}, False),
+        ({"node": 2, "verdict": "clean"}, False), ({"verdict": "suspicious"}, True),
+    ):  # fmt: skip
+        assert msgspec.structs.replace(found, verdict=said).is_held_by(2) is is_ours
     assert (await tickets.issue(
         db, ctx, plane, node.redis, found, token="nxs_x", inline=False
     )).url  # fmt: skip
