@@ -31,7 +31,7 @@ from appliance.base.settings import SyncSettings
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.sync import messages as say
-from appliance.sync.blobs import run_lane
+from appliance.sync.blobs import is_asked, run_lane
 from appliance.sync.health import HealthBook, take_now
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_self, hub_of
@@ -247,6 +247,9 @@ class TenantLoop:
                 if not waiting.done() and await talk.has_pending():
                     await talk.catch_up()
                     await self._note(talk)
+                if self._agent.plane is not None and await is_asked(self._agent.db, self._tenant):
+                    # Somebody waits for a file: it is fetched before the hub is listened to again.
+                    return
             if waiting.done():
                 waiting.result()
         finally:

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import logs
-from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge
+from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge, Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
@@ -286,6 +286,11 @@ class _Lane:
         """One file; what is wrong with it alone is tried later."""
         try:
             await step  # type: ignore[misc]
+        except Unavailable as away:
+            if away.dependency != "hub":
+                # Of a link that was cut it goes on at once; a plane that is away is given time.
+                await self._note(_LATER, [file])
+            raise
         except _OF_FILE as fault:
             logs.event("sync.file_waits", level="warning", file_id=file.id, code=fault.code)
             await self._note(_LATER, [file])

@@ -220,6 +220,7 @@ async def test_a_hub_that_is_away_is_said_so_and_nothing_is_lost(two):
         await two.run()
     assert without_plane.value.dependency == "content plane"
     two.branch.bench.processes.start("serve")
+    await two.soon()
     await two.link.stop()
     with pytest.raises(Unavailable) as without_hub:
         await two.run()

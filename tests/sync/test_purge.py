@@ -198,7 +198,7 @@ async def test_files_need_their_plane(db, tenant, dsns, held):
     purged = []
 
     class Plane:
-        async def purge(self, tenant, blob):
+        async def give_up(self, tenant, blob):
             purged.append(blob)
 
     signed = await purge(db, tenant.id, Tools(hub=HUB, sign=key.sign, plane=Plane()))
