@@ -32,8 +32,8 @@ _KNOWN = Statement(
 # stays where they were.
 _MISSED = Statement(
     f"SELECT {COLUMNS} FROM record r WHERE tenant_id = $1 AND kind = 'sys.file' "
-    "AND t2 IN ('recalled', 'rejected') AND EXISTS (SELECT FROM audit a WHERE a.tenant_id = $1 "
-    "AND a.subject = r.id::text AND a.action IN ('file.ticket_issued', 'file.downloaded')) "
+    "AND t2 IN ('recalled', 'rejected') AND EXISTS (SELECT FROM file_copy c "
+    "WHERE c.tenant_id = $1 AND c.file_id = r.id AND c.read_at IS NOT NULL) "
     "AND NOT EXISTS (SELECT FROM record i WHERE i.tenant_id = $1 AND i.kind = 'sys.incident' "
     f"AND i.t5 = r.id::text AND {_BY.replace('$4', '$2')}) ORDER BY id LIMIT 100"
 )

@@ -19,6 +19,7 @@ from appliance.kernel.kind import Json
 from appliance.kernel.record import RecordState
 from appliance.write import Applied, Command, Conflict, Op, Result, apply
 from appliance.write.load import COLUMNS, read_state
+from quarantine.contract import Verdict
 
 KIND = "sys.file"
 _GET = Statement(
@@ -65,11 +66,12 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
         """The origin of the node that took it from a person."""
         return int(self.version.partition(".")[0])
 
-    def is_judged_by(self, origin: int) -> bool:
-        """Whether its verdict is this node's own; one without a name is from before there were
-        several nodes.
+    def is_held_by(self, origin: int) -> bool:
+        """Whether it is this node's own verdict that holds it; one without a name is from before
+        there were several nodes. Where a clean one came beside it, nobody's is.
         """
-        return self.verdict.get("node", origin) == origin
+        is_own = self.verdict.get("node", origin) == origin
+        return is_own and self.verdict.get("verdict") != Verdict.CLEAN
 
 
 def why_not(file: File) -> str:

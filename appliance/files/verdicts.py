@@ -125,7 +125,7 @@ class Takes:
         if file is None:
             return
         ctx = await self._contexts(judged.tenant, file.owner or NOBODY)
-        is_ours = file.is_judged_by(ctx.origin)
+        is_ours = file.is_held_by(ctx.origin)
         to = after_verdict(file.state, judged.report.verdict, is_ours=is_ours)
         says_else = is_ours and _says_else(file, judged)
         if to is None and file.state is FileState.SUSPICIOUS and says_else:

@@ -31,7 +31,7 @@ from appliance.base.settings import SyncSettings
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.sync import messages as say
-from appliance.sync.blobs import run_lane
+from appliance.sync.blobs import is_asked, run_lane
 from appliance.sync.health import HealthBook, take_now
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_self, hub_of
@@ -253,10 +253,13 @@ class TenantLoop:
                 ear.take()
                 if waiting.done():
                     break
-                is_asked = ringing.done() and await take_now(self._agent.redis, self._tenant)
-                if is_asked or await talk.has_pending():
-                    await talk.catch_up(anyway=is_asked)
+                at_once = ringing.done() and await take_now(self._agent.redis, self._tenant)
+                if at_once or await talk.has_pending():
+                    await talk.catch_up(anyway=at_once)
                     await self._note(talk)
+                if self._agent.plane is not None and await is_asked(self._agent.db, self._tenant):
+                    # Somebody waits for a file: it is fetched before the hub is listened to again.
+                    return
             if waiting.done():
                 waiting.result()
         finally:

@@ -31,6 +31,7 @@ MEDIA = "application/vnd.nexus.sync"
 # From here on a list of files says for each how many of its bytes the hub has, or one of these.
 WHOLE, UNKNOWN, UNWANTED = -1, -2, -3
 IDS_MAX = 500
+HUB_FILES = "content plane of the hub"
 _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
 
@@ -76,16 +77,16 @@ class BlobLink:
         return self._read(answer, said, 1).files[0]
 
     async def get(
-        self, file: UUID, offset: int, chunk: int
+        self, file: UUID, offset: int, length: int, chunk: int
     ) -> AsyncGenerator[Stretch | bytes, None]:
-        """What the answer says of the bytes from `offset` to the end of their chunk, then these.
+        """What the answer says of up to `length` bytes from `offset` in their chunk, then these.
 
         Raises Unavailable when they break off.
         """
         number, start = divmod(offset, chunk)
         target = f"{PATH}/{file}/{number}"
         said = self._talk.headers("GET", target, b"")
-        headers = {**said, START: str(start), "accept-encoding": "identity"}
+        headers = {**said, START: f"{start}.{length}", "accept-encoding": "identity"}
         try:
             async with self._http.stream(
                 "GET", target, headers=headers, timeout=_TIMEOUT
@@ -157,4 +158,5 @@ def _refusal(answer: httpx.Response) -> ApplianceError:
         case 400 | 403 | 404 | 413:
             return Refused(detail, code=code)
         case _:
-            return Unavailable(detail, dependency="hub", code=code)
+            # The hub is there; it is its files that are not. Records do not wait for that.
+            return Unavailable(detail, dependency=HUB_FILES, code=code)

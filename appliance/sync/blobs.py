@@ -18,12 +18,12 @@ from uuid import UUID
 import msgspec
 
 from appliance.base import logs
-from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge
+from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge, Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.sync.bloblink import IDS_MAX, WHOLE, BlobLink
-from appliance.sync.pieces import CHUNK, Proving, Stretch
+from appliance.sync.bloblink import WHOLE, BlobLink
+from appliance.sync.pieces import CHUNK, PIECE, Proving, Stretch
 from appliance.sync.shelf import CARRIED, FIELDS, READABLE, Filed, Shelf, read_filed
 
 EAGER_BYTES = 1024 * 1024
@@ -31,7 +31,7 @@ EAGER_BYTES = 1024 * 1024
 FIRST_BYTES = 32 * 1024
 KEPT_S = 3_600
 _FOUND_MOST = 200
-_FEW = 50
+_FEW = 20
 _STUCK = 3
 # A fault of one file: it waits, the others go on.
 _OF_FILE = (Clash, Locked, Refused, Spoiled, TooLarge)
@@ -75,6 +75,10 @@ _AT_HUB = Statement(
 _NOT_AT_HUB = Statement(
     "UPDATE file_copy SET hub_at = NULL WHERE tenant_id = $1 AND file_id = ANY($2::uuid[])"
 )
+_NOT_HERE = Statement(
+    "UPDATE file_copy SET here_at = NULL WHERE tenant_id = $1 AND file_id = ANY($2::uuid[])"
+)
+_DOUBT = Statement("UPDATE file_copy SET hub_at = NULL, due = now() WHERE tenant_id = $1")
 _LATER = Statement(
     "UPDATE file_copy SET tries = tries + 1, due = now() + least(power(2, least(tries, 9)) * 10, "
     "3600) * interval '1 second' WHERE tenant_id = $1 AND file_id = ANY($2::uuid[])"
@@ -127,6 +131,20 @@ async def run_lane(
     return moved
 
 
+async def is_asked(db: Database, tenant: UUID) -> bool:
+    """Whether somebody here waits for a file that could be fetched now."""
+    (rows,) = await db.read(tenant, (_ASKED, (tenant, list(READABLE), 1)))
+    return bool(len(rows))
+
+
+async def doubt_hub(db: Database, tenant: UUID) -> None:
+    """Ask the hub anew for every file that is here: it may have lost some (it was put back from a
+    backup, or is another machine now).
+    """
+    async with db.transaction(tenant) as tx:
+        await tx.run((_DOUBT, (tenant,)), commit=True)
+
+
 async def forget_files(
     db: Database, plane: ContentPlane, tenant: UUID, files: Sequence[UUID]
 ) -> None:
@@ -168,15 +186,15 @@ class _Lane:
         floor = int(self._left * (1 - share))
         if self._left <= floor:
             return
-        found = await self.rows(_UP, CARRIED, IDS_MAX)
-        stands = await self._ask(found)
-        await self._note(_AT_HUB, [f for f, at in stands if at == WHOLE])
-        await self._note(_LATER, [f for f, at in stands if at < WHOLE])
-        for file, at in stands:
-            if self._left <= floor:
-                return
-            if at >= 0:
-                await self._guarded(file, self._send_one(file, at, floor))
+        while found := await self.rows(_UP, CARRIED, _FEW):
+            stands = await self._ask(found)
+            await self._note(_AT_HUB, [f for f, at in stands if at == WHOLE])
+            await self._note(_LATER, [f for f, at in stands if at < WHOLE])
+            for file, at in stands:
+                if self._left <= floor:
+                    return
+                if at >= 0:
+                    await self._guarded(file, self._send_one(file, at, floor))
 
     async def bring(self, files: Sequence[Filed]) -> None:
         """Fetch what is not here."""
@@ -210,9 +228,13 @@ class _Lane:
         return list(zip(files, stands, strict=True))
 
     async def _send_one(self, file: Filed, at: int, floor: int) -> None:
+        if not await self._shelf.is_here(file):
+            await self._note(_NOT_HERE, [file])
+            return
         size, stuck = FIRST_BYTES, 0
         while self._left > floor:
-            length = min(size, CHUNK - at % CHUNK, file.size - at)
+            room = max(self._left - floor, PIECE)
+            length = min(size, room, CHUNK - at % CHUNK, file.size - at)
             data = await self._shelf.give(file, at, length)
             self._left -= len(data)
             self._up += len(data)
@@ -227,7 +249,7 @@ class _Lane:
             size = min(2 * size, CHUNK)
 
     async def _bring_one(self, file: Filed) -> None:
-        at = await self._shelf.holds(file)
+        at = await self._shelf.expect(file)
         if at == file.size:
             await self._shelf.note_here(file)
         while at < file.size:
@@ -243,7 +265,8 @@ class _Lane:
         proving: Proving | None = None
         proved = bytearray()
         try:
-            answer = self._client.get(file.id, at, CHUNK)
+            length = min(CHUNK - at % CHUNK, max(self._left, FIRST_BYTES))
+            answer = self._client.get(file.id, at, length, CHUNK)
             async with contextlib.aclosing(answer) as parts:
                 async for part in parts:
                     if isinstance(part, Stretch):
@@ -263,6 +286,11 @@ class _Lane:
         """One file; what is wrong with it alone is tried later."""
         try:
             await step  # type: ignore[misc]
+        except Unavailable as away:
+            if away.dependency != "hub":
+                # Of a link that was cut it goes on at once; a plane that is away is given time.
+                await self._note(_LATER, [file])
+            raise
         except _OF_FILE as fault:
             logs.event("sync.file_waits", level="warning", file_id=file.id, code=fault.code)
             await self._note(_LATER, [file])

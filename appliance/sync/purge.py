@@ -22,6 +22,7 @@ from appliance.base.errors import Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database, translated
 from appliance.db.wire import Call, Statement
+from appliance.sync.blobs import forget_files
 from appliance.sync.people import belonging
 from appliance.sync.scope import units_below
 from appliance.sync.scrub import scrub
@@ -205,8 +206,8 @@ async def _purge_stream(db: Database, tenant: UUID, stream: UUID, tools: Tools) 
     while True:
         (rows,) = await db.read(tenant, (_FILES, (tenant, stream, after, ROWS_AT_ONCE)))
         files = [UUID(_text(row[0])) for row in rows]
-        for file in files:
-            await _plane(tools).purge(tenant, file)
+        if files:
+            await forget_files(db, _plane(tools), tenant, files)
         count += len(files)
         if not files:
             break

@@ -106,6 +106,16 @@ class Shelf:
             await self._finish(file)
         return arrived.offset
 
+    async def expect(self, file: Filed) -> int:
+        """The same, with room made for all of it before a byte of it is asked for.
+
+        Raises StorageFull, Locked, Unavailable.
+        """
+        at = await self.holds(file)
+        if file.size and not at:
+            await self._begin(file)
+        return at
+
     async def is_here(self, file: Filed) -> bool:
         """Whether all of it is a blob here. Raises Unavailable."""
         try:
@@ -120,7 +130,7 @@ class Shelf:
         Raises Clash (`upload.offset` with the right one; `file.changed`: it is not what its record
         says, and begins anew), Locked, TooLarge, StorageFull, Unavailable.
         """
-        job = _job(self.tenant, file, Policy(bytes_max=max(file.size, 1)))
+        job = _job(self.tenant, file, Policy())
         try:
             arrived = await self._plane.append(job, offset, _once(data), None)
         except Refused as refused:
@@ -132,7 +142,7 @@ class Shelf:
                     code="upload.offset", offset=0,
                 ) from None  # fmt: skip
             self.check_size(file)
-            await self._plane.begin(job, file.size, file.sha256, lasting=True)
+            await self._begin(file)
             arrived = await self._plane.append(job, 0, _once(data), None)
         if arrived.offset == file.size:
             await self._finish(file)
@@ -156,6 +166,10 @@ class Shelf:
     async def room(self) -> int:
         """How many bytes the plane stores. Raises Unavailable."""
         return (await self._plane.status()).stored_bytes
+
+    async def _begin(self, file: Filed) -> None:
+        job = _job(self.tenant, file, Policy(bytes_max=file.size))
+        await self._plane.begin(job, file.size, file.sha256, lasting=True)
 
     async def _finish(self, file: Filed) -> None:
         policy = await self._policy(file)

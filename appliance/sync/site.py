@@ -23,6 +23,7 @@ from appliance.db.wire import Statement
 from appliance.sync import messages as say
 from appliance.sync import people
 from appliance.sync.arriving import Arrivals
+from appliance.sync.blobs import doubt_hub
 from appliance.sync.client import HubClient
 from appliance.sync.incarnation import (
     note_hub_epoch,
@@ -108,6 +109,7 @@ class Talk:
             )
         )  # fmt: skip
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
+            await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
         if await take_origin(db, welcome.origin, welcome.incarnation, welcome.former):
             raise Begun("This node was put back from a backup; it writes under a new origin now.")

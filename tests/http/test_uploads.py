@@ -301,13 +301,13 @@ def test_bodies_are_streamed_to_files_and_parts_alone():
     ident = uuid7()
     for method, path in (
         ("POST", "/api/v1/files"), ("POST", "/api/v1/files/"), ("PATCH", f"{PATH}/{ident}"),
-        ("PATCH", f"//api/v1/uploads//{ident}/"),
+        ("PATCH", f"//api/v1/uploads//{ident}/"), ("PUT", f"/api/v1/sync/blobs/{ident}/0"),
     ):  # fmt: skip
         assert is_streamed(method, path), path
     for method, path in (
         ("POST", PATH), ("PATCH", PATH), ("PUT", f"{PATH}/{ident}"), ("POST", f"{PATH}/{ident}"),
         ("PATCH", f"{PATH}/{ident}/more"), ("PATCH", f"/api/v1/records/uploads/{ident}"),
-        ("PATCH", "/api/v1/files"), ("POST", "/api/v1/query"), ("DELETE", f"{PATH}/{ident}"),
+        ("PATCH", "/api/v1/files"), ("POST", "/api/v1/query"), ("POST", "/api/v1/sync/blobs/have"), ("DELETE", f"{PATH}/{ident}"),
     ):  # fmt: skip
         assert not is_streamed(method, path), path
 

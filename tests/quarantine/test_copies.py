@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from appliance.base.clock import now
-from appliance.base.errors import Refused
+from appliance.base.errors import Refused, Unavailable
 from appliance.base.ids import uuid7
 from quarantine import ledger
 from quarantine.contract import COPY_HEADER, ORDER_HEADER, ORDER_S, Action, Erased, Order
@@ -125,4 +125,23 @@ async def test_copies_are_for_the_node_and_never_of_what_was_rejected(valkey_url
         with pytest.raises(Refused) as refused:
             async with bench.client.copy(bench.tenant, blob):
                 pass
+        assert refused.value.code == "file.rejected"
+
+
+async def test_another_node_gets_a_stretch_of_a_blob_and_never_of_a_rejected_one(valkey_url):
+    async with plane(valkey_url, start=("serve",)) as bench:
+        blob, cut = await bench.bring(BODY), bench.client.cut
+        for start, length in ((0, 10), (1_048_570, 20), (len(BODY) - 5, 100), (7, 0)):
+            found = await cut(bench.tenant, blob, start, length)
+            assert found == BODY[start : start + length]
+        assert await cut(bench.tenant, blob, len(BODY) + 1, 5) == b""
+        for tenant, ident in ((uuid7(), blob), (bench.tenant, uuid7())):
+            with pytest.raises(Refused):
+                await cut(tenant, ident, 0, 10)
+        for start, length in ((-1, 5), (5, -1)):
+            with pytest.raises(Unavailable):
+                await cut(bench.tenant, blob, start, length)
+        bench.ledger("UPDATE blob SET verdict = 'rejected' WHERE id = ?", blob.hex)
+        with pytest.raises(Refused) as refused:
+            await cut(bench.tenant, blob, 0, 10)
         assert refused.value.code == "file.rejected"

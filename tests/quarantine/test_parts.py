@@ -15,7 +15,7 @@ import pytest
 from appliance.base.clock import now
 from appliance.base.errors import Clash, Locked, Refused, Spoiled, TooLarge, Unavailable
 from appliance.base.ids import uuid7
-from quarantine.contract import ORDER_HEADER, UPLOAD_S, Action, Order, Part
+from quarantine.contract import LASTING_S, ORDER_HEADER, UPLOAD_S, Action, Order, Part
 from quarantine.store.incoming import ABANDONED_SECONDS
 from tests.http.conftest import valkey_url
 from tests.quarantine.planes import job, pieces, plane
@@ -272,3 +272,27 @@ async def test_giving_up_what_was_finished_forgets_the_blob(bench):
     with sqlite3.connect(bench.processes.folder / "ledger.sqlite3") as db:
         assert db.execute("SELECT count(*) FROM content").fetchone() == (0,)
     db.close()
+
+
+async def test_what_comes_from_another_node_is_waited_for_much_longer(bench):
+    brief, lasting = job(bench.tenant), job(bench.tenant)
+    for given in (brief, lasting):
+        await bench.client.begin(given, 9, lasting=given is lasting)
+        await arrive(bench.client, given, 0, b"abc")
+    days = time.time() - LASTING_S + 60
+    for path in (bench.processes.folder / "incoming").iterdir():
+        os.utime(path, (1, days))
+    bench.processes.kill("serve")
+    bench.processes.start("serve")
+    await asyncio.sleep(0.5)
+    with pytest.raises(Refused):
+        await bench.client.progress(brief)
+    assert (await bench.client.progress(lasting)).offset == 3
+    assert await arrive(bench.client, lasting, 3, b"defghi") == 9
+    await bench.client.finish(lasting)
+    assert await read(bench, lasting) == b"abcdefghi" and not bench.waiting()
+    for again in (lasting, job(bench.tenant)):
+        if again is not lasting:
+            await bench.client.begin(again, 9, lasting=True)
+        await bench.client.give_up(bench.tenant, again.blob)
+    assert not bench.waiting()

@@ -8,7 +8,8 @@ import pytest
 
 from appliance.base.errors import ApplianceError, Refused, Unauthenticated, Unavailable
 from appliance.base.ids import uuid7
-from appliance.sync.bloblink import UNKNOWN, UNWANTED, WHOLE
+from appliance.sync.bloblink import HUB_FILES, UNKNOWN, UNWANTED, WHOLE
+from appliance.sync.blobs import doubt_hub, forget_files
 from appliance.sync.pieces import CHUNK, PIECE
 from tests.http.conftest import make_node
 from tests.http.conftest import valkey_url
@@ -161,15 +162,15 @@ async def test_a_file_exists_for_nodes_of_its_stream_alone(two):
         assert await link.have(said) == [UNKNOWN, WHOLE, WHOLE, WHOLE, UNKNOWN]
         for hidden in (ident, held, rejected, uuid7()):
             with pytest.raises(Refused):
-                async for _ in link.get(hidden, 0, CHUNK):
+                async for _ in link.get(hidden, 0, CHUNK, CHUNK):
                     pass
             if hidden != held:
                 with pytest.raises(ApplianceError) as refused:
                     await link.put(hidden, 0, body, CHUNK)
                 assert refused.value.code in ("file.unknown", "file.state")
-        for offset in (20_000, CHUNK, 10**9):
+        for offset, length in ((20_000, 9), (CHUNK, 9), (10**9, 9), (0, 0), (9, CHUNK), (-1, 9)):
             with pytest.raises(ApplianceError):
-                async for _ in link.get(mine, offset, CHUNK):
+                async for _ in link.get(mine, offset, length, CHUNK):
                     pass
         # The same once more is fine, and so are bytes that do not follow: the answer says where.
         assert await link.put(mine, 0, body, CHUNK) == WHOLE
@@ -209,7 +210,55 @@ async def test_old_files_make_room_when_the_hub_has_them_and_come_back_when_aske
 
 async def test_a_hub_that_is_away_is_said_so_and_nothing_is_lost(two):
     ident = await two.both(body_of(10_000))
-    await two.link.stop()
-    with pytest.raises(Unavailable):
+    two.hub.bench.processes.kill("serve")
+    with pytest.raises(Unavailable) as without_files:
         await two.run()
-    assert await two.branch.has(ident)
+    assert without_files.value.dependency == HUB_FILES, "records go on"
+    two.hub.bench.processes.start("serve")
+    two.branch.bench.processes.kill("serve")
+    with pytest.raises(Unavailable) as without_plane:
+        await two.run()
+    assert without_plane.value.dependency == "content plane"
+    two.branch.bench.processes.start("serve")
+    await two.soon()
+    await two.link.stop()
+    with pytest.raises(Unavailable) as without_hub:
+        await two.run()
+    assert without_hub.value.dependency == "hub" and await two.branch.has(ident)
+
+
+async def test_a_full_disk_at_the_site_fetches_nothing_in_vain(two):
+    ident = await two.central(body_of(300_000))
+    for node in (two.hub, two.branch):
+        await node.sql(
+            "UPDATE record SET data = data || '{\"size\": 900000000000000}' WHERE id = %s", ident
+        )
+    with pytest.raises(Unavailable) as full:
+        await two.run()
+    assert full.value.status == 507 and two.link.down < 5_000
+
+
+async def test_a_hub_that_was_put_back_is_given_again_what_it_lost(two):
+    ident = await two.both(body_of(30_000))
+    await two.run()
+    await two.hub.plane.purge(two.hub.tenant, ident)
+    assert (await two.run()).up == 0
+    await doubt_hub(two.branch.db, two.branch.tenant)
+    assert (await two.run()).files == 1 and await two.hub.has(ident)
+    # A row that says that bytes are here, and a plane that has them not: they come back.
+    two.hub.say(ident)
+    await two.branch.plane.purge(two.branch.tenant, ident)
+    await doubt_hub(two.branch.db, two.branch.tenant)
+    await two.hub.plane.purge(two.hub.tenant, ident)
+    assert (await two.run()).files == 0
+    ((here,),) = await two.branch.sql("SELECT here_at FROM file_copy WHERE file_id = %s", ident)
+    assert here is None
+
+
+async def test_a_stream_that_is_held_no_longer_leaves_no_bytes(two):
+    half, whole = await two.central(body_of(900_000, 2)), await two.central(body_of(10_000))
+    await two.run(budget=100_000)
+    assert await two.branch.has(whole) and two.branch.bench.waiting()
+    await forget_files(two.branch.db, two.branch.plane, two.branch.tenant, [whole, half])
+    assert not await two.branch.has(whole) and not two.branch.bench.waiting()
+    assert not await two.branch.sql("SELECT FROM file_copy WHERE file_id = ANY(%s)", [whole, half])

@@ -21,6 +21,7 @@ from appliance.kernel.change import Body, Entry, EntryOp
 from appliance.kernel.registers import Registers, merge
 from appliance.kernel.shown import show
 from appliance.meta.system import FILE
+from appliance.sync.blobs import is_asked
 from appliance.work.node import WorkNode, system_context
 from quarantine.contract import Verdict
 from tests.http.conftest import make_node, valkey_url
@@ -111,7 +112,7 @@ async def test_what_the_hub_rejects_is_held_at_the_site_that_had_released_it(
     assert await incidents(two.branch, bad) == [("2", 1)]
     async with two.talking() as link:
         with pytest.raises(Refused):
-            async for _ in link.get(bad, 0, 1 << 18):
+            async for _ in link.get(bad, 0, 9, 1 << 18):
                 pass
 
 
@@ -127,8 +128,9 @@ async def test_a_released_file_without_its_bytes_is_asked_for_and_scanned_before
     ((asked,),) = await two.branch.sql(
         "SELECT asked_at IS NOT NULL FROM file_copy WHERE file_id = %s", ident
     )
-    assert asked
+    assert asked and await is_asked(two.branch.db, two.branch.tenant)
     await two.run()
+    assert not await is_asked(two.branch.db, two.branch.tenant)
     with pytest.raises(Clash) as waits:
         await ticket(two, node.redis, ident)
     assert waits.value.code == "file.rescanning"
@@ -168,18 +170,47 @@ async def test_bytes_go_where_another_node_has_ended_the_file(two):
     assert not await two.branch.has(ident)
 
 
-async def test_a_site_alone_takes_judges_and_gives_files(two, node):
-    """The hub is gone; nothing asks for it."""
+async def test_a_site_alone_takes_judges_and_gives_files(scanned, node, valkey_url):
+    """The hub is gone; nothing asks for it. The plane with the scanner is the site's here."""
+    two, plane = scanned, scanned.hub.plane
     await two.link.stop()
-    ctx = await at_site(two)
-    file, job = await upload.begin(two.branch.db, ctx, Files(), name="a.txt", place=Place())
-    held = await upload.receive(two.branch.db, ctx, two.branch.plane, file, job, pieces(TEXT))
+    db, ctx = two.branch.db, await at_site(two)
+    file, job = await upload.begin(db, ctx, Files(), name="a.txt", place=Place())
+    held = await upload.receive(db, ctx, plane, file, job, pieces(TEXT))
     assert held.state is FileState.HELD and held.made_by == 2
-    assert "scan" in (await two.branch.plane.look(ctx.tenant, file.id)).why.lower()
+    worker = WorkNode(db=db, redis_url=valkey_url, name="site", origin=2, seal=None)
+    takes = Takes(db, plane, partial(system_context, worker))
+
+    async def released():
+        await takes.take_once()
+        return (await find_file(db, ctx.tenant, file.id)).state is FileState.RELEASED
+
+    await until(released, 40)
+    found = await find_file(db, ctx.tenant, file.id)
+    assert found.verdict["node"] == 2
+    for said, is_ours in (
+        ({"node": 2, "verdict": "suspicious"}, True), ({"node": 1, "verdict": "suspicious"}, False),
+        ({"node": 2, "verdict": "clean"}, False), ({"verdict": "suspicious"}, True),
+    ):  # fmt: skip
+        assert msgspec.structs.replace(found, verdict=said).is_held_by(2) is is_ours
+    assert (await tickets.issue(
+        db, ctx, plane, node.redis, found, token="nxs_x", inline=False
+    )).url  # fmt: skip
+
+
+async def test_without_a_scanner_a_site_holds_files_and_says_so(two):
+    ctx = await at_site(two)
+    db, plane = two.branch.db, two.branch.plane
+    file, job = await upload.begin(db, ctx, Files(), name="a.txt", place=Place())
+    held = await upload.receive(db, ctx, plane, file, job, pieces(TEXT))
+    assert held.state is FileState.HELD
+    assert "scan" in (await plane.look(ctx.tenant, file.id)).why.lower()
     ((here,),) = await two.branch.sql(
         "SELECT here_at IS NOT NULL FROM file_copy WHERE file_id = %s", file.id
     )
     assert here
+    with pytest.raises(Clash):
+        tickets.check_downloadable(ctx, held)
 
 
 def test_a_clean_word_frees_only_what_the_same_node_held():

@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 from litestar.response.base import ASGIResponse
 
-from appliance.base.errors import ApplianceError, Malformed, Refused, Unavailable
+from appliance.base.errors import ApplianceError, Clash, Malformed, Refused, Unavailable
 from appliance.content import ContentPlane
 from appliance.files import review, tickets, upload
-from appliance.files.copies import COMING
+from appliance.files.copies import COMING, NOT_HERE
 from appliance.files.places import REVIEW, Place, may_see
 from appliance.files.rows import KIND, File, as_system, bytes_used, files_in, files_of, find_file
 from appliance.files.states import RESTING, FileState
@@ -27,6 +27,7 @@ from appliance.http.route import API, Book
 from appliance.http.streams import EVENTS, open_stream
 from appliance.http.uploads import Upload
 from appliance.kernel.kind import Json
+from appliance.sync.wake import wake
 from appliance.write import Command, Op, apply
 
 book = Book("files")
@@ -171,10 +172,15 @@ async def get_ticket(ask: Ask) -> ASGIResponse:
     """An address for one download; 409 while the file is not released."""
     wish = ask.read(TicketWish) if ask.visit.body else TicketWish()
     file = await _seen(ask)
-    issued = await tickets.issue(
-        ask.node.db, ask.ctx, _plane(ask), ask.node.redis, file,
-        token=find_token(ask.scope), inline=wish.inline,
-    )  # fmt: skip
+    try:
+        issued = await tickets.issue(
+            ask.node.db, ask.ctx, _plane(ask), ask.node.redis, file,
+            token=find_token(ask.scope), inline=wish.inline,
+        )  # fmt: skip
+    except Clash as clash:
+        if clash.code == NOT_HERE:
+            await wake(ask.node.redis, ask.ctx.tenant)
+        raise
     return reply(Ticket(issued.url, issued.expires_at), 201)
 
 

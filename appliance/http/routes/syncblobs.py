@@ -8,6 +8,7 @@ what a site is given was proved clean here. Each acknowledged byte is on the dis
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -39,6 +40,7 @@ BETWEEN: dict[str, Any] = {
 # What is proved is written when so much is, or when it has waited so long for more.
 _WRITTEN_AT, _WAITS_S = 64 * 1024, 0.2
 _SILENT_S = 60.0
+_RANGE = re.compile(r"(\d{1,6})\.(\d{1,6})")
 
 
 @book.route("POST", f"{PATH}/have", **BETWEEN)
@@ -79,16 +81,16 @@ async def take_stretch(ask: Ask) -> ASGIResponse:
 
 @book.route("GET", ONE, **BETWEEN)
 async def give_stretch(ask: Ask) -> ASGIResponse:
-    """The bytes of one chunk, from `nexus-start` of it on; of files that are proved clean here."""
+    """Bytes of one chunk, where and as many as `nexus-start` says; of files proved clean here."""
     peer = await _prove(ask, b"")
     file, shelf = await _file(ask, peer), _shelf(ask, peer)
     await shelf.check_proved(file)
-    said = ask.header(START) or "0"
-    start = int(said) if said.isascii() and said.isdigit() and len(said) < 7 else CHUNK
+    said = _RANGE.fullmatch(ask.header(START) or f"0.{CHUNK}")
+    start, length = (int(said[1]), int(said[2])) if said else (0, 0)
     offset = _chunk(ask) * CHUNK + start
-    if start >= CHUNK or offset >= file.size:
+    if not length or start + length > CHUNK or offset >= file.size:
         raise Malformed("There are no such bytes in this file.", code="blob.range")
-    data = await shelf.give(file, offset, min(CHUNK - start, file.size - offset))
+    data = await shelf.give(file, offset, min(length, file.size - offset))
     text = describe(start, data)
     headers = {HEADER: text, **_signature(ask, text.encode())}
     return raw(data, 200, headers, MEDIA)
