@@ -85,9 +85,12 @@ class _Seen(msgspec.Struct, frozen=True):
     seen_ms: int = 0
 
 
-async def has_peers(db: Database) -> bool:
-    """Whether this node knows any other one."""
-    return bool(await run_control(db, "SELECT 1 FROM node WHERE NOT is_self LIMIT 1"))
+async def shared_tenants(db: Database) -> set[UUID]:
+    """The tenants that this node has in common with any other one."""
+    if await hub_of(db) is not None:
+        return {route.tenant for route in db.routes.all()}
+    rows = await run_control(db, "SELECT DISTINCT tenant_id FROM node_scope")
+    return {tenant for (tenant,) in rows}
 
 
 async def read_status(db: Database, redis: aioredis.Redis, tenant: UUID) -> SyncState:

@@ -17,7 +17,7 @@ from appliance.http.ask import Ask
 from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
-from appliance.sync.status import has_peers, read_status
+from appliance.sync.status import shared_tenants, read_status
 from appliance.sync.waiting import PARKED, read_counts
 from quarantine.contract import Status
 
@@ -167,9 +167,10 @@ async def _sync(node: Node) -> None:
     """How replication stands; what cannot be read in time keeps its last figures."""
     try:
         async with asyncio.timeout(_WAIT_S):
-            if not await has_peers(node.db):
-                return
+            shared = await shared_tenants(node.db)
             for route in node.db.routes.all():
+                if route.tenant not in shared:
+                    continue
                 state = await read_status(node.db, node.redis, route.tenant)
                 node.metrics.show_sync(route.slug, state.peers, now())
     except (RedisError, OSError, TimeoutError, ApplianceError):
