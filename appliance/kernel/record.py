@@ -8,9 +8,11 @@ another takes an entry straight; else its registers decide (`appliance.kernel.be
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -34,8 +36,8 @@ from appliance.kernel.shown import Conflict, show
 from appliance.kernel.stamps import EXISTS, NUMBER, OWNER, UNIT, Stamps
 
 __all__ = [
-    "NUMBER", "OWNER", "UNIT", "RecordState", "Replay", "closed", "conflicts_of", "fold",
-    "registers_of",
+    "NUMBER", "OWNER", "UNIT", "RecordState", "Replay", "Taken", "begins", "closed", "conflicts_of",
+    "fold", "registers_of",
 ]  # fmt: skip
 
 
@@ -176,18 +178,45 @@ def conflicts_of(state: RecordState, kind: Kind) -> tuple[Conflict, ...]:
     return show(unpack(state.open), kind).conflicts if state.open is not None else ()
 
 
-class Replay:
-    """One record out of its entries, in whatever order they come."""
+def begins(entry: Entry, holds: Callable[[UUID], bool]) -> bool:
+    """Whether a record can begin here with an entry. One that was moved begins in the stream that
+    it came from where that is held: what was written there and is not here yet could not be told
+    from what its author saw.
+    """
+    if entry.op is EntryOp.ARRIVE:
+        return not holds(UUID(str(entry.body.ext["from"])))
+    return entry.op is EntryOp.NEW
 
-    def __init__(self, kind: Kind | None) -> None:
-        self._kind = kind
-        self._leaves: dict[str, Leaf] = {}
+
+class Keeps(Known, Protocol):
+    """What a node has of the log, and which streams it holds."""
+
+    def take(self, entry: Entry) -> None:
+        """From now on the entry has come."""
+
+    def holds(self, stream: UUID) -> bool:
+        """Whether this node holds a stream."""
+
+
+class Replay:
+    """One record out of its entries, in whatever order they come. `has_left`: its unit is none of
+    this node's any more.
+
+    Without `known` these are all there are, and every stream is looked at by itself.
+    """
+
+    def __init__(
+        self, kind: Kind | None, known: Keeps | None = None, state: RecordState | None = None
+    ) -> None:
+        self._kind, self._known = kind, known or Taken(lambda _: False)
+        self._is_held = known.holds if known else None
         self._early: list[Entry] = []
-        self.state: RecordState | None = None
+        self.state = state
+        self.has_left = False
 
     def take(self, entry: Entry) -> RecordState | None:
         """The state after an entry; None while its creation has not come."""
-        if self.state is None and entry.op not in (EntryOp.NEW, EntryOp.ARRIVE):
+        if self.state is None and not begins(entry, self._known.holds):
             self._early.append(entry)
             return None
         self._fold(entry)
@@ -197,8 +226,41 @@ class Replay:
         return self.state
 
     def _fold(self, entry: Entry) -> None:
+        self._known.take(entry)
+        if entry.op is EntryOp.MOVE and self._leaves(entry):
+            self.has_left = True
+            return
+        if entry.op is EntryOp.ARRIVE:
+            if self._is_told_twice(entry):
+                return
+            if self.has_left and GOT not in entry.body.ext:
+                # It comes back as it became where this node does not look.
+                self.state = None
+            self.has_left = False
+        self.state = fold(self.state, entry, self._kind, self._known)
+
+    def _leaves(self, entry: Entry) -> bool:
+        return self._is_held is not None and not self._is_held(UUID(str(entry.body.ext["to"])))
+
+    def _is_told_twice(self, entry: Entry) -> bool:
+        """What came late through a former home comes by that stream, where it is held."""
+        return (
+            GOT in entry.body.ext
+            and self.state is not None
+            and self._known.holds(UUID(str(entry.body.ext["from"])))
+        )
+
+
+class Taken:
+    """What is known of a log that is read from its beginning."""
+
+    def __init__(self, holds: Callable[[UUID], bool]) -> None:
+        self.holds = holds
+        self._leaves: dict[str, Leaf] = {}
+
+    def take(self, entry: Entry) -> None:
+        """From now on the entry has come."""
         self._leaves[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
-        self.state = fold(self.state, entry, self._kind, self)
 
     def has(self, dot: str) -> bool:
         """Whether an entry has been taken here."""

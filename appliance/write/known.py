@@ -56,6 +56,10 @@ class NodeKnown:
         """Whether this node holds a stream."""
         return stream.hex in self._held
 
+    def expect(self, entries: Iterable[Entry]) -> None:
+        """These are in the log, and are folded only now."""
+        self._frame |= {qualified(e.dot, e.stream): e for e in entries}
+
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
         self._taken.add(qualified(entry.dot, entry.stream))

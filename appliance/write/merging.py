@@ -20,7 +20,7 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.record import GOT, RecordState, fold
+from appliance.kernel.record import GOT, RecordState, Replay, begins
 from appliance.kernel.registers import qualified
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
@@ -92,8 +92,10 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     early = {UUID((row[0] or b"").decode()) for row in waiting}
     known = NodeKnown(vectors, parked, entries)
     merged = Merged(known, decisions=decisions)
-    late = early & {i for i, t in trails.items() if _begins(t)}
+    late = early & {i for i, t in trails.items() if _begins(t, known)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
+    for trail in older.values():
+        known.expect(trail)
     again = [
         (ident, trail)
         for ident, trail in trails.items()
@@ -116,45 +118,30 @@ def _fold_record(
     known, kind = merged.known, ctx.schema.kinds.get(trail[0].kind)
     assert known is not None, "a frame is folded by what the node knows"
     ident = trail[0].record_id
-    if kind is None or (before is None and not _begins(trail)):
+    if kind is None or (before is None and not _begins(trail, known)):
         # The kind, or the creation, will come; the entries wait in the log until then.
         merged.early.append(ident)
         for entry in trail:
             known.take(entry)
         return True
     if before is None:
-        trail = sorted(trail, key=lambda e: e.op not in (EntryOp.NEW, EntryOp.ARRIVE))
         merged.came.append(ident)
-    state, leaves = before, False
+    replay = Replay(kind, known, before)
     try:
         for entry in trail:
-            known.take(entry)
-            if entry.op == EntryOp.MOVE and not known.holds(UUID(str(entry.body.ext["to"]))):
-                leaves = True
-            elif not _is_told_twice(entry, known, state):
-                state = fold(state, entry, kind, known)
-                leaves = leaves and entry.op != EntryOp.ARRIVE
+            replay.take(entry)
     except Missing:
         known.forget(trail)
         return False
+    state, leaves = replay.state, replay.has_left
     assert state is not None, "what begins has a state"
     draft = make_draft(len(merged.drafts), kind, before, state, trail)
     (merged.leaving if leaves else merged.drafts).append(draft)
     return True
 
 
-def _begins(trail: Sequence[Entry]) -> bool:
-    return any(e.op in (EntryOp.NEW, EntryOp.ARRIVE) for e in trail)
-
-
-def _is_told_twice(entry: Entry, known: NodeKnown, state: RecordState | None) -> bool:
-    """What came late through a former home comes by that stream, where it is held."""
-    return (
-        entry.op == EntryOp.ARRIVE
-        and GOT in entry.body.ext
-        and state is not None
-        and known.holds(UUID(str(entry.body.ext["from"])))
-    )
+def _begins(trail: Sequence[Entry], known: NodeKnown) -> bool:
+    return any(begins(e, known.holds) for e in trail)
 
 
 def make_draft(

@@ -37,7 +37,8 @@ FIXED: tuple[tuple[str, str], ...] = (
 # By first letter; a ledger's `at` and `reverses` are slots too.
 _SLOT_TYPES = {"t": "text", "n": "bigint", "d": "timestamptz", "r": "uuid", "a": "timestamptz"}
 _KEY = ("key", "uuid")
-_BORN = frozenset({"id", "kind", "number", "created_at", "created_by"})
+# When it was created is another moment when a clock is cut, or when two nodes created it.
+_BORN = frozenset({"id", "kind"})
 # Of an entry only the projection moves; the database refuses the rest.
 _FACTS = frozenset({*(name for name, _ in FIXED), "key", "at", "reverses"})
 
@@ -84,11 +85,17 @@ def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
 
 
 def _touches(group: Sequence[Draft], kind: Kind, *, sets: bool) -> bool:
-    """Whether an update could move links or claims at all."""
+    """Whether an update could move links or claims at all; a frame may edit and delete at once."""
     watched = {f.fid for f in kind.fields if (f.slot == "link" if sets else f.unique)}
     return bool(watched) and any(
-        d.after is None or not d.values or not watched.isdisjoint(d.values) for d in group
+        d.after is None or not d.values or not watched.isdisjoint(d.values) or _comes_or_goes(d)
+        for d in group
     )
+
+
+def _comes_or_goes(draft: Draft) -> bool:
+    before, after = draft.before, draft.after
+    return not before or not after or (before.deleted_at is None) != (after.deleted_at is None)
 
 
 def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: bool) -> Call:

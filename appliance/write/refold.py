@@ -11,11 +11,11 @@ from appliance.db.database import Database, Transaction
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
-from appliance.kernel.record import Replay
+from appliance.kernel.record import Replay, Taken
 from appliance.write.draft import Draft
 from appliance.write.load import LOCK_ROWS, read_state
 from appliance.write.merging import Merged, make_draft, write_merged
-from appliance.write.trail import read_trail
+from appliance.write.trail import STREAMS, read_streams, read_trail
 
 BATCH = 500
 _OF_PLACES = Statement(
@@ -68,7 +68,8 @@ async def _write(db: Database, ctx: Ctx, ids: Sequence[UUID]) -> int:
 
 async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
     """What the whole log says of records; entries of ledgers never change and are left out."""
-    (rows,) = await tx.run((LOCK_ROWS, (ctx.tenant, sorted(ids))))
+    rows, held = await tx.run((LOCK_ROWS, (ctx.tenant, sorted(ids))), (STREAMS, (ctx.tenant,)))
+    streams = read_streams(held)
     states = {s.id: s for s in map(read_state, rows)}
     trails: dict[UUID, list[Entry]] = await read_trail(tx, ctx.tenant, ids)
     found: list[Draft] = []
@@ -76,9 +77,9 @@ async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
         kind = ctx.schema.kinds.get(trail[0].kind) if trail else None
         if kind is None or kind.ledger is not None:
             continue
-        replay = Replay(kind)
+        replay = Replay(kind, Taken(streams.__contains__))
         for entry in trail:
             replay.take(entry)
-        if replay.state is not None:
+        if replay.state is not None and not replay.has_left:
             found.append(make_draft(len(found), kind, states.get(ident), replay.state, trail))
     return found

@@ -14,10 +14,10 @@ import msgspec
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx
-from appliance.kernel.record import RecordState, Replay
+from appliance.kernel.record import RecordState, Replay, Taken
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.project import FIXED, claim_calls, link_calls, row_call, slots_of
-from appliance.write.trail import read_trail
+from appliance.write.trail import STREAMS, read_streams, read_trail
 
 BATCH = 1_000
 _FIRST = UUID(int=0)
@@ -121,14 +121,16 @@ async def rebuild(db: Database, ctx: Ctx) -> AsyncIterator[Difference]:
 
 async def _compare(tx: Transaction, ctx: Ctx, ids: list[UUID]) -> list[Difference]:
     trails = await read_trail(tx, ctx.tenant, ids)
+    (held,) = await tx.run((STREAMS, (ctx.tenant,)))
+    streams = read_streams(held)
     states: dict[UUID, RecordState] = {}
     for ident, entries in trails.items():
-        if not entries:
-            continue  # All that is known of it is parked.
-        replay = Replay(ctx.schema.kinds.get(entries[0].kind))
+        # Of some all that is known is parked.
+        kind = ctx.schema.kinds.get(entries[0].kind) if entries else None
+        replay = Replay(kind, Taken(streams.__contains__))
         for entry in entries:
             replay.take(entry)
-        if replay.state is not None:
+        if replay.state is not None and not replay.has_left:
             states[ident] = replay.state
     found: list[Difference] = []
     for kind_key in sorted({s.kind for s in states.values()}):
@@ -150,7 +152,9 @@ async def _compare_kind(
     names = [*FIXED, *slots, *([("words", "text")] if searches else [])]
     arrays = ", ".join(f"${n}::{t}[]" for n, (_, t) in enumerate(names, 2))
     aliases = ", ".join(n for n, _ in names)
-    columns = [n for n, _ in (*FIXED, *slots)]
+    # A fact is not touched again, also where the hub has cut its author's clock since.
+    ours = {"created_at", "updated_at"} if kind.ledger else set()
+    columns = [n for n, _ in (*FIXED, *slots) if n not in ours]
     tests = [
         f"CASE WHEN r.{c} IS DISTINCT FROM u.{c}{'::jsonb' if c == 'data' else ''} THEN '{c}' END"
         for c in columns

@@ -34,6 +34,8 @@ _OF_SETS = Statement(
     "AND change_set = ANY($3::uuid[]) ORDER BY record_id, hlc, seq"
 )
 
+STREAMS = Statement("SELECT id::text FROM stream WHERE tenant_id = $1")
+
 
 class Placed(NamedTuple):
     """An entry and its place in the order of this node's stream."""
@@ -56,6 +58,11 @@ async def read_trail(tx: Runs, tenant: UUID, ids: Sequence[UUID]) -> dict[UUID, 
     for entry in map(read_entry, rows):
         found[entry.record_id].append(entry)
     return found
+
+
+def read_streams(rows: Rows) -> frozenset[UUID]:
+    """The streams that this node holds, of rows of STREAMS."""
+    return frozenset(UUID((ident or b"").decode()) for ident in rows.column())
 
 
 def trail_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
