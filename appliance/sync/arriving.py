@@ -40,7 +40,7 @@ class Arrivals:
                 raise Malformed("The hub sent a frame of another stream.", code="sync.frame")
             taken = await receive(
                 self._db, await self._taker.ctx(), stream, frame.entries, peer=self._hub.origin,
-                cursor=delivery.upto if n == last else None, from_hub=True,
+                cursor=delivery.upto if n == last else None, from_hub=True, proved=frame.before,
             )  # fmt: skip
             if is_schema:
                 self._taker.renew()

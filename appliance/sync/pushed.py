@@ -86,7 +86,7 @@ class Pushed:
         try:
             taken = await receive(
                 self._db, await self._taker.ctx(), frame.stream, entries, peer=self._site.origin,
-                from_hub=False,
+                from_hub=False, proved=frame.before,
             )  # fmt: skip
         except Unavailable:
             # Nothing of what follows would fare better.
