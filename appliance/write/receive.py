@@ -286,6 +286,14 @@ def _park_call(frame: _Frame, parked: Parked, fresh: Sequence[Logged]) -> Call:
     )  # fmt: skip
 
 
+async def read_tips(db: Database, tenant: UUID, stream: UUID) -> dict[int, Tip]:
+    """How far each origin of a stream is here; empty when this node does not hold it."""
+    asked = (tenant, stream)
+    here, rows = await db.read(tenant, (_HERE, asked), (_TIPS, asked))
+    row = here.first()
+    return _tips(row, rows) if row is not None else {}
+
+
 def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:
     """The same on every node, so that one decision is about one thing."""
     return uuid5(stream, f"parked {origin}.{oseq}")
