@@ -11,6 +11,7 @@ from functools import lru_cache
 _lock = threading.Lock()
 _last_ms = 0
 _count = 0
+_bare, _set = object.__new__, object.__setattr__
 
 
 def uuid7() -> uuid.UUID:
@@ -33,6 +34,16 @@ def uuid7() -> uuid.UUID:
         ms, count = _last_ms, _count
     rand = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
     return uuid.UUID(int=(ms << 80) | (0x7 << 76) | (count << 64) | (0b10 << 62) | rand)
+
+
+def uuid_at(value: int) -> uuid.UUID:
+    """A UUID by its number, which is below 2**128: for thousands at once, without what the
+    constructor looks at.
+    """
+    found = _bare(uuid.UUID)
+    _set(found, "int", value)
+    _set(found, "is_safe", uuid.SafeUUID.unknown)
+    return found
 
 
 @lru_cache(maxsize=65_536)

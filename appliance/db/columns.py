@@ -35,9 +35,13 @@ class Column:
     def encode(self) -> bytes:
         """The binary form. Raises Invalid for a text that cannot be stored."""
         oid, one = _TYPES[self.type]
-        values = self.values
-        parts = [_NULL if v is None else one(v) for v in values]
-        return _HEADER(1, int(None in values), oid, len(values), 1) + b"".join(parts)
+        values, count = self.values, len(self.values)
+        if count and values[0] == values[-1] and values.count(values[0]) == count:
+            # Of one kind, stream or day, as whole columns often are.
+            parts = [_NULL if values[0] is None else one(values[0])] * count
+        else:
+            parts = [_NULL if v is None else one(v) for v in values]
+        return _HEADER(1, int(_NULL in parts), oid, count, 1) + b"".join(parts)
 
 
 def _text(value: str) -> bytes:
@@ -51,7 +55,7 @@ def _text(value: str) -> bytes:
 
 
 def _uuid(value: UUID) -> bytes:
-    return _UUID + value.bytes
+    return _UUID + value.int.to_bytes(16, "big")
 
 
 def _bigint(value: int) -> bytes:

@@ -106,22 +106,24 @@ decode_body = msgspec.msgpack.Decoder(Body).decode
 
 def chain_hash(log_key: bytes, previous: bytes, entry: Entry) -> bytes:
     """The hash of an entry, given the hash of its predecessor from the same origin."""
+    body, stream = entry.body, entry.stream.bytes
     salt = blake2b(
-        b"%d.%d" % (entry.origin, entry.oseq), key=log_key, salt=entry.stream.bytes, digest_size=32
+        b"%d.%d" % (entry.origin, entry.oseq), key=log_key, salt=stream, digest_size=32
     ).digest()
-    leaves = blake2b(digest_size=32)
-    for part in (entry.body.fields, entry.body.sets, entry.body.deltas):
-        for fid, value in sorted(part.items()):
-            leaves.update(leaf_hash(salt, fid, value))
+    leaves = [
+        leaf_hash(salt, fid, part[fid])
+        for part in (body.fields, body.sets, body.deltas) if part
+        for fid in sorted(part)
+    ]  # fmt: skip
     head = _pack(
         [
-            VERSION, entry.stream.bytes, entry.origin, entry.oseq, entry.tx, entry.hlc,
-            entry.actor.bytes, entry.door, entry.kind, entry.record_id.bytes, entry.op,
-            entry.schema_rev, entry.change_set.bytes, entry.body.base, entry.body.groups,
-            entry.body.seen, entry.body.ext,
+            VERSION, stream, entry.origin, entry.oseq, entry.tx, entry.hlc, entry.actor.bytes,
+            entry.door, entry.kind, entry.record_id.bytes, entry.op, entry.schema_rev,
+            entry.change_set.bytes, body.base, body.groups, body.seen, body.ext,
         ]
     )  # fmt: skip
-    return blake2b(previous + head + leaves.digest(), digest_size=32).digest()
+    content = blake2b(b"".join(leaves), digest_size=32).digest()
+    return blake2b(previous + head + content, digest_size=32).digest()
 
 
 def leaf_hash(entry_salt: bytes, fid: str, value: object) -> bytes:

@@ -8,7 +8,7 @@ another takes an entry straight; else its registers decide (`appliance.kernel.be
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -65,6 +65,7 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
 # Key of an arrival's `ext` when it brings what came late through the former home: the entries of
 # the new one that its sender had, by origin.
 GOT = "got"
+_NOTHING: Mapping[str, object] = {}
 
 
 class _All:
@@ -96,6 +97,8 @@ def fold(
     straight = state.open is None and not joins
     if not straight or not is_straight(state.stamps, state.stream, entry, is_deleted=is_deleted):
         return _beside(state, entry, kind or Kind(key=state.kind), known or _All())
+    if entry.op is EntryOp.PUT:
+        return _put(state, entry, _touched(state, at, entry.actor))
     after = msgspec.structs.replace(state, **_touched(state, at, entry.actor))
     match entry.op:
         case EntryOp.DEL:
@@ -333,10 +336,10 @@ def _born(entry: Entry, at: datetime) -> RecordState:
     )
 
 
-def _put(state: RecordState, entry: Entry) -> RecordState:
+def _put(state: RecordState, entry: Entry, touched: Mapping[str, object] = _NOTHING) -> RecordState:
     """Values of an entry over a state; each register it names is covered by its dot."""
     data = dict(state.data)
-    system: dict[str, object] = {}
+    system = dict(touched)
     body = entry.body
     for fid, value in body.fields.items():
         if fid == UNIT:

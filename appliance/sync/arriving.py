@@ -8,6 +8,7 @@ it came; a stream that seems to leave something out is read from its beginning, 
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import aclosing
 from uuid import UUID
 
 from appliance.base import logs
@@ -34,21 +35,27 @@ class Arrivals:
         """A stream's frames, each in a transaction of its own."""
         stream = delivery.stream
         last = len(delivery.frames) - 1
-        for n, data in enumerate(delivery.frames):
-            frame = await self._taker.open(data)
-            if frame.stream != stream:
-                raise Malformed("The hub sent a frame of another stream.", code="sync.frame")
-            taken = await receive(
-                self._db, await self._taker.ctx(), stream, frame.entries, peer=self._hub.origin,
-                cursor=delivery.upto if n == last else None, from_hub=True,
-            )  # fmt: skip
-            if is_schema:
-                self._taker.renew()
-            if taken.gap:
-                await self._go_back(stream)
-                return
+        n, is_kept = -1, False
+        async with aclosing(self._taker.open(delivery.frames)) as frames:
+            async for reach, frame in frames:
+                n += 1
+                if reach.stream != stream:
+                    raise Malformed("The hub sent a frame of another stream.", code="sync.frame")
+                if frame is None:
+                    continue
+                is_kept = n == last
+                taken = await receive(
+                    self._db, await self._taker.ctx(), stream, frame.entries,
+                    peer=self._hub.origin, cursor=delivery.upto if is_kept else None,
+                    from_hub=True, proved=frame.before,
+                )  # fmt: skip
+                if is_schema:
+                    self._taker.renew()
+                if taken.gap:
+                    await self._go_back(stream)
+                    return
         self.cursors[stream] = delivery.upto
-        if not delivery.frames:
+        if not is_kept:
             await self._keep(stream)
 
     async def finish(self, streams: Collection[UUID], hints: dict[UUID, int]) -> None:

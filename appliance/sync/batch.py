@@ -89,6 +89,16 @@ class Frame(msgspec.Struct, frozen=True):
     stripped: frozenset[int] = frozenset()
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """How far a frame goes, which can be told before its entries are made: the number of the last
+    one by origin, and its hash where that is stated.
+    """
+
+    stream: UUID
+    last: dict[int, int]
+    after: dict[int, bytes]
+
+
 def pack_batch(stream: UUID, logged: Sequence[Logged], before: Mapping[int, bytes]) -> Batch:
     """Entries as columns; `before` are the hashes before the first ones, by origin."""
     noise = [stream.bytes]
@@ -139,12 +149,21 @@ def _chain(logged: list[Logged], known: Mapping[int, bytes], noise: list[bytes])
     return Chain(origin, first, stated)
 
 
+def reach_of(batch: Batch) -> Reach:
+    """See Reach. Raises Malformed."""
+    _check_count(batch)
+    noise = Noise(batch.noise)
+    stream = UUID(bytes=noise.take(16)[0])
+    _, after = _stated(batch.chains, noise)
+    last = dict(_dots(batch))
+    # What stands before an entry that was stripped is no hash of the last one.
+    return Reach(stream, last, after if batch.stripped == 0 else {})
+
+
 def unpack_batch(batch: Batch) -> Frame:
     """The entries again, without their hashes. Raises Malformed."""
-    count = batch.count
-    if not 0 < count <= ENTRIES_MAX:
-        raise malformed("its number of entries", f"1 to {ENTRIES_MAX}")
-    noise = Noise(batch.noise)
+    _check_count(batch)
+    count, noise = batch.count, Noise(batch.noise)
     stream = UUID(bytes=noise.take(16)[0])
     before, after = _stated(batch.chains, noise)
     dots = _dots(batch)
@@ -181,6 +200,11 @@ def unpack_batch(batch: Batch) -> Frame:
         entries.append(Logged(entry=entry, hash=b"", ehlc=ehlc, parked=parked[n]))
     marked = frozenset(n for n, mark in enumerate(stripped) if mark)
     return Frame(stream, tuple(entries), before, after, marked)
+
+
+def _check_count(batch: Batch) -> None:
+    if not 0 < batch.count <= ENTRIES_MAX:
+        raise malformed("its number of entries", f"1 to {ENTRIES_MAX}")
 
 
 def _stated(chains: list[Chain], noise: Noise) -> tuple[dict[int, bytes], dict[int, bytes]]:

@@ -74,11 +74,16 @@ def encode_frame(
 
 def decode_frame(data: bytes, log_key: bytes | None = None) -> Frame:
     """What a frame holds; with the tenant's log key its hashes too, proved. Raises Malformed."""
-    frame = unpack_batch(_open(data))
+    return read_frame(open_frame(data), log_key)
+
+
+def read_frame(batch: Batch, log_key: bytes | None = None) -> Frame:
+    """The entries of a frame that was opened; see `decode_frame`."""
+    frame = unpack_batch(batch)
     return frame if log_key is None else prove(frame, log_key)
 
 
-def _open(data: bytes) -> Batch:
+def open_frame(data: bytes) -> Batch:
     """The batch inside a frame; nothing is allocated before its claimed size is judged."""
     if not _HEAD.size <= len(data) <= FRAME_BYTES_MAX:
         raise malformed("its length", f"{_HEAD.size} to {FRAME_BYTES_MAX} bytes")

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from appliance.base import limits
 from appliance.base.errors import Malformed
+from appliance.base.ids import uuid_at
 
 T = TypeVar("T")
 
@@ -199,7 +200,7 @@ def unpack_ids(coded: Ids, at_ms: Sequence[int], noise: Noise, place: str) -> li
             head = made.to_bytes(6, "big") + next(heads)
         else:
             head = next(far_heads)
-        found.append(UUID(bytes=head + tails[n]))
+        found.append(uuid_at(int.from_bytes(head + tails[n], "big")))
     return [found[i] for i in index]
 
 

@@ -8,6 +8,7 @@ still sends is kept before the log, and acknowledged, so that the node may let i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from uuid import UUID
 
 import msgspec
@@ -17,7 +18,7 @@ from appliance.base.errors import ApplianceError, Malformed, Unavailable
 from appliance.db.database import Database
 from appliance.kernel.change import Logged
 from appliance.sync import messages as say
-from appliance.sync.batch import Frame
+from appliance.sync.batch import Frame, Reach
 from appliance.sync.giving import SCHEMA
 from appliance.sync.nodes import PeerNode
 from appliance.sync.parked import hold
@@ -49,35 +50,36 @@ class Pushed:
             return _replace(taken, problem=say.NOT_GRANTED)
         if grant is not None and "w" not in grant.mode:
             return _replace(taken, problem=say.READ_ONLY)
-        for data in push.frames:
-            frame = await self._read(push.stream, data)
-            if isinstance(frame, say.Receipt):
-                return _replace(frame, got=await self._got(push.stream), cuts=taken.cuts)
-            if is_revoked:
-                taken = await self._hold(frame, taken)
-                continue
-            taken = await self._take(frame, grant, taken)
-            if taken.problem or taken.gap:
-                break
-            if grant is not None and grant.name == SCHEMA:
-                self._taker.renew()
-                await fold_early(self._db, await self._taker.ctx())
-        return taken if taken.got else _replace(taken, got=await self._got(push.stream))
-
-    async def _read(self, stream: UUID, data: bytes) -> Frame | say.Receipt:
-        """A frame that may be taken, or why it may not."""
+        opened = self._taker.open(push.frames, skip_known=not is_revoked)
         try:
-            frame = await self._taker.open(data)
+            async with aclosing(opened) as frames:
+                async for reach, frame in frames:
+                    problem, detail = self._refuse(push.stream, reach)
+                    if problem:
+                        taken = _replace(taken, got={}, problem=problem, detail=detail)
+                    elif frame is not None and is_revoked:
+                        taken = await self._hold(frame, taken)
+                    elif frame is not None:
+                        taken = await self._take(frame, grant, taken)
+                    if taken.problem or taken.gap:
+                        break
+                    if grant is not None and grant.name == SCHEMA and not is_revoked:
+                        self._taker.renew()
+                        await fold_early(self._db, await self._taker.ctx())
         except Malformed as bad:
             self._note(say.BROKEN_FRAME)
-            return say.Receipt(stream, {}, problem=say.BROKEN_FRAME, detail=bad.detail)
-        if frame.stream != stream:
+            taken = _replace(taken, got={}, problem=say.BROKEN_FRAME, detail=bad.detail)
+        return taken if taken.got else _replace(taken, got=await self._got(push.stream))
+
+    def _refuse(self, stream: UUID, reach: Reach) -> tuple[str, str]:
+        """Why a frame may not be taken, and what is wrong with it; empty when it may."""
+        if reach.stream != stream:
             self._note(say.BROKEN_FRAME)
-            return say.Receipt(stream, {}, problem=say.BROKEN_FRAME, detail="of another stream")
-        if any(e.entry.origin not in self._site.origins for e in frame.entries):
+            return say.BROKEN_FRAME, "of another stream"
+        if not self._site.origins.issuperset(reach.last):
             self._note(say.FOREIGN_ORIGIN)
-            return say.Receipt(stream, {}, problem=say.FOREIGN_ORIGIN)
-        return frame
+            return say.FOREIGN_ORIGIN, ""
+        return "", ""
 
     async def _take(
         self, frame: Frame, grant: StreamGrant | None, sofar: say.Receipt
@@ -86,7 +88,7 @@ class Pushed:
         try:
             taken = await receive(
                 self._db, await self._taker.ctx(), frame.stream, entries, peer=self._site.origin,
-                from_hub=False,
+                from_hub=False, proved=frame.before,
             )  # fmt: skip
         except Unavailable:
             # Nothing of what follows would fare better.

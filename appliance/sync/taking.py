@@ -1,7 +1,14 @@
-"""Frames of a peer on their way into the log: opened, proved, and taken under the schema of now."""
+"""Frames of a peer on their way into the log: opened, proved, and taken under the schema of now.
+
+A frame of which everything is here costs little more than a look at its head. While one is being
+written the next is made ready in a thread, because most of the time of each is another's: this
+process's for one, the database's for the other.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from uuid import UUID
 
 from appliance.base.clock import now
@@ -13,8 +20,10 @@ from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Schema
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
-from appliance.sync.batch import Frame
-from appliance.sync.frames import decode_frame
+from appliance.sync.batch import Frame, Reach, reach_of
+from appliance.sync.frames import open_frame, read_frame
+from appliance.write.incoming import Tip
+from appliance.write.receive import read_tips
 
 _STATE = Statement("SELECT schema_rev, log_key FROM tenant_state WHERE tenant_id = $1")
 
@@ -37,10 +46,32 @@ class Taker:
         """Look at the schema again before the next frame."""
         self._schema = None
 
-    async def open(self, data: bytes) -> Frame:
-        """A frame with its hashes proved. Raises Malformed."""
+    async def open(
+        self, frames: Sequence[bytes], *, skip_known: bool = True
+    ) -> AsyncGenerator[tuple[Reach, Frame | None], None]:
+        """Frames with their hashes proved, in their order; None for one that is here already.
+
+        Raises Malformed. Close it when not all are taken.
+        """
         await self._prepare()
-        return decode_frame(data, self._log_key)
+        coming: asyncio.Task[tuple[Reach, Frame | None]] | None = None
+        try:
+            for n in range(len(frames)):
+                found = await (coming or self._open(frames[n], skip_known=skip_known))
+                coming = None
+                if n + 1 < len(frames):
+                    coming = asyncio.create_task(self._open(frames[n + 1], skip_known=skip_known))
+                yield found
+        finally:
+            if coming is not None:
+                await asyncio.gather(coming, return_exceptions=True)
+
+    async def _open(self, data: bytes, *, skip_known: bool) -> tuple[Reach, Frame | None]:
+        batch = open_frame(data)
+        reach = reach_of(batch)
+        if skip_known and _has(await read_tips(self._db, self._tenant, reach.stream), reach):
+            return reach, None
+        return reach, await asyncio.to_thread(read_frame, batch, self._log_key)
 
     async def ctx(self) -> Ctx:
         """Whoever acts for a peer: what its people might do was checked where they did it."""
@@ -55,6 +86,17 @@ class Taker:
             rev, self._log_key = await _state(self._db, self._tenant)
             self._schema = await load_schema(self._db, self._tenant, rev)
         return self._schema
+
+
+def _has(tips: Mapping[int, Tip], reach: Reach) -> bool:
+    """Whether all of a frame is here, and nothing in it says otherwise."""
+    for origin, oseq in reach.last.items():
+        tip = tips.get(origin, Tip())
+        if oseq > tip.oseq or (
+            oseq == tip.oseq and reach.after.get(origin) not in (None, tip.hash)
+        ):
+            return False
+    return True
 
 
 async def _state(db: Database, tenant: UUID) -> tuple[int, bytes]:

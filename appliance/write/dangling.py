@@ -16,6 +16,7 @@ import msgspec
 
 from appliance.base.clock import hlc_moment, now
 from appliance.base.ids import uuid_of
+from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Param, Statement
 from appliance.kernel.context import Ctx
@@ -89,7 +90,7 @@ async def note_dangling(
 ) -> None:
     """Await and note what drafts point to in vain, and end what their coming has mended."""
     born = [d.id for d in written if d.before is None]
-    calls: list[Call] = [(_ARRIVED, (ctx.tenant, born))] if born else []
+    calls: list[Call] = [(_ARRIVED, (ctx.tenant, Column("uuid", born)))] if born else []
     refs = [ref for d in written for ref in _references(d)]
     asked: dict[str, set[UUID]] = {}
     for ref, table in ((r, _table_of(ctx, r)) for r in refs):

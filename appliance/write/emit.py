@@ -53,17 +53,21 @@ def received_calls(
     """The same for entries of peers: one telling, with the change sets of their authors."""
     if not drafts:
         return _emitted(ctx, [], drafts, jobs, adds_streams=adds_streams)
-    sets = {str(e.change_set) for d in drafts for e in d.entries}
-    told = _told(ctx.request_id, drafts) | {"change_sets": sorted(sets)}
+    sets = {e.change_set.int for d in drafts for e in d.entries}
     if len(sets) > CHANGE_SETS_MAX:
-        told |= {"change_sets": [], "changes": [], "more": len(drafts)}
+        told = _told(ctx.request_id, drafts, named_max=0) | {"change_sets": []}
+    else:
+        named = sorted(str(UUID(int=value)) for value in sets)
+        told = _told(ctx.request_id, drafts) | {"change_sets": named}
     return _emitted(ctx, [told], drafts, jobs, adds_streams=adds_streams)
 
 
-def _told(change_set: UUID, drafts: Sequence[Draft]) -> dict[str, object]:
+def _told(
+    change_set: UUID, drafts: Sequence[Draft], *, named_max: int = NAMED_CHANGES_MAX
+) -> dict[str, object]:
     named = [
         {"kind": d.command.kind, "id": str(d.id), "op": d.command.op.value}
-        for d in drafts[:NAMED_CHANGES_MAX]
+        for d in drafts[:named_max]
     ]
     return {
         "change_set": str(change_set),

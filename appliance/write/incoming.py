@@ -15,6 +15,7 @@ from appliance.kernel.change import GENESIS, Entry, Logged, chain_hash
 
 # How far ahead of the receiver's clock an entry may claim to be (research/sync 2.3).
 AHEAD_MS = 60_000
+NOTHING: Mapping[int, bytes] = {}
 
 
 class Forked(Clash):
@@ -50,18 +51,29 @@ class Sifted:
 
 
 def sift(
-    entries: Sequence[Logged], tips: Mapping[int, Tip], log_key: bytes, now_ms: int | None
+    entries: Sequence[Logged],
+    tips: Mapping[int, Tip],
+    log_key: bytes,
+    now_ms: int | None,
+    proved: Mapping[int, bytes] = NOTHING,
 ) -> Sifted:
     """Take out what is known, stop each origin at its first gap, check the chain of the rest.
 
-    `now_ms` cuts clocks that are ahead of it (the hub's word); None takes the sender's. Raises
-    Forked.
+    `now_ms` cuts clocks that are ahead of it (the hub's word); None takes the sender's. `proved`
+    is from which hash on, by origin, those of the entries were computed here: where that is our
+    own tip there is nothing left to compute. Raises Forked.
     """
     found = Sifted()
     ends = {origin: Tip(tip.oseq, tip.hash) for origin, tip in tips.items()}
+    leads = {**proved}
     for logged in entries:
         entry = logged.entry
-        tip = ends.setdefault(entry.origin, Tip())
+        tip = ends.get(entry.origin)
+        if tip is None:
+            tip = ends[entry.origin] = Tip()
+        led = leads.pop(entry.origin, None)
+        if led is not None and logged.hash:
+            leads[entry.origin] = logged.hash
         if entry.oseq <= tip.oseq:
             if entry.oseq == tip.oseq and logged.hash and logged.hash != tip.hash:
                 raise Forked(entry.origin, entry.oseq)
@@ -70,9 +82,12 @@ def sift(
         if entry.oseq != tip.oseq + 1:
             found.gap = True
             continue
-        digest = chain_hash(log_key, tip.hash, entry)
-        if logged.hash and digest != logged.hash:
-            raise Forked(entry.origin, entry.oseq)
+        if logged.hash and led == tip.hash:
+            digest = logged.hash
+        else:
+            digest = chain_hash(log_key, tip.hash, entry)
+            if logged.hash and digest != logged.hash:
+                raise Forked(entry.origin, entry.oseq)
         tip.oseq, tip.hash = entry.oseq, digest
         found.fresh.append(
             Logged(entry=entry, hash=digest, ehlc=_cut(entry, logged, now_ms), parked=logged.parked)

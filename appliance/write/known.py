@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from appliance.base.ids import uuid_of
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.change import Entry
@@ -26,6 +27,10 @@ _LEAVES = Statement(
 )
 
 
+Place = tuple[int, int, int]
+"""The dot of an entry as numbers: its stream, its origin, its place there."""
+
+
 class Missing(Exception):
     """A leaf has to be read before a record can be folded."""
 
@@ -34,55 +39,55 @@ class NodeKnown:
     """`has` and `leaf` of one transaction; `taken` are entries of this frame, as they are folded."""
 
     def __init__(self, vectors: Rows, parked: Rows, frame: Iterable[Entry]) -> None:
-        self._got: dict[tuple[str, int], int] = {}
-        self._held = {_text(stream).replace("-", "") for stream, _, _ in vectors}
+        self._got: dict[tuple[int, int], int] = {}
+        self._held = {uuid_of(_text(stream)) for stream, _, _ in vectors}
         for stream, origin, got in vectors:
-            key = (_text(stream).replace("-", ""), int(origin or 0))
+            key = (uuid_of(_text(stream)).int, int(origin or 0))
             self._got[key] = max(self._got.get(key, 0), int(got or 0))
         self._parked = {
             f"{_text(origin)}.{n}@{_text(stream).replace('-', '')}"
             for stream, origin, oseq, entries in parked
             for n in range(int(oseq or 0), int(oseq or 0) + int(entries or 0))
         }
-        self._frame = {qualified(e.dot, e.stream): e for e in frame}
-        self._taken: set[str] = set()
+        self._frame = {_place(e): e for e in frame}
+        self._taken: set[Place] = set()
         self._leaves: dict[str, Leaf] = {}
 
     def got(self, stream: UUID) -> dict[int, int]:
         """How far each origin of a stream is known."""
-        return {o: got for (s, o), got in self._got.items() if s == stream.hex and got}
+        return {o: got for (s, o), got in self._got.items() if s == stream.int and got}
 
     def holds(self, stream: UUID) -> bool:
         """Whether this node holds a stream."""
-        return stream.hex in self._held
+        return stream in self._held
 
     def expect(self, entries: Iterable[Entry]) -> None:
         """These are in the log, and are folded only now."""
-        self._frame |= {qualified(e.dot, e.stream): e for e in entries}
+        self._frame |= {_place(e): e for e in entries}
 
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
-        self._taken.add(qualified(entry.dot, entry.stream))
+        self._taken.add(_place(entry))
 
     def forget(self, entries: Iterable[Entry]) -> None:
         """These are folded anew."""
-        self._taken -= {qualified(e.dot, e.stream) for e in entries}
+        self._taken.difference_update(map(_place, entries))
 
     def has(self, dot: str) -> bool:
         """Whether the entry of a dot was applied here, or is in this frame and was folded."""
-        if dot in self._frame:
-            return dot in self._taken
+        place = _place_of(dot)
+        if place in self._frame:
+            return place in self._taken
         if dot in self._parked:
             return False
-        name, _, stream = dot.partition("@")
-        origin, _, oseq = name.partition(".")
-        return self._got.get((stream, int(origin)), 0) >= int(oseq)
+        stream, origin, oseq = place
+        return self._got.get((stream, origin), 0) >= oseq
 
     def leaf(self, dot: str) -> Leaf:
         """Clock and author of an entry. Raises Missing for one that was not read."""
         found = self._leaves.get(dot)
         if found is None:
-            entry = self._frame.get(dot)
+            entry = self._frame.get(_place_of(dot))
             if entry is None:
                 raise Missing(dot)
             found = leaf_of(entry, entry.body.fields)
@@ -103,13 +108,21 @@ def known_calls(tenant: UUID) -> list[Call]:
 
 def _leaf_call(tenant: UUID, dots: Sequence[str]) -> Call:
     streams, origins, oseqs = list[UUID](), list[int](), list[int]()
-    for dot in dots:
-        name, _, stream = dot.partition("@")
-        origin, _, oseq = name.partition(".")
-        streams.append(UUID(stream))
-        origins.append(int(origin))
-        oseqs.append(int(oseq))
+    for stream, origin, oseq in map(_place_of, dots):
+        streams.append(UUID(int=stream))
+        origins.append(origin)
+        oseqs.append(oseq)
     return _LEAVES, (tenant, streams, origins, oseqs)
+
+
+def _place(entry: Entry) -> Place:
+    return entry.stream.int, entry.origin, entry.oseq
+
+
+def _place_of(dot: str) -> Place:
+    name, _, stream = dot.partition("@")
+    origin, _, oseq = name.partition(".")
+    return int(stream, 16), int(origin), int(oseq)
 
 
 def _text(value: bytes | None) -> str:

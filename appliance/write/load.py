@@ -213,16 +213,16 @@ def read_state(row: Sequence[bytes | None]) -> RecordState:
     return RecordState(
         id=UUID(_text(row[0])),
         kind=_text(row[1]),
-        stream=UUID(_text(row[2])),
+        stream=uuid_of(_text(row[2])),
         unit=_uuid(row[3]),
         owner=_uuid(row[4]),
         number=row[5].decode() if row[5] is not None else None,
         data=decode_data(row[6] or b"{}"),
         stamps=stamps,
         created_at=_moment(row[8]),
-        created_by=UUID(_text(row[9])),
+        created_by=uuid_of(_text(row[9])),
         updated_at=_moment(row[10]),
-        updated_by=UUID(_text(row[11])),
+        updated_by=uuid_of(_text(row[11])),
         deleted_at=_moment(row[12]) if row[12] is not None else None,
         deleted_by=_uuid(row[13]),
         open=bytes.fromhex(row[14][2:].decode()) if row[14] is not None else None,
@@ -234,7 +234,7 @@ def _text(value: bytes | None) -> str:
 
 
 def _uuid(value: bytes | None) -> UUID | None:
-    return UUID(value.decode()) if value is not None else None
+    return uuid_of(value.decode()) if value is not None else None
 
 
 def _moment(value: bytes | None) -> datetime:

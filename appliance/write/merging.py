@@ -8,13 +8,15 @@ one (research/sync 2.7, 2.11).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from uuid import UUID
 
 import msgspec
 
 from appliance.base.errors import Invalid
+from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
@@ -53,6 +55,9 @@ _HAS_RECORDS = Statement(
 )
 
 
+_NO_DATA: Mapping[str, Json] = {}
+
+
 @dataclass(slots=True)
 class Merged:
     """Records with their new states, and what else a frame says of this node's tables."""
@@ -67,7 +72,10 @@ class Merged:
 
 async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merged:
     """Lock the records of a frame and fold its entries into them."""
-    entries = [msgspec.structs.replace(e.entry, hlc=e.ehlc) for e in good]
+    entries = [
+        e.entry if e.ehlc == e.entry.hlc else msgspec.structs.replace(e.entry, hlc=e.ehlc)
+        for e in good
+    ]  # fmt: skip
     trails: dict[UUID, list[Entry]] = {}
     decisions: list[Entry] = []
     for entry in entries:
@@ -82,9 +90,9 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     facts = {i for i, t in trails.items() if _is_ledger(ctx, t[0].kind)}
     documents, others = _documents(ctx, trails, facts)
     *found, stored, waiting, vectors, parked = await tx.run(
-        *((LOCK_ROWS, (ctx.tenant, ids)) for ids in (documents, others)),
-        (READ_ENTRIES, (ctx.tenant, sorted(facts))),
-        (_EARLY, (ctx.tenant, sorted(trails))),
+        *((LOCK_ROWS, (ctx.tenant, Column("uuid", ids))) for ids in (documents, others)),
+        (READ_ENTRIES, (ctx.tenant, Column("uuid", [*facts]))),
+        (_EARLY, (ctx.tenant, Column("uuid", [*trails]))),
         *known_calls(ctx.tenant),
     )
     states = {s.id: s for rows in found for s in map(read_state, rows)}
@@ -92,7 +100,7 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     early = {UUID((row[0] or b"").decode()) for row in waiting}
     known = NodeKnown(vectors, parked, entries)
     merged = Merged(known, decisions=decisions)
-    late = early & {i for i, t in trails.items() if _begins(t, known)}
+    late = {i for i in early if _begins(trails[i], known)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
     for trail in older.values():
         known.expect(trail)
@@ -148,12 +156,9 @@ def make_draft(
     place: int, kind: Kind, before: RecordState | None, after: RecordState, trail: Sequence[Entry]
 ) -> Draft:
     """A record on its way into the tables, with what its entries change."""
-    old: dict[str, Json] = before.data if before else {}
-    values = {
-        fid: after.data.get(fid)
-        for fid in {*old, *after.data}
-        if old.get(fid) != after.data.get(fid)
-    }
+    old, new = before.data if before else _NO_DATA, after.data
+    values = {fid: value for fid, value in new.items() if old.get(fid) != value}
+    values |= dict.fromkeys(old.keys() - new.keys())
     op = Op.CREATE if before is None else Op.DELETE if after.deleted_at else Op.UPDATE
     draft = Draft(place, Command(op=op, kind=kind.key, id=after.id), after.id, kind, values)
     draft.before, draft.after, draft.unit, draft.owner = before, after, after.unit, after.owner
@@ -175,7 +180,7 @@ def _documents(
 ) -> tuple[list[UUID], list[UUID]]:
     """Documents are locked before their lines, as the write path does (write/load)."""
     kinds = {str(f.option("target")) for k in ctx.schema.kinds.values() if (f := k.belonging)}
-    ids = sorted(trails.keys() - facts)
+    ids = sorted(trails.keys() - facts, key=attrgetter("int"))
     documents = [i for i in ids if trails[i][0].kind in kinds]
     return documents, [i for i in ids if trails[i][0].kind not in kinds]
 
@@ -235,7 +240,7 @@ async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: boo
     if merged.early:
         calls.append((_WAIT, (ctx.tenant, sorted(set(merged.early)))))
     if merged.came:
-        calls.append((_CAME, (ctx.tenant, merged.came)))
+        calls.append((_CAME, (ctx.tenant, Column("uuid", merged.came))))
     if new:
         calls.append((_HAS_RECORDS, (ctx.tenant, new)))
     answers = await tx.run(*calls) if calls else []

@@ -15,7 +15,7 @@ from appliance.db.columns import Column
 from appliance.db.wire import Call, Param, Statement
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Kind
+from appliance.kernel.kind import Field, Kind
 from appliance.kernel.query import search_scope_lexeme
 from appliance.kernel.record import RecordState
 from appliance.kernel.text import searchable
@@ -75,18 +75,21 @@ def project_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
         kind = group[0].kind
         assert kind is not None, "open drafts have a kind"
         states = [d.after for d in group if d.after is not None]
-        calls.append(row_call(ctx, kind, states, insert=is_new))
+        words = is_new or _touches(group, kind, lambda f: f.searchable)
+        calls.append(row_call(ctx, kind, states, insert=is_new, words=words))
         calls += turnover_calls(ctx, kind, states)
-        if is_new or _touches(group, kind, sets=True):
+        if is_new or _touches(group, kind, lambda f: f.slot == "link"):
             calls += link_calls(ctx, kind, states, drop=not is_new)
-        if is_new or _touches(group, kind, sets=False):
+        if is_new or _touches(group, kind, lambda f: f.unique):
             calls += claim_calls(ctx, kind, states, drop=not is_new)
     return [*calls, *waiting_calls(ctx, drafts)]
 
 
-def _touches(group: Sequence[Draft], kind: Kind, *, sets: bool) -> bool:
-    """Whether an update could move links or claims at all; a frame may edit and delete at once."""
-    watched = {f.fid for f in kind.fields if (f.slot == "link" if sets else f.unique)}
+def _touches(group: Sequence[Draft], kind: Kind, matters: Callable[[Field], bool]) -> bool:
+    """Whether an update could move links, claims or words at all; a frame may edit and
+    delete at once.
+    """
+    watched = {f.fid for f in kind.fields if matters(f)}
     return bool(watched) and any(
         d.after is None or not d.values or not watched.isdisjoint(d.values) or _comes_or_goes(d)
         for d in group
@@ -98,10 +101,12 @@ def _comes_or_goes(draft: Draft) -> bool:
     return not before or not after or (before.deleted_at is None) != (after.deleted_at is None)
 
 
-def row_call(ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: bool) -> Call:
-    """One INSERT or UPDATE for all rows of one kind."""
+def row_call(
+    ctx: Ctx, kind: Kind, states: Sequence[RecordState], *, insert: bool, words: bool = True
+) -> Call:
+    """One INSERT or UPDATE for all rows of one kind; without `words` search stays as it is."""
     slots = slots_of(kind)
-    searches = any(f.searchable for f in kind.fields)
+    searches = words and any(f.searchable for f in kind.fields)
     statement = _row_statement(kind.table, tuple(slots), searches=searches, insert=insert)
     read_slots = _slot_reader(kind, slots)
     rows = [

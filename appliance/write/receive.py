@@ -8,7 +8,7 @@ its place in the chain, and everything behind it goes on (research/sync 2.8, 2.1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -22,7 +22,7 @@ from appliance.db.database import Database, Transaction
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
-from appliance.write.incoming import Forked, Sifted, Tip, sift, transactions
+from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
 from appliance.write.log import CLOCK
 from appliance.write.merging import late_arrivals, merge_frame, write_merged
 from appliance.write.parked import carry_out, skip_calls
@@ -102,6 +102,7 @@ class _Frame:
     stream: UUID
     peer: int
     from_hub: bool
+    proved: Mapping[int, bytes]
 
 
 async def receive(
@@ -113,13 +114,14 @@ async def receive(
     peer: int,
     cursor: int | None = None,
     from_hub: bool,
+    proved: Mapping[int, bytes] = NOTHING,
 ) -> Taken:
     """Take entries of one stream over from a peer; `cursor` is how far its stream is read by them.
 
-    Raises Forked, Clash when this node does not hold the stream, and what the database says of
+    `proved`: from which hash on, by origin, the caller has computed those of the entries. Raises Forked, Clash when this node does not hold the stream, and what the database says of
     itself; nothing is taken then.
     """
-    frame = _Frame(db, ctx, stream, peer, from_hub)
+    frame = _Frame(db, ctx, stream, peer, from_hub, proved)
     try:
         return await _take(frame, entries, cursor)
     except (Forked, *_PASSING):
@@ -162,7 +164,7 @@ async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) ->
         if row is None:
             raise Clash("This node does not hold the stream.", code="sync.stream_unknown")
         now_ms = None if frame.from_hub else int(now().timestamp() * 1000)
-        found = sift(entries, _tips(row, rows), _bytea(row[4]), now_ms)
+        found = sift(entries, _tips(row, rows), _bytea(row[4]), now_ms, frame.proved)
         if not found.fresh:
             await tx.run(*_cursor_calls(frame, cursor), commit=True)
             return Taken(
@@ -282,6 +284,14 @@ def _park_call(frame: _Frame, parked: Parked, fresh: Sequence[Logged]) -> Call:
         parked.origin, parked.oseq, frame.peer, parked.entries, reason, detail,
         msgspec.msgpack.encode(bodies),
     )  # fmt: skip
+
+
+async def read_tips(db: Database, tenant: UUID, stream: UUID) -> dict[int, Tip]:
+    """How far each origin of a stream is here; empty when this node does not hold it."""
+    asked = (tenant, stream)
+    here, rows = await db.read(tenant, (_HERE, asked), (_TIPS, asked))
+    row = here.first()
+    return _tips(row, rows) if row is not None else {}
 
 
 def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:

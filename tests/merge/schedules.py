@@ -303,7 +303,7 @@ class Schedule:
         return self.crash and self.rng.random() < self.crash
 
     async def _push(self, site, stream, offer, lossy):
-        rng, hub = self.rng, self.world.hub
+        rng = self.rng
         size = 1_000_000 if not lossy else rng.choice((300, 1_000_000))
         frames = await stores.up_frames(site, stream, offer.pending[stream], size)
         for data in frames:
@@ -359,7 +359,9 @@ class Schedule:
         """Somebody on the way changes a value: it must not get in."""
         hub = self.world.hub
         frame = stores.decode_frame(data, stores.LOG_KEY)
-        place = next((n for n, e in enumerate(frame.entries) if "name" in e.entry.body.fields), None)
+        place = next(
+            (n for n, e in enumerate(frame.entries) if "name" in e.entry.body.fields), None
+        )
         if place is None:
             return
         first = frame.entries[place]
@@ -384,7 +386,7 @@ class Schedule:
                 int(head[0]), head[1])))  # fmt: skip
 
     async def _pull(self, site, stream, offer, lossy):
-        rng, hub = self.rng, self.world.hub
+        rng = self.rng
         size = 1_000_000 if not lossy else rng.choice((300, 1_000_000))
         batch = await stores.down_batch(hub, site, stream, offer.cursors[stream], size)
         last = len(batch.frames) - 1

@@ -248,7 +248,8 @@ def _shown(row, trail):
         dots = registers.get(f"tags/{tag}", born)
         is_in = any(
             values[d].get(f"tags/{tag}", {}).get(f"tags/{tag}") is True
-            or f"tags/{tag}" not in values[d] and tag in (values[d].get("", {}).get("tags") or ())
+            or f"tags/{tag}" not in values[d]
+            and tag in (values[d].get("", {}).get("tags") or ())
             for d in dots
         )
         if is_in != (tag in (data.get("tags") or ())):

@@ -277,4 +277,6 @@ async def make_site(db, origin, tenant, held, prefix):
             (Statement(tenants.NEW_STATE), (tenant.id, LOG_KEY)),
             stream_call(tenant.id, origin, streams),
         )
-    return Node(db, origin, tenants.Tenant(db, tenant.id, tenant.units, tenant.people), held, prefix)
+    return Node(
+        db, origin, tenants.Tenant(db, tenant.id, tenant.units, tenant.people), held, prefix
+    )

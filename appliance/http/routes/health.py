@@ -17,7 +17,7 @@ from appliance.http.ask import Ask
 from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
-from appliance.sync.status import shared_tenants, read_status
+from appliance.sync.status import read_status, shared_tenants
 from appliance.sync.waiting import PARKED, read_counts
 from quarantine.contract import Status
 

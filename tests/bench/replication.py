@@ -1,0 +1,160 @@
+"""What a hub takes from a site over HTTP, against a bare INSERT of the same rows.
+
+A site sends frames of a thousand entries, as it would after a week alone: signed questions to an
+API process of the hub, whose answer comes after the commits. The floor of the same run writes the
+same rows of `record` and `change` to tables of the same shape with their indexes, a thousand of
+each in a transaction: no merge, no hash, no outbox, no row security.
+"""
+
+import asyncio
+import random
+import time
+
+import msgspec
+import psycopg
+
+from appliance.base.clock import now
+from appliance.base.ids import uuid7
+from appliance.kernel.change import Body, Entry, EntryOp, Logged, chain_hash
+from appliance.meta import load_schema
+from appliance.sync import messages as say
+from appliance.sync.frames import encode_frame
+from appliance.write.log import CLOCK
+from tests.bench import harness
+from tests.bench.in_process import deal
+from tests.bench.two_nodes import two_nodes
+
+COUNT, FRAME, TOGETHER = 20_000, 1_000, 5
+TARGET = 15_000
+LOG_KEY = b"k" * 32
+
+
+class Author:
+    """Entries of the site's own, made without its database."""
+
+    def __init__(self, stream, origin, schema, person):
+        self.stream, self.origin, self.rev, self.person = stream, origin, schema.rev, person
+        self.oseq, self.tip, self.dice = 0, b"", random.Random(5)
+        self.records, self.stamps = [], {}
+
+    def add(self, op, record, body):
+        self.oseq += 1
+        entry = Entry(
+            stream=self.stream, origin=self.origin, oseq=self.oseq, tx=self.oseq, hlc=CLOCK.tick(),
+            actor=self.person, door="http", kind="deal", record_id=record, op=op,
+            schema_rev=self.rev, change_set=uuid7(), body=body,
+        )  # fmt: skip
+        self.tip = chain_hash(LOG_KEY, self.tip, entry)
+        return Logged(entry=entry, hash=self.tip, ehlc=entry.hlc)
+
+    def create(self):
+        record, given = uuid7(), deal(len(self.records)).fields
+        number = f"B-{len(self.records):06}"
+        fields = {**given, "@unit": str(self.stream), "@owner": str(self.person), "@number": number}
+        made = self.add(EntryOp.NEW, record, Body(fields=fields))
+        self.records.append(record)
+        self.stamps[record] = made.entry.dot
+        return made
+
+    def edit(self):
+        record = self.dice.choice(self.records)
+        city = f"City {self.dice.randrange(10_000)}"
+        made = self.add(
+            EntryOp.PUT, record, Body(fields={"city": city}, base={"city": [self.stamps[record]]})
+        )
+        self.stamps[record] = made.entry.dot
+        return made
+
+    def frames(self, make, count):
+        """Frames of a thousand."""
+        found = []
+        for _ in range(count // FRAME):
+            before = {self.origin: self.tip}
+            found.append(encode_frame(self.stream, [make() for _ in range(FRAME)], before=before))
+        return found
+
+
+async def main():
+    await harness.on_cluster(measure)
+
+
+async def measure(db, dsns):
+    async with two_nodes(db, dsns) as nodes:
+        await take(nodes)
+
+
+async def take(nodes):
+    """Inserts, updates and redelivery over HTTP, each beside its floor."""
+    pair, tenant = nodes.pair, nodes.made.tenant
+    author = Author(
+        tenant.units["north"], pair.site.origin, await load_schema(pair.hub.db, tenant.id),
+        tenant.people["owner"],
+    )  # fmt: skip
+    talk = type(pair.talk())(nodes.parts, tenant.id)
+    await talk.greet()
+
+    async def send(frames):
+        """Changes in a second, and processor time per change of the API and of PostgreSQL."""
+        began = time.perf_counter()
+        for n in range(0, len(frames), TOGETHER):
+            push = say.Push(author.stream, frames[n : n + TOGETHER])
+            answer = await talk.client.exchange(say.Exchange([push], [], say.ASK_BYTES_MAX))
+            (receipt,) = answer.receipts
+            assert not (receipt.problem or receipt.gap or receipt.parked), receipt
+        return len(frames) * FRAME / (time.perf_counter() - began)
+
+    await send(author.frames(author.create, 3 * FRAME))
+    created = author.frames(author.create, COUNT)
+    inserts = await send(created)
+    raw_new = bare(nodes, author, COUNT)
+    edited = author.frames(author.edit, COUNT)
+    updates = await send(edited)
+    raw_put = bare(nodes, author, COUNT)
+    again = await send(created + edited)
+    for name, found, raw in (("inserts", inserts, raw_new), ("updates", updates, raw_put)):
+        show(f"{name} taken over HTTP, a second", found, raw, f">= {TARGET} and >= 0.25")
+    slower = min(inserts, updates)
+    show("known entries again, over updates", again, slower, ">= 10")
+    await talk.close()
+
+
+def bare(nodes, author, count):
+    """Rows of both tables that a bare INSERT writes in a second: pairs of the newest ones."""
+    with psycopg.connect(nodes.dsns.superuser) as conn:
+        conn.execute("DROP TABLE IF EXISTS raw_record, raw_change")
+        conn.execute("CREATE TABLE raw_record (LIKE record INCLUDING ALL)")
+        conn.execute("CREATE TABLE raw_change (LIKE change INCLUDING ALL)")
+        changes = _rows(conn, "change", f"stream = '{author.stream}' ORDER BY seq DESC", count)
+        records = _rows(conn, "record", "kind = 'deal' ORDER BY updated_at DESC", count)
+        conn.commit()
+        began = time.perf_counter()
+        for n in range(0, count, FRAME):
+            for table, (names, rows) in (("raw_record", records), ("raw_change", changes)):
+                marks = ", ".join(["%s"] * len(names))
+                text = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
+                with conn.cursor() as cursor:
+                    cursor.executemany(text, rows[n : n + FRAME])
+            conn.commit()
+        return count / (time.perf_counter() - began)
+
+
+def _rows(conn, table, where, count):
+    """Rows as texts, without columns that hold nothing."""
+    (one,) = conn.execute(f"SELECT to_jsonb(t) FROM {table} t WHERE {where} LIMIT 1").fetchone()
+    names = [name for name, value in one.items() if value is not None]
+    columns = ", ".join(f"{name}::text" for name in names)
+    return names, conn.execute(
+        f"SELECT {columns} FROM {table} WHERE {where} LIMIT {count}"
+    ).fetchall()  # fmt: skip
+
+
+def show(name, found, floor, target):
+    """A rate over its floor."""
+    print(
+        f"{name:44} {found:9.0f} 1/s  floor {floor:9.0f} 1/s  ratio {found / floor:5.2f}  "
+        f"target {target}", flush=True,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
