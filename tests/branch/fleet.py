@@ -7,9 +7,11 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 
+from appliance.write.log import common_stream
 from tests.branch import spaces
 from tests.branch.link import Wan
 from tests.branch.nodes import BranchNode, wait_until
@@ -49,7 +51,7 @@ class Fleet:
             for name in (HUB, *sites)
         }  # fmt: skip
         self.hub = self.nodes[HUB]
-        self.units = {}
+        self.units, self.units_of, self.streams = {}, {}, {}
 
     def __enter__(self):
         try:
@@ -81,11 +83,18 @@ class Fleet:
                        password, "--template", "multi_branch_sales")  # fmt: skip
         owner = self.person(HUB)
         self.units = {row["fields"]["name"]: row["id"] for row in owner.rows("sys.unit")}
+        tenant = self.hub.sql("SELECT tenant_id FROM tenant_state")[0][0]
+        common = [common_stream(tenant, name) for name in ("shared", "schema")]
+        self.units_of = {HUB: list(self.units.values())}
+        for site in self.sites:
+            # Each has its branch, and both the head office.
+            self.units_of[site] = [self.units["Head office"], self.units[UNITS[site]]]
+            self.streams[site] = [*common, *map(UUID, self.units_of[site])]
 
     def invite(self, site):
-        """A one-time code for a site, which will hold its own branch."""
-        unit = self.units[UNITS[site]]
-        said = self.hub.nexus("node", "invite", site, "--prefix", PREFIXES[site], "--tenant", SLUG, "--units", unit)  # fmt: skip
+        """A one-time code for a site, which will hold its own branch and the head office."""
+        units = ",".join(self.units_of[site])
+        said = self.hub.nexus("node", "invite", site, "--prefix", PREFIXES[site], "--tenant", SLUG, "--units", units)  # fmt: skip
         return find_code(said)
 
     def join(self, site):
