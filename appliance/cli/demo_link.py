@@ -24,8 +24,11 @@ ON_THE_WAY_MAX = 64
 
 
 class Weather(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a link is now: seconds each way, bytes per second (0: no bound), bytes on average until
-    a connection breaks or stalls (0: never)."""
+    """How a link is now.
+
+    `delay_s` is each way, `rate` bytes per second (0: no bound), `break_after` and `stall_after`
+    bytes on average until a connection breaks or stalls (0: never).
+    """
 
     is_cut: bool = False
     is_half_open: bool = False
@@ -53,6 +56,8 @@ class Link:
         self.count = {"connections": 0, "broken": 0, "up": 0, "down": 0}
         self._random = random.Random(f"{seed} {place.name}")  # noqa: S311 - weather, not secrets
         self._open: set[asyncio.StreamWriter] = set()
+        self._passable = asyncio.Event()
+        self._passable.set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -68,6 +73,10 @@ class Link:
     def change(self, weather: Weather) -> None:
         """Other weather from now on; a cut breaks what is open, as a pulled cable shows in the end."""
         was, self.weather = self.weather, weather
+        if weather.is_half_open:
+            self._passable.clear()
+        else:
+            self._passable.set()
         if weather.is_cut and not was.is_cut:
             self._break_all()
 
@@ -128,8 +137,7 @@ class Link:
         while True:
             due, piece = await road.get()
             await asyncio.sleep(max(0.0, due - clock()))
-            while self.weather.is_half_open:
-                await asyncio.sleep(LOOK_S)
+            await self._passable.wait()
             if not piece:
                 if target.can_write_eof():
                     target.write_eof()

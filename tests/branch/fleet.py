@@ -145,8 +145,6 @@ class Fleet:
 
 def find_code(said):
     """The one-time code in what `nexus node invite` printed."""
-    found = re.search(r"(?i)code:?\s+([A-Za-z0-9_-]{12,})", said) or re.search(
-        r"\b([A-Za-z0-9_-]{20,})\b", said
-    )
+    found = re.search(r"nxj_[A-Za-z0-9_-]{60,}", said)
     assert found, said
-    return found.group(1)
+    return found.group()

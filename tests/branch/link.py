@@ -47,9 +47,9 @@ class Wan:
         self.hub_url = dict.fromkeys(self.sites, f"http://{spaces[self.hub].wan}:{GATE_PORT}")
         self.weather = {site: dict(FAR) for site in self.sites}
         self.process = self.gate = None
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def start(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
         places = {n: [s.name, s.wan] for n, s in self.spaces.items()}
         (self.folder / "places.json").write_text(json.dumps({"seed": self.seed, "places": places}))
         write_weather(self.folder, self.weather)
@@ -81,6 +81,7 @@ class Wan:
         if self.gate is not None:
             self.gate.kill()
             self.gate.communicate()
+            self.gate = None
         if self.process is None:
             return {}
         self.process.send_signal(signal.SIGTERM)

@@ -101,7 +101,9 @@ class Worker:
              {"title": f"{self.name} {self.count}", "customer": self.random.choice(self.world.customers)}},
             *lines, self.movement(-3 * pieces, unit),
         ]  # fmt: skip
-        if await self.write("sell", "POST", "/changes", body, delta=-3 * pieces, deal=deal, parts=5):
+        if await self.write(
+            "sell", "POST", "/changes", body, delta=-3 * pieces, deal=deal, parts=5
+        ):
             self.deals.append(deal)
 
     async def move_stock(self):

@@ -19,6 +19,7 @@ MERGED = ("text3", "set", "counter")
 
 def wait_quiet(fleet, seconds=QUIET_S):
     """Until every node has what it may have; how long it took (I12)."""
+
     def is_quiet():
         try:
             vectors = {name: read_vectors(node) for name, node in fleet.nodes.items()}
@@ -61,14 +62,18 @@ def find_lost(fleet, stands, journal):
         if entries is None:
             continue
         if not entries:
-            bad.append(f"{ack['op']} of {ack['node']} at {ack['at']:.0f} is not in its own log: {ack}")
+            bad.append(
+                f"{ack['op']} of {ack['node']} at {ack['at']:.0f} is not in its own log: {ack}"
+            )
         for row in entries:
             for name, stand in stands.items():
                 if name != HUB and row.stream not in wanted_streams(fleet, name):
                     continue
                 there = stand.log[row.stream].get((row.origin, row.oseq))
                 if there is None:
-                    bad.append(f"{ack['op']} {row.kind} {row.record_id} of {ack['node']} is not at {name}")
+                    bad.append(
+                        f"{ack['op']} {row.kind} {row.record_id} of {ack['node']} is not at {name}"
+                    )
                 elif there.hash != row.hash:
                     bad.append(f"{row.origin}.{row.oseq} is another entry at {name}")
     return bad
@@ -133,7 +138,9 @@ def find_torn_sales(stands, journal):
         for ack in journal.of("sell"):
             here = len(parts.get(ack["change_set"], ()))
             if here not in (0, ack["parts"]):
-                bad.append(f"{here} of {ack['parts']} parts of a sale of {ack['node']} are at {name}")
+                bad.append(
+                    f"{here} of {ack['parts']} parts of a sale of {ack['node']} are at {name}"
+                )
     return bad
 
 
@@ -182,7 +189,9 @@ def find_gaps(stands):
                 bad += [f"{label} at {name}: origin {o} has {count[o]} entries up to {n}"
                         for o, n in last.items() if count[o] != n]  # fmt: skip
                 if seqs and (max(seqs) != head or len(set(seqs)) != head):
-                    bad.append(f"{label} at {name}: head {head}, entries {len(seqs)} up to {max(seqs)}")
+                    bad.append(
+                        f"{label} at {name}: head {head}, entries {len(seqs)} up to {max(seqs)}"
+                    )
     return bad
 
 
@@ -196,7 +205,9 @@ def find_outside_scope(fleet, stands):
                 bad.append(f"{site} holds {len(log)} entries of {stream}, which it was not given")
         for stream, records in stands[site].records.items():
             if stream not in given and records:
-                bad.append(f"{site} holds {len(records)} records of {stream}, which it was not given")
+                bad.append(
+                    f"{site} holds {len(records)} records of {stream}, which it was not given"
+                )
     return bad
 
 
@@ -213,7 +224,9 @@ def find_false(hub):
     for (record, register), sides in told.items():
         live = oracle.live(record, register)
         if len({json.dumps(v, sort_keys=True) for v in live.values()}) < 2:
-            bad.append(f"false conflict: {record} {register} has {len(live)} live values, told {sides}")
+            bad.append(
+                f"false conflict: {record} {register} has {len(live)} live values, told {sides}"
+            )
     for records in hub.records.values():
         for record, (kind, _, _, _, data, stamps, *_) in records.items():
             bad += wrong_stamps(oracle, record, kind, stamps)
@@ -252,6 +265,7 @@ def wrong_values(oracle, record, data, told):
 
 def find_broken_chains(fleet):
     """I9: every chain verifies, and the tables are what the log says, on each node."""
+
     def ask(node):
         said = node.nexus("audit", "verify", "--tenant", SLUG, code=None)
         again = node.nexus("audit", "rebuild", "--tenant", SLUG, code=None)
@@ -267,6 +281,10 @@ def find_stuck(stands):
     """I11: nothing waits for a person in a run in which nobody made something bad; no dead letters."""
     bad = []
     for name, stand in stands.items():
-        bad += [f"parked at {name}: {p[1]}.{p[2]} {p[3]} {p[6]}" for p in stand.parked if p[4] == "waiting"]
+        bad += [
+            f"parked at {name}: {p[1]}.{p[2]} {p[3]} {p[6]}"
+            for p in stand.parked
+            if p[4] == "waiting"
+        ]
         bad += [f"dead letter at {name}: {topic} {why}" for topic, why in stand.dead]
     return bad

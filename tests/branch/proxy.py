@@ -30,9 +30,9 @@ class Proxied:
         self.hub_url = {p.name: f"http://127.0.0.1:{p.port}" for p in self.places}
         self.weather = dict.fromkeys(sites, FAR)
         self.process = None
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def start(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
         given = {"seed": self.seed, "places": [msgspec.to_builtins(p) for p in self.places]}
         (self.folder / "places.json").write_text(json.dumps(given))
         write_weather(self.folder / "weather.json", self.weather)

@@ -92,7 +92,9 @@ def run(fleet, seed, seconds, *, round_s=ROUND_S, people=2, report=print):
         findings.quiet_s.append(wait_quiet(fleet))
         findings.add(prove(fleet, journal))
         findings.add({"broken": findings.watch.torn()})
-        report(f"round {findings.rounds}: {len(journal.acked)} writes, quiet in {findings.quiet_s[-1]:.1f} s")
+        report(
+            f"round {findings.rounds}: {len(journal.acked)} writes, quiet in {findings.quiet_s[-1]:.1f} s"
+        )
         if not findings.is_good:
             break
     return findings

@@ -54,6 +54,7 @@ class Schedule:
 
     def after(self, seconds, call):
         """Do it later, and in any case before `heal` is over."""
+
         async def later():
             await asyncio.sleep(seconds)
             await asyncio.to_thread(call)
@@ -119,6 +120,4 @@ class Schedule:
                 node.empty()
             if node.has_clock:
                 node.set_clock("+0")
-        await asyncio.to_thread(
-            self.fleet.at_once, lambda node: node.wait_ready(UP_S)
-        )
+        await asyncio.to_thread(self.fleet.at_once, lambda node: node.wait_ready(UP_S))

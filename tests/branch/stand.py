@@ -1,16 +1,35 @@
 """What one node's tables hold, read past row security in one moment."""
 
-from collections import defaultdict, namedtuple
+from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
 
 import psycopg
 
 from appliance.runtime.account import service_account
 from appliance.runtime.postgres import Postgres
 
-Row = namedtuple(
-    "Row", "stream seq origin oseq tx hlc ehlc actor kind record_id op change_set body hash"
-)
+
+class Row(NamedTuple):
+    """One entry of the log."""
+
+    stream: UUID
+    seq: int
+    origin: int
+    oseq: int
+    tx: int
+    hlc: int
+    ehlc: int
+    actor: UUID
+    kind: str
+    record_id: UUID
+    op: str
+    change_set: UUID
+    body: bytes
+    hash: bytes
+
+
 _CHANGES = f"SELECT {', '.join(Row._fields)} FROM change ORDER BY stream, seq"
 _STREAMS = "SELECT id, name, head, floor FROM stream"
 _RECORDS = (
