@@ -107,18 +107,32 @@ async def _branch(folder: Path, port: int) -> None:
     links = Links(places, folder / WEATHER)
     await links.start()
     nodes = {name: await _start(folder, name, ports[name]) for name in ports}
+    stop = asyncio.create_task(wait_for_stop())
+    ready = asyncio.create_task(_make_ready(folder, ports, places, nodes))
     try:
-        print(f"Starting a hub and two branches in {folder}; the first time takes a minute…")
-        await asyncio.gather(*(_wait_ready(folder, n, ports[n], nodes[n]) for n in ports))
-        crew = await asyncio.to_thread(_prepare, folder, ports)
-        await _join_all(folder, {p.name: p.port for p in places}, crew)
-        _greet(folder, crew)
-        await wait_for_stop()
+        await asyncio.wait((stop, ready), return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            _greet(folder, ready.result())
+            await stop
         print("Stopping…", flush=True)
     finally:
+        ready.cancel()
+        stop.cancel()
         await asyncio.gather(*(_end(process) for process in nodes.values()))
         await links.stop()
     print("Stopped.", flush=True)
+
+
+async def _make_ready(
+    folder: Path, ports: dict[str, int], places: list[Place], nodes: dict[str, Process]
+) -> Crew:
+    print(
+        f"Starting a hub and two branches in {folder}; the first time takes a minute…", flush=True
+    )
+    await asyncio.gather(*(_wait_ready(folder, n, ports[n], nodes[n]) for n in ports))
+    crew = await asyncio.to_thread(_prepare, folder, ports)
+    await _join_all(folder, {p.name: p.port for p in places}, crew)
+    return crew
 
 
 async def _start(folder: Path, name: str, port: int) -> Process:
