@@ -64,6 +64,13 @@ class BranchNode(Node):
         self.launch()
         self.wait_ready(seconds)
 
+    def wait_ready(self, seconds=120.0):
+        try:
+            super().wait_ready(seconds)
+        except AssertionError as late:
+            told = self.log_path.read_text(errors="replace")[-1500:]
+            raise AssertionError(f"{late}\n{told}") from None
+
     def nexus(self, *words, code=0):
         """A command on this node's folder, as its operator types it; what it said."""
         done = subprocess.run(

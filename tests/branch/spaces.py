@@ -11,7 +11,9 @@ WAN_PORT_DEVICE = "wan0"
 
 
 def why_not():
-    """Why namespaces cannot be made here; empty when they can."""
+    """Why namespaces cannot be made here; empty when they can. NEXUS_BRANCH_LINK=tcp forbids them."""
+    if os.environ.get("NEXUS_BRANCH_LINK") == "tcp":
+        return "NEXUS_BRANCH_LINK=tcp"
     if os.geteuid() != 0:
         return "namespaces are made by root"
     if shutil.which("ip") is None:

@@ -30,7 +30,11 @@ class Row(NamedTuple):
     hash: bytes
 
 
-_CHANGES = f"SELECT {', '.join(Row._fields)} FROM change ORDER BY stream, seq"
+# The clock that counts: the author's, or what the hub made of it.
+_CHANGES = (
+    f"SELECT {', '.join(f if f != 'ehlc' else 'least(c.ehlc, t.ehlc)' for f in Row._fields)} "
+    "FROM change c LEFT JOIN clock_cut t USING (tenant_id, stream, origin, oseq) ORDER BY stream, seq"
+)
 _STREAMS = "SELECT id, name, head, floor FROM stream"
 _RECORDS = (
     "SELECT id, stream, kind, unit_id, owner_id, number, data::text, stamps, encode(open, 'hex'), "
