@@ -29,7 +29,7 @@ GATE_PORT = 8469
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 MTU = 1400
-LOOK_S = 0.05
+LOOK_S, TELL_S = 0.05, 1.0
 FAIR = {"delay": 0.0, "jitter": 0.0, "loss": 0.0, "dup": 0.0, "reorder": 0.0, "rate": 0, "queue": 64_000, "is_down": False}  # fmt: skip
 # 300 ms there and back, one packet in a hundred lost, some twice: a branch over a satellite.
 FAR = {**FAIR, "delay": 0.15, "jitter": 0.03, "loss": 0.01, "dup": 0.01, "reorder": 0.01, "rate": 250_000}  # fmt: skip
@@ -52,7 +52,7 @@ class Wan:
     def start(self):
         places = {n: [s.name, s.wan] for n, s in self.spaces.items()}
         (self.folder / "places.json").write_text(json.dumps({"seed": self.seed, "places": places}))
-        write_weather(self.folder, self.weather)
+        write_whole(self.folder / "weather.json", self.weather)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.branch.link", str(self.folder)],
             stdout=subprocess.PIPE, text=True, cwd=ROOT,
@@ -68,7 +68,12 @@ class Wan:
     def set(self, site, **weather):
         """Change how a site's link is; the rest of it stays."""
         self.weather[site] |= weather
-        write_weather(self.folder, self.weather)
+        write_whole(self.folder / "weather.json", self.weather)
+
+    def carried(self, site):
+        """Bytes that a site's link has carried so far both ways, headers of IP and TCP included."""
+        found = json.loads((self.folder / "stats.json").read_text())
+        return found["up"].get(site, 0) + found["down"].get(site, 0)
 
     def cut(self, site):
         self.set(site, is_down=True)
@@ -90,11 +95,11 @@ class Wan:
         return json.loads(told.strip().splitlines()[-1])
 
 
-def write_weather(folder, weather):
-    """Whole or not at all: the process may be reading."""
-    partial = folder / "weather.json.partial"
-    partial.write_text(json.dumps(weather))
-    partial.rename(folder / "weather.json")
+def write_whole(path, what):
+    """Whole or not at all: somebody may be reading."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(what))
+    partial.rename(path)
 
 
 def open_tun(space):
@@ -136,7 +141,7 @@ class Router:
             self.devices[name], self.names[device] = device, name
             self.by_address[bytes(map(int, address.split(".")))] = name
         self.hub = next(iter(given["places"]))
-        self.weather, self.seen, self.looked = {}, 0, 0.0
+        self.weather, self.seen, self.looked, self.told = {}, 0, 0.0, 0.0
         self.queue, self.count, self.busy, self.last = [], 0, {}, {}
         self.stats = {"packets": 0, "lost": 0, "twice": 0, "overflow": 0, "up": {}, "down": {}}
         self.is_over = False
@@ -146,6 +151,9 @@ class Router:
         if now - self.looked < LOOK_S:
             return
         self.looked = now
+        if now - self.told > TELL_S:
+            self.told = now
+            write_whole(self.folder / "stats.json", self.stats)
         path = self.folder / "weather.json"
         with contextlib.suppress(OSError, ValueError):
             changed = path.stat().st_mtime_ns

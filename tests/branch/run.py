@@ -18,7 +18,7 @@ from tests.branch.proof import prove, wait_quiet
 from tests.branch.schedule import Schedule, Told
 from tests.branch.watch import Watch
 
-ROUND_S = 60.0
+ROUND_S, IDLE_AFTER_S = 60.0, 5.0
 DISK_MB = 900
 
 
@@ -100,6 +100,16 @@ def run(fleet, seed, seconds, *, round_s=ROUND_S, people=2, report=print):
     return findings
 
 
+def idle_bytes(fleet):
+    """What an idle branch's link carries in a minute; -1 where it is not counted."""
+    if not hasattr(fleet.link, "carried"):
+        return dict.fromkeys(fleet.sites, -1)
+    time.sleep(IDLE_AFTER_S)
+    before = {site: fleet.link.carried(site) for site in fleet.sites}
+    time.sleep(60)
+    return {site: fleet.link.carried(site) - before[site] for site in fleet.sites}
+
+
 def main(minutes, seed, people):
     # A small disk can only be mounted by root, who also makes the namespaces.
     with Fleet(seed=seed, disk_mb={"south": DISK_MB}) as fleet:
@@ -112,6 +122,8 @@ def main(minutes, seed, people):
             print(f"  answer: {line}")
         if not findings.is_good:
             print("\n".join(findings.told.lines[-40:]))
+        else:
+            print(f"bytes in an idle minute, all headers included: {idle_bytes(fleet)}")
         return 0 if findings.is_good else 1
 
 
