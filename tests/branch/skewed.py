@@ -14,6 +14,7 @@ from appliance.runtime.supervisor import Supervisor
 
 PLACES = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")  # fmt: skip
 LIBRARY = "libfaketimeMT.so.1"
+SLEEP = Path(__file__).resolve().parent / "skew"
 # The clock is looked up anew this often.
 CACHE_S = 1
 
@@ -27,7 +28,7 @@ def environment(clock):
     return {
         "LD_PRELOAD": find_library(), "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_CACHE_DURATION": str(CACHE_S), "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
+        "NO_FAKE_STAT": "1", "PYTHONPATH": str(SLEEP),
     }  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def preload_everywhere(more):
 
     async def with_clock(self, unit):
         unit.env = {**unit.env, **more}
+        if "PYTHONPATH" in unit.env:
+            unit.env["PYTHONPATH"] = f"{SLEEP}:{unit.env['PYTHONPATH']}"
         await spawn(self, unit)
 
     Supervisor._spawn = with_clock
@@ -43,7 +46,7 @@ def preload_everywhere(more):
 
 if __name__ == "__main__":
     clock = Path(sys.argv.pop(1))
-    preload_everywhere(environment(clock))
+    preload_everywhere({k: v for k, v in environment(clock).items() if k != "PYTHONPATH"})
     sys.argv[0] = "nexus"
     os.environ.pop("LD_PRELOAD", None)
     main()
