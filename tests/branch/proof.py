@@ -3,11 +3,11 @@ from outside. Each check answers with sentences; none should be said.
 """
 
 import json
+import time
 from collections import Counter, defaultdict
 from decimal import Decimal
 
 from tests.branch.fleet import HUB, SLUG
-from tests.branch.nodes import wait_until
 from tests.branch.oracle import Oracle
 from tests.branch.stand import read_stand, read_vectors
 
@@ -19,21 +19,28 @@ MERGED = ("text3", "set", "counter")
 
 def wait_quiet(fleet, seconds=QUIET_S):
     """Until every node has what it may have; how long it took (I12)."""
+    began = time.monotonic()
+    while unrest := find_unrest(fleet):
+        if time.monotonic() - began > seconds:
+            raise AssertionError(f"not quiet in {seconds:.0f} s: " + "; ".join(unrest[:10]))
+        time.sleep(0.5)
+    return time.monotonic() - began
 
-    def is_quiet():
-        try:
-            vectors = {name: read_vectors(node) for name, node in fleet.nodes.items()}
-        except Exception:
-            return False
-        hub, waiting = vectors[HUB]
-        if waiting or any(n for _, n in vectors.values()):
-            return False
-        return all(
-            vectors[site][0].get(stream) == hub.get(stream)
-            for site in fleet.sites for stream in wanted_streams(fleet, site)
-        )  # fmt: skip
 
-    return wait_until(is_quiet, seconds, "every node has what the hub has", every=0.5)
+def find_unrest(fleet):
+    """What is still on its way."""
+    try:
+        found = {name: read_vectors(node) for name, node in fleet.nodes.items()}
+    except Exception as failed:
+        return [f"a node does not answer: {failed}"]
+    hub, _ = found[HUB]
+    unrest = [f"{n} outbox rows wait at {name}" for name, (_, n) in found.items() if n]
+    for site in fleet.sites:
+        for stream in wanted_streams(fleet, site):
+            ours, theirs = hub.get(stream, {}), found[site][0].get(stream, {})
+            if ours != theirs:
+                unrest.append(f"{stream} is {dict(ours)} at {HUB}, {dict(theirs)} at {site}")
+    return unrest
 
 
 def wanted_streams(fleet, site):
