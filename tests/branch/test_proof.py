@@ -105,7 +105,7 @@ def test_a_record_that_differs_is_seen(fleet):
     stands["south"].records[SHARED][RECORD] = (kind, None, None, "C-1", '{"credit_limit": "1"}', *rest[4:])  # fmt: skip
     assert any("differs in data" in line for line in proof.find_diverged(fleet, stands))
     stands["south"].records[SHARED].clear()
-    assert any("one side only" in line for line in proof.find_diverged(fleet, stands))
+    assert any("there at hub only" in line for line in proof.find_diverged(fleet, stands))
 
 
 def test_a_silent_loser_and_a_false_conflict_are_seen():
