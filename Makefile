@@ -5,7 +5,7 @@ ENV := . deploy/environment.sh
 
 .PHONY: help
 help: ## What there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 .PHONY: setup
 setup: ## Install everything a node needs (run and test do it by themselves)
@@ -22,6 +22,20 @@ test: setup ## Every test, on real parts
 .PHONY: test-long
 test-long: setup ## The long forms too: more examples, more kills
 	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests $(ARGS)
+
+.PHONY: branch-long
+branch-long: setup ## A hub and two branches under faults for MINUTES (10); SEED repeats a run
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m tests.branch.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: demo-branch demo-branch-cut demo-branch-heal demo-branch-show
+demo-branch: setup ## A hub and two branches in the foreground, over links that can be cut
+	@$(ENV) && exec "$$APP_VENV/bin/nexus" demo branch --data "$$NEXUS_DATA-branches"
+demo-branch-cut: setup ## Cut both links of the demo (SITE=north: one)
+	@$(ENV) && exec "$$APP_VENV/bin/nexus" demo link cut $(or $(SITE),both) --data "$$NEXUS_DATA-branches"
+demo-branch-heal: setup ## Make them whole again
+	@$(ENV) && exec "$$APP_VENV/bin/nexus" demo link heal $(or $(SITE),both) --data "$$NEXUS_DATA-branches"
+demo-branch-show: setup ## The walk: cut, work at both branches, heal, look
+	@$(ENV) && exec "$$APP_VENV/bin/nexus" demo show --data "$$NEXUS_DATA-branches"
 
 .PHONY: check
 check: setup ## Lint, types, import rules, sizes

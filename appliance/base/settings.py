@@ -51,6 +51,7 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `plane_url` where the node does; with `plane_url` the plane runs elsewhere, and `key_path` is
     the file with the key that both have. Bytes as named; a `bucket` stores blobs in S3 instead of the
     data folder. `packs` is a folder of rule packs, `pack_keys` the public keys that may sign them.
+    Without `scanner` this node runs no virus scanner: a branch whose hub has one saves its memory.
     """
 
     port: int = 0
@@ -61,6 +62,7 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant_bytes_max: int = 53_687_091_200
     person_bytes_max: int = 10_737_418_240
     baseline_is_enough: bool = True
+    scanner: bool = True
     freshclam: bool = False
     bucket: str = ""
     bucket_endpoint: str = ""

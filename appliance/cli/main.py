@@ -86,6 +86,10 @@ for _name in ("add", "suspend"):
 person = App(name="person", help="The way back in for somebody of a tenant.")
 app.command(person)
 person.command("appliance.cli.person:reset")
+demo = App(name="demo", help="A hub and two branches on one machine, to look at.")
+app.command(demo)
+for _name in ("branch", "link", "show"):
+    demo.command(f"appliance.cli.demo:{_name}")
 
 
 def main() -> None:

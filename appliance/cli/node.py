@@ -67,7 +67,8 @@ def services_of(settings: Settings) -> Services:
     )
     # A content plane on a machine of its own has its scanner there.
     files = settings.files
-    return Services(settings.data_dir, given, freshclam=files.freshclam, scans=not files.plane_url)
+    scans = files.scanner and not files.plane_url
+    return Services(settings.data_dir, given, freshclam=files.freshclam, scans=scans)
 
 
 def servers_of(settings: Settings, endpoints: Endpoints, services: Services | None) -> Servers:

@@ -64,7 +64,8 @@ async def check_place(db: Database, ctx: Ctx, place: Place, bytes_max: int) -> T
     return Taking(
         tuple(str(e).lower() for e in wanted) if isinstance(wanted, list) else (),
         min(int(str(most)), bytes_max) if most else bytes_max,
-        state.unit,
+        # What every branch shares, a customer, is of no unit: its file is where it was brought.
+        state.unit or ctx.unit,
     )
 
 
