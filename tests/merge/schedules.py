@@ -386,7 +386,7 @@ class Schedule:
                 int(head[0]), head[1])))  # fmt: skip
 
     async def _pull(self, site, stream, offer, lossy):
-        rng = self.rng
+        rng, hub = self.rng, self.world.hub
         size = 1_000_000 if not lossy else rng.choice((300, 1_000_000))
         batch = await stores.down_batch(hub, site, stream, offer.cursors[stream], size)
         last = len(batch.frames) - 1

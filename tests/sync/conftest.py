@@ -2,11 +2,18 @@
 
 import pytest
 
+from appliance.write.log import CLOCK
 from tests import pair as replicas
 from tests.http.conftest import valkey_url
 from tests.sync import pair as pairs
 
 __all__ = ["valkey_url"]
+
+
+@pytest.fixture(autouse=True)
+def clock_of_today():
+    """What another test has told this process of the time."""
+    CLOCK._last = 0
 
 
 @pytest.fixture(scope="session")
