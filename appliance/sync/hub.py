@@ -30,7 +30,13 @@ from appliance.sync.incarnation import (
 from appliance.sync.lanes import Lanes
 from appliance.sync.nodes import PeerNode, find_self
 from appliance.sync.people import read_people, take_changes
-from appliance.sync.positions import note_cursors, read_heads, read_people_mark, read_vectors
+from appliance.sync.positions import (
+    note_cursors,
+    read_cuts,
+    read_heads,
+    read_people_mark,
+    read_vectors,
+)
 from appliance.sync.pushed import Pushed
 from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.taking import Taker
@@ -77,6 +83,7 @@ class Hub:
             tenant, site.origin, protocol=protocol, clock_off_s=off_s,
             notices=" ".join(sorted({n.code for n in notices})),
         )  # fmt: skip
+        got = await read_vectors(db, tenant, sorted(site.origins))
         return say.Welcome(
             protocol, session, version, _now_ms(), say.Tenant(route.slug, route.name, schema),
             [
@@ -86,7 +93,7 @@ class Hub:
             ],
             standing_of(grants, heads, people), epoch, me.origin if me else 1,
             site.origin, site.incarnation, list(site.former_origins), self._limits(1), notices,
-            _pack(told) if told else b"", await read_vectors(db, tenant, sorted(site.origins)),
+            _pack(told) if told else b"", got, await read_cuts(db, tenant, got, asked.heard),
         )  # fmt: skip
 
     async def _compare(

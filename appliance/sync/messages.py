@@ -86,6 +86,8 @@ class Hello(Message, frozen=True):
     cursors: dict[UUID, int] = {}
     # What a purge left behind, as its proof (sync.purge); empty when there was none.
     proof: bytes = b""
+    # The newest entries of the site whose receipts it took, by stream and origin.
+    heard: dict[UUID, dict[int, int]] = {}
 
 
 class Tenant(Message, frozen=True):
@@ -129,6 +131,8 @@ class Welcome(Message, frozen=True):
     told: bytes = b""
     # What the hub has of the node's own origins in all streams, also those that have to go.
     got: dict[UUID, dict[int, int]] = {}
+    # Clocks of the site's entries that the hub has cut, and whose receipts were lost.
+    cuts: list[tuple[UUID, int, int, int]] = []
 
 
 class Push(Message, frozen=True):

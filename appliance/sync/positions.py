@@ -53,6 +53,18 @@ _CUTS = Statement(
     "AS u(s, o, q, e) "
     "ON CONFLICT (tenant_id, stream, origin, oseq) DO UPDATE SET ehlc = EXCLUDED.ehlc"
 )
+# Up to which of our entries a receipt was taken; what is asked for is the newest one below.
+_HEARD = Statement(
+    "SELECT p.stream::text, o.origin, (SELECT c.oseq FROM change c WHERE c.tenant_id = $1 "
+    "AND c.stream = p.stream AND c.origin = o.origin AND c.seq <= p.acked "
+    "ORDER BY c.oseq DESC LIMIT 1) FROM peer_stream p CROSS JOIN unnest($3::bigint[]) AS o(origin) "
+    "WHERE p.tenant_id = $1 AND p.peer = $2 AND p.acked > 0"
+)
+_CUT_SINCE = Statement(
+    "SELECT c.stream::text, c.origin, c.oseq, c.ehlc FROM unnest($2::uuid[], $3::bigint[], "
+    "$4::bigint[]) AS u(stream, origin, heard) JOIN change c ON c.tenant_id = $1 "
+    "AND c.stream = u.stream AND c.origin = u.origin AND c.oseq > u.heard WHERE c.ehlc < c.hlc"
+)
 # Whether any sign-in is another than before, without looking at whose.
 _PEOPLE = Statement(
     "SELECT coalesce(hashtextextended(string_agg(concat_ws(',', person_id, email, password_hash, "
@@ -144,6 +156,40 @@ async def read_pending(
     columns = [list(column) for column in zip(*asked, strict=True)]
     (rows,) = await db.read(tenant, (_PENDING, (tenant, *columns)))
     return {UUID((stream or b"").decode()): int(seq or 0) for stream, seq in rows}
+
+
+async def read_heard(
+    db: Database, tenant: UUID, peer: int, origins: Sequence[int]
+) -> dict[UUID, dict[int, int]]:
+    """At a site: the newest of our entries whose receipt was taken, by stream and origin."""
+    (rows,) = await db.read(tenant, (_HEARD, (tenant, peer, list(origins))))
+    found: dict[UUID, dict[int, int]] = {}
+    for stream, origin, oseq in rows:
+        found.setdefault(UUID((stream or b"").decode()), {})[int(origin or 0)] = int(oseq or 0)
+    return found
+
+
+async def read_cuts(
+    db: Database, tenant: UUID, had: Mapping[UUID, Mapping[int, int]],
+    heard: Mapping[UUID, Mapping[int, int]],
+) -> list[tuple[UUID, int, int, int]]:  # fmt: skip
+    """At the hub: the clocks it has cut of entries that it `had` and of which the site has `heard`
+    no receipt: (stream, origin, oseq, the clock that counts).
+    """
+    asked = [
+        (stream, origin, heard.get(stream, {}).get(origin, 0))
+        for stream, vector in had.items()
+        for origin, got in vector.items()
+        if got > heard.get(stream, {}).get(origin, 0)
+    ]
+    if not asked:
+        return []
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    (rows,) = await db.read(tenant, (_CUT_SINCE, (tenant, *columns)))
+    return [
+        (UUID((stream or b"").decode()), int(origin or 0), int(oseq or 0), int(ehlc or 0))
+        for stream, origin, oseq, ehlc in rows
+    ]
 
 
 async def note_acked(

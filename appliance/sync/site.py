@@ -35,7 +35,13 @@ from appliance.sync.incarnation import (
 from appliance.sync.keys import NodeKey
 from appliance.sync.nodes import PeerNode
 from appliance.sync.outgoing import read_after
-from appliance.sync.positions import note_acked, read_heads, read_pending, read_positions
+from appliance.sync.positions import (
+    note_acked,
+    read_heads,
+    read_heard,
+    read_pending,
+    read_positions,
+)
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import Told, take_told
 from appliance.write.refold import fold_early, recount
@@ -105,7 +111,7 @@ class Talk:
                 say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
                 {s: dict(tips) for s, tips in made.items()},
                 dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
-                dict(self._arrivals.cursors), proof,
+                dict(self._arrivals.cursors), proof, await read_heard(db, tenant, hub.origin, own),
             )
         )  # fmt: skip
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
@@ -130,7 +136,7 @@ class Talk:
             if q > made.get(s, {}).get(o, (0, b""))[0]
         }  # fmt: skip
         ends = {s: heads[s].head for s in offered if s in heads}
-        await self._note_acked({s: end for s, end in ends.items() if end})
+        await self._note_acked({s: end for s, end in ends.items() if end}, welcome.cuts)
         self._named, self._has_asked = dict(self._arrivals.cursors), False
         self._must_greet, self._most = False, welcome.limits.max_bytes
         self.standing, self.notices = welcome.standing, list(welcome.notices)
@@ -259,10 +265,6 @@ class Talk:
             if receipt.parked:
                 self._note("sync.push_parked", receipt.stream, receipt.parked[0].reason)
         await self._note_acked(ends, cuts)
-        if cuts:
-            # The hub's word on our clocks; the newest of two values may be another one now.
-            places = [(stream, origin, oseq) for stream, origin, oseq, _ in cuts]
-            await recount(self._db, await self._taker.ctx(), places)
 
     async def _note_acked(
         self, ends: dict[UUID, int], cuts: list[tuple[UUID, int, int, int]] | None = None
@@ -271,6 +273,10 @@ class Talk:
         pending = await self._pending()
         acked = {s: pending[s] - 1 if s in pending else end for s, end in ends.items()}
         await note_acked(self._db, self._tenant, self._parts.hub.origin, acked, cuts or ())
+        if cuts:
+            # The hub's word on our clocks; the newest of two values may be another one now.
+            places = [(stream, origin, oseq) for stream, origin, oseq, _ in cuts]
+            await recount(self._db, await self._taker.ctx(), places)
 
     async def _take_answer(self, answer: say.Exchanged) -> None:
         """Schema first, then who may sign in, then the rest in the order it came."""

@@ -1,6 +1,7 @@
 """A hub and a site over the real protocol: what either writes reaches the other, once."""
 
 import asyncio
+import time
 from secrets import token_hex
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from appliance.base.errors import Unavailable
 from appliance.base.ids import uuid7
 from appliance.kernel.context import Door
+from appliance.write.log import CLOCK
 
 from tests.sync.pair import records
 from tests.tenants import create, update
@@ -163,3 +165,24 @@ async def test_an_idle_site_costs_little(pair):
     await talk.close()
     # One wait in 52 s at least; the server adds its name and the date.
     assert (sent + received + 60) * 60 / 52 < 2_000, (sent, received)
+
+
+async def test_a_clock_that_was_cut_is_heard_of_though_the_receipt_was_lost(pair):
+    await add_deals(pair.hub)
+    await pair.sync()
+    CLOCK._last = (time.time_ns() // 1_000_000 + 5 * 3_600_000) << 16
+    assert (await pair.site.apply(create(KIND, title="of tomorrow"))).committed
+    CLOCK._last = 0
+    talk = pair.talk()
+    await talk.greet()
+    pair.line.lose = 1
+    with pytest.raises(Unavailable):
+        await talk.catch_up()
+    await talk.close()
+    moments = (
+        "SELECT data->>'title', updated_at::text FROM record WHERE tenant_id = $1 AND kind = $2"
+    )
+    at_hub = await pair.hub.sql(moments, pair.hub.id, KIND)
+    assert at_hub and at_hub != await pair.site.sql(moments, pair.hub.id, KIND)
+    await pair.sync()
+    assert await pair.site.sql(moments, pair.hub.id, KIND) == at_hub
