@@ -19,9 +19,11 @@ from appliance.base.ids import parse_uuid
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry, EntryOp, Logged
+from appliance.kernel.hold import Mask, make_mask
 from appliance.kernel.kind import Kind
 from appliance.kernel.record import GOT, UNIT
-from appliance.sync.scope import StreamGrant, refuses
+from appliance.sync.nodes import list_nodes
+from appliance.sync.scope import find_scope, reach_of, refuses
 from appliance.write.log import home_stream
 from appliance.write.trail import NOT_PARKED
 
@@ -58,16 +60,15 @@ class Judge(msgspec.Struct, frozen=True):
 
     tenant: UUID
     kinds: Mapping[str, Kind]
+    mask: Mask
     writable: frozenset[UUID]
 
-    async def judge(
-        self, db: Database, grant: StreamGrant, entries: Sequence[Logged]
-    ) -> list[Logged]:
+    async def judge(self, db: Database, entries: Sequence[Logged]) -> list[Logged]:
         """Mark what the site may not write, and the whole of its transaction."""
         here = await self._look(db, [e.entry for e in entries])
         refused: dict[tuple[int, int], str] = {}
         for logged in entries:
-            why = refuses(grant.mask, logged) or logged.parked or self._why(logged.entry, here)
+            why = refuses(self.mask, logged) or logged.parked or self._why(logged.entry, here)
             if why:
                 refused.setdefault((logged.entry.origin, logged.entry.tx), why)
         if not refused:
@@ -138,6 +139,14 @@ class Judge(msgspec.Struct, frozen=True):
         """A stream that an entry names, if the site may write it."""
         found = _uuid(said)
         return found if found in self.writable else None
+
+
+async def judge_of(db: Database, tenant: UUID, origin: int, kinds: Mapping[str, Kind]) -> Judge:
+    """A judge of what a node made while it still held what its last scope says."""
+    node = next((n for n in await list_nodes(db, tenant) if origin in n.origins), None)
+    scope = await find_scope(db, node.id, tenant) if node is not None else None
+    _, reach = await reach_of(db, tenant, scope.units if scope is not None else None)
+    return Judge(tenant, kinds, make_mask(scope.masks if scope is not None else {}, kinds), reach)
 
 
 def _decided_here(entry: Entry, here: Here) -> str | None:

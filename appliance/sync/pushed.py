@@ -86,8 +86,8 @@ class Pushed:
 
     async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
         ctx = await self._taker.ctx()
-        judge = Judge(self._tenant, ctx.schema.kinds, self._writable)
-        entries = await judge.judge(self._db, grant, frame.entries)
+        judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
+        entries = await judge.judge(self._db, frame.entries)
         try:
             taken = await receive(
                 self._db, ctx, frame.stream, entries, peer=self._site.origin, from_hub=False,

@@ -1,12 +1,17 @@
 """A site that was tampered with: what it pushes under ids and kinds that are not its own is held."""
 
+from uuid import UUID
+
 import msgspec
 import pytest
 
 from appliance.base.clock import now
+from appliance.base.errors import Clash
 from appliance.base.ids import uuid7
+from appliance.db.wire import Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.sync import messages as say
+from appliance.sync.deciding import What, decide
 from appliance.sync.frames import encode_frame
 from appliance.sync.nodes import revoke
 from appliance.write.log import common_stream
@@ -203,3 +208,46 @@ async def test_a_revoked_node_hands_in_nothing_of_streams_that_it_never_had(thie
     await talk.close()
     assert [r.problem for r in answer.receipts] == [say.NOT_GRANTED] * 2
     assert not await pair.hub.sql("SELECT 1 FROM parked WHERE tenant_id = $1", pair.hub.id)
+
+
+async def test_what_is_released_after_a_theft_is_judged_like_anything_else(thief):
+    pair, good = thief.pair, uuid7()
+    hub, unit = pair.hub, {"@unit": str(thief.north)}
+    secret = await of_the_south(thief)
+    await revoke(hub.db, pair.parts.me.id, "stolen")
+    talk = pair.talk()
+    await talk.greet()
+    entries = [
+        thief.says(EntryOp.NEW, KIND, good, fields={"title": "Sold", **unit}),
+        thief.says(EntryOp.PUT, KIND, secret, fields={"title": "Mine"}),
+    ]
+    push = say.Push(thief.north, [encode_frame(thief.north, entries)])
+    (receipt,) = (await talk.client.exchange(say.Exchange([push], [], 1 << 20))).receipts
+    await talk.close()
+    assert not receipt.problem
+    held = await hub.sql(
+        "SELECT id::text FROM parked WHERE tenant_id = $1 ORDER BY oseq DESC", hub.id
+    )
+    for (ident,) in held:
+        told = await decide(hub.db, await hub.ctx(), UUID(ident), What.RELEASE)
+    assert (told.parked.state, told.parked.reason) == ("waiting", "foreign")
+    assert (await thief.row(good))[3] == "Sold"
+    assert (await thief.row(secret))[3] == "Secret"
+
+
+async def test_a_site_does_not_decide_what_its_hub_held_back(thief):
+    pair = thief.pair
+    await thief.pushes(
+        thief.says(EntryOp.NEW, "sys.profile", uuid7(), stream=thief.shared, fields={"key": "god"})
+    )
+    row = await pair.hub.sql("SELECT * FROM parked WHERE tenant_id = $1", pair.hub.id)
+    async with pair.site.db.transaction(pair.site.id) as tx:
+        await tx.run(
+            (Statement(
+                "INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, "
+                "body, is_logged) VALUES ($1, $2, $3, $4, 1, 1, 1, 'hub_only', '', true)"
+            ), (pair.site.id, UUID(row[0][1]), thief.shared, thief.origin))
+        )  # fmt: skip
+    with pytest.raises(Clash) as refused:
+        await decide(pair.site.db, await pair.site.ctx(), UUID(row[0][1]), What.RELEASE)
+    assert refused.value.code == "parked.elsewhere"
