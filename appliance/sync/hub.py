@@ -127,7 +127,8 @@ class Hub:
             db = self._db
             grants = await streams_for(db, site.id, tenant)
             leaving = await draining_for(db, site.id, tenant)
-            taking = Pushed(db, site, tenant, Taker(db, tenant, origin=origin, peer=site.id))
+            taker = Taker(db, tenant, origin=origin, peer=site.id)
+            taking = Pushed(db, site, tenant, taker, frozenset({*grants, *leaving}))
             receipts = [
                 await taking.take(push, grants.get(push.stream) or leaving.get(push.stream))
                 for push in asked.up

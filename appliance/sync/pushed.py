@@ -7,7 +7,6 @@ still sends is kept before the log, and acknowledged, so that the node may let i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from uuid import UUID
 
@@ -16,14 +15,14 @@ import msgspec
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Malformed, Unavailable
 from appliance.db.database import Database
-from appliance.kernel.change import Logged
 from appliance.sync import messages as say
 from appliance.sync.batch import Frame, Reach
 from appliance.sync.giving import SCHEMA
+from appliance.sync.judging import Judge
 from appliance.sync.nodes import PeerNode
 from appliance.sync.parked import hold
 from appliance.sync.positions import read_vectors
-from appliance.sync.scope import StreamGrant, refuses
+from appliance.sync.scope import StreamGrant
 from appliance.sync.taking import Taker
 from appliance.write.incoming import Forked, transactions
 from appliance.write.receive import receive
@@ -35,8 +34,12 @@ _replace = msgspec.structs.replace
 class Pushed:
     """What one site sends in one question."""
 
-    def __init__(self, db: Database, site: PeerNode, tenant: UUID, taker: Taker) -> None:
+    def __init__(
+        self, db: Database, site: PeerNode, tenant: UUID, taker: Taker, writable: frozenset[UUID]
+    ) -> None:
+        """`writable` are all streams that the site may write."""
         self._db, self._site, self._tenant, self._taker = db, site, tenant, taker
+        self._writable = writable
 
     async def take(self, push: say.Push, grant: StreamGrant | None) -> say.Receipt:
         """One stream's frames, each whole or not at all; what stops it is said in the receipt.
@@ -46,9 +49,9 @@ class Pushed:
         """
         taken = say.Receipt(push.stream, {})
         is_revoked = self._site.state != "active" or self._site.scope_state != "active"
-        if not is_revoked and grant is None:
+        if grant is None:
             return _replace(taken, problem=say.NOT_GRANTED)
-        if grant is not None and "w" not in grant.mode:
+        if "w" not in grant.mode:
             return _replace(taken, problem=say.READ_ONLY)
         opened = self._taker.open(push.frames, skip_known=not is_revoked)
         try:
@@ -63,7 +66,7 @@ class Pushed:
                         taken = await self._take(frame, grant, taken)
                     if taken.problem or taken.gap:
                         break
-                    if grant is not None and grant.name == SCHEMA and not is_revoked:
+                    if grant.name == SCHEMA and not is_revoked:
                         self._taker.renew()
                         await fold_early(self._db, await self._taker.ctx())
         except Malformed as bad:
@@ -81,14 +84,14 @@ class Pushed:
             return say.FOREIGN_ORIGIN, ""
         return "", ""
 
-    async def _take(
-        self, frame: Frame, grant: StreamGrant | None, sofar: say.Receipt
-    ) -> say.Receipt:
-        entries = _judge(grant, frame.entries) if grant is not None else frame.entries
+    async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
+        ctx = await self._taker.ctx()
+        judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
+        entries = await judge.judge(self._db, frame.entries)
         try:
             taken = await receive(
-                self._db, await self._taker.ctx(), frame.stream, entries, peer=self._site.origin,
-                from_hub=False, proved=frame.before,
+                self._db, ctx, frame.stream, entries, peer=self._site.origin, from_hub=False,
+                proved=frame.before,
             )  # fmt: skip
         except Unavailable:
             # Nothing of what follows would fare better.
@@ -126,17 +129,3 @@ class Pushed:
         logs.event(
             "sync.frame_refused", level=level, code=code, tenant=self._tenant, node=self._site.id
         )
-
-
-def _judge(grant: StreamGrant, entries: Sequence[Logged]) -> list[Logged]:
-    """Mark what the node may not write: its transaction is kept for a person, not applied."""
-    refused: dict[tuple[int, int], str] = {}
-    for logged in entries:
-        why = refuses(grant.mask, logged)
-        if why:
-            refused.setdefault((logged.entry.origin, logged.entry.tx), why)
-    if not refused:
-        return list(entries)
-    return [
-        _replace(e, parked=refused.get((e.entry.origin, e.entry.tx), e.parked)) for e in entries
-    ]
