@@ -26,14 +26,20 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class Column:
     """Values of one PostgreSQL type for a parameter `$n::type[]`."""
 
-    __slots__ = ("type", "values")
+    __slots__ = ("_encoded", "type", "values")
 
     def __init__(self, type_: str, values: Sequence[Any]) -> None:
         self.type = type_
         self.values = values
+        self._encoded = b""
 
     def encode(self) -> bytes:
-        """The binary form. Raises Invalid for a text that cannot be stored."""
+        """The binary form, made once. Raises Invalid for a text that cannot be stored."""
+        if not self._encoded:
+            self._encoded = self._encode()
+        return self._encoded
+
+    def _encode(self) -> bytes:
         oid, one = _TYPES[self.type]
         values, count = self.values, len(self.values)
         if count and values[0] == values[-1] and values.count(values[0]) == count:

@@ -28,7 +28,7 @@ from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
-from appliance.write.emit import received_calls
+from appliance.write.emit import Job, received_calls
 from appliance.write.known import Missing, NodeKnown, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
@@ -55,6 +55,8 @@ _HAS_RECORDS = Statement(
 )
 
 
+# Records that are sent at a time.
+BLOCK = 250
 _NO_DATA: Mapping[str, Json] = {}
 
 
@@ -224,6 +226,12 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
 
 async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: bool) -> list[Call]:
     """Write the tables; what is left to run with the commit."""
+    jobs = await write_rows(tx, ctx, merged)
+    return await finish_merged(tx, ctx, merged, jobs, is_hub=is_hub)
+
+
+async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
+    """Write the tables, block by block, while the next block is made; what follows from it."""
     drafts = merged.drafts
     jobs = await schema_effects.apply(tx, ctx, drafts)
     new = sorted(
@@ -233,7 +241,9 @@ async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: boo
             if d.command.kind == "sys.field" and d.before is None and d.after is not None
         }
     )
-    calls = project_calls(ctx, drafts) if drafts else []
+    for start in range(0, len(drafts), BLOCK):
+        await tx.send(*project_calls(ctx, drafts[start : start + BLOCK]))
+    calls: list[Call] = []
     gone = [d.id for d in merged.leaving if d.before is not None]
     if gone:
         calls += [(statement, (ctx.tenant, gone)) for statement in _LEAVE]
@@ -247,6 +257,14 @@ async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: boo
     if new:
         held = [(row[0] or b"").decode() for row in answers[-1]]
         jobs += [("reproject", {"kind": kind}) for kind in held]
+    return jobs
+
+
+async def finish_merged(
+    tx: Transaction, ctx: Ctx, merged: Merged, jobs: Sequence[Job], *, is_hub: bool
+) -> list[Call]:
+    """Note what clashes, now that the tables are written; what is left to run with the commit."""
+    drafts = merged.drafts
     if drafts:
         await note_clashes(tx, ctx, drafts, is_whole=is_hub)
     return received_calls(ctx, [*drafts, *merged.leaving], jobs, adds_streams=is_hub)

@@ -7,6 +7,7 @@ each in a transaction: no merge, no hash, no outbox, no row security.
 """
 
 import asyncio
+import os
 import random
 import time
 
@@ -21,12 +22,14 @@ from appliance.sync import messages as say
 from appliance.sync.frames import encode_frame
 from appliance.write.log import CLOCK
 from tests.bench import harness
+from tests.bench.catch_up import catch_up
 from tests.bench.in_process import deal
 from tests.bench.two_nodes import two_nodes
 
 COUNT, FRAME, TOGETHER = 20_000, 1_000, 5
 TARGET = 15_000
 LOG_KEY = b"k" * 32
+PARTS = os.environ.get("BENCH_PARTS", "take behind").split()
 
 
 class Author:
@@ -80,7 +83,10 @@ async def main():
 
 async def measure(db, dsns):
     async with two_nodes(db, dsns) as nodes:
-        await take(nodes)
+        if "take" in PARTS:
+            await take(nodes)
+        if "behind" in PARTS:
+            await catch_up(nodes)
 
 
 async def take(nodes):
