@@ -200,7 +200,7 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     for logged in found.fresh:
         tips[logged.entry.origin] = Tip(logged.entry.oseq, logged.hash)
     head = int(row[0] or 0)
-    calls = [
+    calls: list[Call] = [
         (_INSERT, (ctx.tenant, stream, head, *columns)),
         *_tip_calls(ctx, stream, row, {o: tips[o] for o in first}),
         (_HEAD, (ctx.tenant, stream, head + len(found.fresh))),
