@@ -99,7 +99,7 @@ class Agent:
             return None
         return Parts(
             db=self.db, me=me, hub=hub, key=self.keys.current(), transport=self.transport,
-            max_bytes=self.settings.max_bytes,
+            max_bytes=self.settings.max_bytes, states_after=self.settings.states_after,
         )  # fmt: skip
 
     async def _wanted(self) -> list[UUID]:

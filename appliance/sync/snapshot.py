@@ -197,17 +197,17 @@ def _fit(carried: list[Carried], room: int) -> list[Carried]:
 
 def _had(body: bytes | None, streams: frozenset[UUID]) -> Had:
     vectors, parked = _decode_had(body or b"[null,null]")
-    got: dict[UUID, dict[int, int]] = {}
+    got: dict[UUID, dict[int, int]] = {stream: {} for stream in sorted(streams)}
     for stream, origin, oseq in vectors or ():
-        if stream in streams and oseq > got.get(stream, {}).get(origin, 0):
-            got.setdefault(stream, {})[origin] = oseq
+        if stream in streams and oseq > got[stream].get(origin, 0):
+            got[stream][origin] = oseq
     dots = [
         f"{origin}.{n}@{stream.hex}"
         for stream, origin, oseq, entries in parked or ()
         if stream in streams
         for n in range(oseq, oseq + entries)
     ]
-    return Had({s: got[s] for s in sorted(got)}, sorted(dots))
+    return Had({s: dict(sorted(o.items())) for s, o in got.items()}, sorted(dots))
 
 
 def pack_part(part: Part) -> Piece:

@@ -67,7 +67,7 @@ class Had(msgspec.Struct, frozen=True, array_like=True):
         return got is None or int(oseq) <= got.get(int(origin), 0)
 
 
-encoder = msgspec.msgpack.Encoder(uuid_format="bytes", order="deterministic")
+encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decode_had = msgspec.msgpack.Decoder(Had).decode
 _decode_leaves = msgspec.msgpack.Decoder(dict[str, Mark]).decode
 
