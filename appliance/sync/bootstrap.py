@@ -50,7 +50,6 @@ _VECTORS = Statement(
     "SELECT origin, got FROM stream_vector WHERE tenant_id = $1 AND stream = $2"
 )
 _OWN = Statement("UPDATE stream SET oseq = $3, hash = $4 WHERE tenant_id = $1 AND id = $2")
-_FLOOR = Statement("UPDATE stream SET floor = head WHERE tenant_id = $1 AND id = $2")
 _KEEP = Statement(
     "INSERT INTO stream_vector (tenant_id, stream, origin, got, hash) "
     "SELECT $1, $2, o, g, h FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS u(o, g, h) "
@@ -173,7 +172,7 @@ class Bootstrap:
         return open_piece(await self._client.ask("snap/chunk", asked, Piece), asked)
 
     async def _finish(self, stream: UUID, known: Joining) -> None:
-        """From here on the log goes on: tips, floor and cursor at the cut, in one transaction."""
+        """From here on the log goes on: tips and cursor at the cut, in one transaction."""
         tenant = self._tenant
         async with self._db.transaction(tenant) as tx:
             counter, vectors = await tx.run((_LOCK, (tenant, stream)), (_VECTORS, (tenant, stream)))
@@ -187,7 +186,6 @@ class Bootstrap:
                 calls = [(_OWN, (tenant, stream, q, h)) for o, q, h in raised if o == own]
                 calls += [(_KEEP, _columns(tenant, stream, others))] if others else []
                 calls += [(_BASE, _columns(tenant, stream, raised))] if raised else []
-                calls += [(_FLOOR, (tenant, stream))] if raised else []
             await tx.run(
                 *calls, (_CURSOR, (tenant, self._hub, stream, known.cut)),
                 (_END, (tenant, stream)), commit=True,

@@ -1,13 +1,14 @@
 """A stream by its states: what begins, comes back or was cut off ends like whoever read the log."""
 
 import dataclasses
+import random
 
 import pytest
 
 from appliance.base.errors import ApplianceError
 from appliance.base.ids import uuid7
 from tests.sync.pair import records
-from tests.tenants import create, delete, update
+from tests.tenants import create, delete, restore, update
 
 pytestmark = pytest.mark.anyio
 KIND = "deal"
@@ -122,3 +123,47 @@ async def _bytes_to_join(pair, kills):
         finally:
             await talk.close()
     return sum(size for verb, size in pair.line.carried[before:] if verb == "chunk")
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_written_meanwhile_counts_once(pair, seed):
+    """Both write between the pieces; everything in the pieces comes again by the tail."""
+    chance = random.Random(seed)
+    await add_deals(pair.hub)
+    ids = await fill(pair.hub, 40)
+    by_states(pair)
+    units = list(pair.hub.units.values())
+
+    async def write(tenant, *, at_site):
+        for _ in range(3):
+            ident = chance.choice(ids)
+            match chance.randrange(7):
+                case 0:
+                    await tenant.apply(delete(KIND, ident))
+                case 1:
+                    await tenant.apply(restore(KIND, ident))
+                case 2 if not at_site:
+                    await tenant.apply(update(KIND, ident, unit=chance.choice(units)))
+                case 3:
+                    await tenant.apply(update(KIND, ident, tags=[chance.choice(["red", "blue"])]))
+                case _:
+                    await tenant.apply(update(KIND, ident, title=f"{at_site} {chance.random()}"))
+                    await tenant.apply(update(KIND, ident, note=f"{at_site} {chance.random()}"))
+
+    async def meanwhile(verb):
+        if verb == "chunk":
+            await write(pair.hub, at_site=False)
+            await write(pair.site, at_site=True)
+
+    pair.line.meanwhile = meanwhile
+    talk = pair.talk()
+    talk.states.rows = 7
+    await talk.greet()
+    await talk.catch_up()
+    await talk.close()
+    pair.line.meanwhile = None
+    await pair.sync()
+    await pair.sync()
+    ours, theirs = await tables(pair.site), await tables(pair.hub)
+    for name in ours:
+        assert ours[name] == theirs[name], name
