@@ -87,7 +87,7 @@ BEGIN
         WHERE b.tenant_id = tenant AND b.record_id = c.record_id)
       AND EXISTS (SELECT FROM record r WHERE r.tenant_id = tenant AND r.id = c.record_id))
     OR EXISTS (SELECT FROM peer_stream p WHERE p.tenant_id = tenant AND p.stream = of_stream
-      AND p.seen_at > now() - GREATEST(keep, interval '0') AND p.cursor < last)
+      AND p.seen_at > now() - GREATEST(keep, interval '1 day') AND p.cursor < last)
   THEN
     RAISE EXCEPTION 'the log is needed from here on' USING ERRCODE = 'NX002';
   END IF;
