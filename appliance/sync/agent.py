@@ -185,6 +185,8 @@ class TenantLoop:
                 await talk.catch_up()
                 self.back.succeed()
                 await self._note(talk)
+                if not talk.must_purge:
+                    await talk.checking.check_asked()
                 if not await self._move_files(talk):
                     await self._wait(talk, ear, stop)
                 # A hub that has news all the time which are none must not be asked all the time.

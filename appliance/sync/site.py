@@ -25,6 +25,7 @@ from appliance.sync import people
 from appliance.sync.arriving import Arrivals
 from appliance.sync.blobs import doubt_hub
 from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, forget_passed, wanted
+from appliance.sync.checking import Checking
 from appliance.sync.client import HubClient
 from appliance.sync.incarnation import (
     note_hub_epoch,
@@ -87,6 +88,7 @@ class Talk:
             parts.db, tenant, self.client, self._taker, hub_origin=parts.hub.origin,
             at_any_length=parts.states_after == 0,
         )  # fmt: skip
+        self.checking = Checking(parts.db, tenant, self.client, self._taker, self.states)
         self._joining: set[UUID] = set()
         # Of which the log is as good as the states.
         self._by_log: set[UUID] = set()

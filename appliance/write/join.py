@@ -180,9 +180,13 @@ async def _join_records(
 
 
 def _differ(mine: RecordState, their: RecordState) -> bool:
-    return (mine.stamps.all_dots(), str(mine.stamps), mine.stream, mine.open) != (
-        their.stamps.all_dots(), str(their.stamps), their.stream, their.open,
-    )  # fmt: skip
+    return _content(mine) != _content(their)
+
+
+def _content(state: RecordState) -> tuple[object, ...]:
+    """What two nodes with the same entries have alike."""
+    named = (state.unit, state.owner, state.number, state.data)
+    return str(state.stamps), state.stream, state.open, *named
 
 
 def _join_one(work: _Work, mine: RecordState | None, their: RecordState) -> None:

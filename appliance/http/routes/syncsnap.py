@@ -10,6 +10,7 @@ from appliance.base.errors import Clash
 from appliance.http.ask import Ask
 from appliance.http.route import Book
 from appliance.http.routes.sync import BETWEEN, HERE, prove, signed, tenant_of
+from appliance.sync.digest import AskDigest, answer
 from appliance.sync.nodes import PeerNode
 from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.snapshot import AskCut, AskPart, read_cut, read_piece
@@ -37,6 +38,18 @@ async def tell_piece(ask: Ask) -> ASGIResponse:
         answer = signed(ask, piece)
     await node.hub.count(peer, tenant, sent=len(answer.body), received=len(ask.visit.body))
     return answer
+
+
+@book.route("POST", f"{HERE}/digest", **BETWEEN)
+async def tell_digest(ask: Ask) -> ASGIResponse:
+    """Whether a stream is alike on both sides, and if not where."""
+    peer, asked = await prove(ask, AskDigest)
+    tenant, node = tenant_of(peer), ask.node
+    with node.hub.enter(tenant):
+        grant = (await _grants(ask, peer)).get(asked.stream)
+        if grant is None:
+            raise Clash("This node does not hold the stream.", code="stream.not_granted")
+        return signed(ask, await answer(node.db, tenant, asked, grant.mask))
 
 
 async def _grants(ask: Ask, peer: PeerNode) -> dict[UUID, StreamGrant]:

@@ -41,10 +41,22 @@ CREATE TABLE stream_ahead (
   PRIMARY KEY (tenant_id, id)
 );
 
+-- How the last comparison of a stream with the hub's ended.
+CREATE TABLE stream_check (
+  tenant_id uuid NOT NULL,
+  stream uuid NOT NULL,
+  state text NOT NULL CHECK (state IN ('asked', 'even', 'mended', 'differs')),
+  buckets int NOT NULL DEFAULT 0,
+  records int NOT NULL DEFAULT 0,
+  checked_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant_id, stream)
+);
+
 DO $$
 DECLARE tab text;
 BEGIN
-  FOREACH tab IN ARRAY ARRAY['record_base','stream_base','stream_join','stream_ahead'] LOOP
+  FOREACH tab IN ARRAY ARRAY['record_base','stream_base','stream_join','stream_ahead',
+      'stream_check'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', tab);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', tab);
     EXECUTE format('CREATE POLICY one_tenant ON %I USING (tenant_id = (SELECT '
@@ -54,8 +66,8 @@ BEGIN
     EXECUTE format('GRANT MAINTAIN ON %I TO nexus_app', tab);
   END LOOP;
 END $$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON record_base, stream_base, stream_join, stream_ahead
-  TO nexus_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON record_base, stream_base, stream_join, stream_ahead,
+  stream_check TO nexus_app;
 
 -- Takes some entries out of the log, oldest first, and raises the stream's floor; how many. Refuses
 -- what is younger than `keep`, what waits for a decision or a creation, and what one of the peers
@@ -146,7 +158,7 @@ BEGIN
   GET DIAGNOSTICS n = ROW_COUNT;
   deleted := deleted + n;
   FOREACH tab IN ARRAY ARRAY['conflict', 'parked', 'peer_stream', 'clock_cut', 'stream_vector',
-      'stream_base', 'stream_join'] LOOP
+      'stream_base', 'stream_join', 'stream_check'] LOOP
     EXECUTE format('DELETE FROM %I WHERE tenant_id = $1 AND stream = $2', tab) USING tenant, gone;
     GET DIAGNOSTICS n = ROW_COUNT;
     deleted := deleted + n;
