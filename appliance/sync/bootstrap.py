@@ -8,7 +8,7 @@ piece is joined, never before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import msgspec
@@ -23,7 +23,7 @@ from appliance.sync.positions import read_heads
 from appliance.sync.snapshot import ROWS, AskCut, AskPart, Cut, Piece, open_piece
 from appliance.sync.taking import Taker
 from appliance.write.carried import decode_had
-from appliance.write.join import ENTRIES, LAST, RECORDS, Part, join_part
+from appliance.write.join import BUCKET, ENTRIES, LAST, RECORDS, Part, join_part
 from appliance.write.known import bytea
 
 # By the log, a stream of fewer entries comes about as fast, and with its history.
@@ -68,6 +68,11 @@ _AHEAD = Statement("SELECT id::text, known FROM stream_ahead WHERE tenant_id = $
 _HERE = Statement(
     "SELECT stream::text, origin, got FROM stream_vector WHERE tenant_id = $1 UNION ALL "
     "SELECT id::text, origin, oseq FROM stream WHERE tenant_id = $1"
+)
+# What waits for a beginning that stood below the cut: it moved between two pieces.
+_WAITING = Statement(
+    f"SELECT c.stream::text, {BUCKET.format(id='e.record_id')} FROM early e JOIN change c "
+    "ON c.tenant_id = $1 AND c.record_id = e.record_id WHERE e.tenant_id = $1 GROUP BY 1, 2"
 )
 _PASSED = Statement("DELETE FROM stream_ahead WHERE tenant_id = $1 AND id = ANY($2::uuid[])")
 _pack_tips = msgspec.msgpack.Encoder().encode
@@ -171,6 +176,34 @@ class Bootstrap:
         asked = AskPart(stream, table, after, self.rows, self._client.pace.size, buckets or [])
         return open_piece(await self._client.ask("snap/chunk", asked, Piece), asked)
 
+    async def mend(self, stream: UUID, buckets: list[int]) -> int:
+        """Fetch and join the records of some buckets; how many changed."""
+        changed = 0
+        for table in (RECORDS, ENTRIES):
+            after, is_over = _FIRST, False
+            while not is_over:
+                part = await self.ask(stream, table, after, buckets)
+                done = await join_part(self._db, await self._taker.ctx(), part)
+                changed += done.new + done.changed + done.gone
+                after, is_over = part.high, part.high == LAST
+        return changed
+
+    async def settle(self, streams: Collection[UUID]) -> None:
+        """Once the tail has come as far as the pieces knew: fetch what moved from a stream whose
+        piece was yet to come into one whose piece had been, and let go of what pieces knew.
+        """
+        passed = await _read_passed(self._db, self._tenant)
+        if not passed:
+            return
+        (rows,) = await self._db.read(self._tenant, (_WAITING, (self._tenant,)))
+        waiting: dict[UUID, list[int]] = {}
+        for stream, bucket in rows:
+            waiting.setdefault(UUID((stream or b"").decode()), []).append(int(bucket or 0))
+        for ident in sorted(waiting.keys() & set(streams)):
+            await self.mend(ident, sorted(waiting[ident]))
+        async with self._db.transaction(self._tenant) as tx:
+            await tx.run((_PASSED, (self._tenant, passed)), commit=True)
+
     async def _finish(self, stream: UUID, known: Joining) -> None:
         """From here on the log goes on: tips and cursor at the cut, in one transaction."""
         tenant = self._tenant
@@ -201,11 +234,11 @@ def _columns(
     )  # fmt: skip
 
 
-async def forget_passed(db: Database, tenant: UUID) -> int:
-    """Let go of what pieces knew ahead of the tail once the tail has come; how many are left."""
+async def _read_passed(db: Database, tenant: UUID) -> list[UUID]:
+    """What pieces knew ahead of the tail, and the tail has brought since."""
     ahead, here = await db.read(tenant, (_AHEAD, (tenant,)), (_HERE, (tenant,)))
     if not len(ahead):
-        return 0
+        return []
     got: dict[tuple[UUID, int], int] = {}
     for stream, origin, oseq in here:
         key = (UUID((stream or b"").decode()), int(origin or 0))
@@ -221,7 +254,4 @@ async def forget_passed(db: Database, tenant: UUID) -> int:
             for origin, oseq in origins.items()
         ):
             passed.append(UUID((ident or b"").decode()))
-    if passed:
-        async with db.transaction(tenant) as tx:
-            await tx.run((_PASSED, (tenant, passed)), commit=True)
-    return len(ahead) - len(passed)
+    return passed

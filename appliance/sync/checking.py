@@ -19,12 +19,9 @@ from appliance.db.wire import Call, Statement
 from appliance.sync.bootstrap import Bootstrap
 from appliance.sync.client import HubClient
 from appliance.sync.digest import AskDigest, Digest, differing, read_skipped, read_sums
-from appliance.sync.taking import Taker
-from appliance.write.join import ENTRIES, LAST, RECORDS, join_part
 
 # A stream in which something went on while it was compared is looked at again after this long.
 AGAIN_S = 300.0
-_FIRST = UUID(int=0)
 _ASKED = Statement(
     "SELECT stream::text FROM stream_check WHERE tenant_id = $1 AND state = 'asked' ORDER BY stream"
 )
@@ -75,10 +72,9 @@ class Checking:
     """Of one conversation."""
 
     def __init__(
-        self, db: Database, tenant: UUID, client: HubClient, taker: Taker, states: Bootstrap
+        self, db: Database, tenant: UUID, client: HubClient, states: Bootstrap
     ) -> None:
-        self._db, self._tenant, self._client = db, tenant, client
-        self._taker, self._states = taker, states
+        self._db, self._tenant, self._client, self._states = db, tenant, client, states
         self._tried: dict[UUID, float] = {}
 
     async def check_asked(self) -> int:
@@ -106,7 +102,7 @@ class Checking:
             count=len(compared),
         )  # fmt: skip
         await self._note(stream, "differs", len(compared), 0)
-        records = await self._mend(stream, compared)
+        records = await self._states.mend(stream, compared)
         again = await self._compare(stream)
         state = "mended" if again == [] else "differs"
         await self._note(stream, state, len(compared), records)
@@ -132,18 +128,6 @@ class Checking:
                 return None
             ours = again
         return differing(ours, told.sums)
-
-    async def _mend(self, stream: UUID, buckets: list[int]) -> int:
-        """Fetch and join the records of some buckets; how many changed."""
-        changed = 0
-        for table in (RECORDS, ENTRIES):
-            after, is_over = _FIRST, False
-            while not is_over:
-                part = await self._states.ask(stream, table, after, buckets)
-                done = await join_part(self._db, await self._taker.ctx(), part)
-                changed += done.new + done.changed + done.gone
-                after, is_over = part.high, part.high == LAST
-        return changed
 
     async def _note(self, stream: UUID, state: str, buckets: int, records: int) -> None:
         tenant = self._tenant

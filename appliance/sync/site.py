@@ -24,7 +24,7 @@ from appliance.sync import messages as say
 from appliance.sync import people
 from appliance.sync.arriving import Arrivals
 from appliance.sync.blobs import doubt_hub
-from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, forget_passed, wanted
+from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, wanted
 from appliance.sync.checking import Checking
 from appliance.sync.client import HubClient
 from appliance.sync.incarnation import (
@@ -88,7 +88,7 @@ class Talk:
             parts.db, tenant, self.client, self._taker, hub_origin=parts.hub.origin,
             at_any_length=parts.states_after == 0,
         )  # fmt: skip
-        self.checking = Checking(parts.db, tenant, self.client, self._taker, self.states)
+        self.checking = Checking(parts.db, tenant, self.client, self.states)
         self._joining: set[UUID] = set()
         # Of which the log is as good as the states.
         self._by_log: set[UUID] = set()
@@ -190,7 +190,7 @@ class Talk:
             await self._join(next(s for s in self._grants if s in self._joining))
             while await self._exchange():
                 pass
-        await forget_passed(self._db, self._tenant)
+        await self.states.settle(self._grants.keys())
 
     async def _join(self, stream: UUID) -> None:
         """Take a stream's states, and its log from there on."""

@@ -8,6 +8,7 @@ import pytest
 
 from appliance.sync.checking import ask_check, read_checks
 from appliance.sync.nodes import run_control
+from appliance.write import verify_log
 from tests.sync.pair import records
 from tests.sync.test_snapshot import KIND, add_deals, fill, tables
 from tests.tenants import create, update
@@ -90,3 +91,6 @@ async def test_what_is_kept_from_a_site_makes_no_difference(pair, states_after):
     await pair.hub.apply(create(KIND, title="hidden", note="seen"))
     assert await compare(pair) == 0
     assert "seen" in str(await records(pair.site, KIND))
+    # Neither is what was kept from it a fork, or a hub that went back.
+    assert (await verify_log(pair.site.db, pair.site.id)).faults == ()
+    assert not [n for n in (await pair.sync()).notices if n.code != "clock.off"]
