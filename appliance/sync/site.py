@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -77,9 +78,9 @@ class Parts:
 class Talk:
     """One conversation, from hello to close. Any error ends it; what it knew is read again."""
 
-    def __init__(self, parts: Parts, tenant: UUID) -> None:
+    def __init__(self, parts: Parts, tenant: UUID, client: HubClient | None = None) -> None:
         self._parts, self._db, self._tenant, self.hub = parts, parts.db, tenant, parts.hub
-        self.client = HubClient(
+        self.client = client or HubClient(
             parts.hub, tenant, me=parts.me.id, key=parts.key, transport=parts.transport
         )
         self._taker = Taker(parts.db, tenant, origin=parts.me.origin, peer=parts.hub.id)
@@ -118,13 +119,8 @@ class Talk:
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
         welcome = await self.client.greet(
-            say.Hello(
-                say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
-                {s: dict(tips) for s, tips in made.items()},
-                dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
-                dict(self._arrivals.cursors), proof, await read_heard(db, tenant, hub.origin, own),
-            )
-        )  # fmt: skip
+            await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
+        )
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
             await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
@@ -357,3 +353,22 @@ class Talk:
 
     def _note(self, name: str, stream: UUID, code: str) -> None:
         logs.event(name, level="warning", tenant=self._tenant, stream=stream, code=code)
+
+
+async def make_hello(
+    db: Database,
+    tenant: UUID,
+    me: PeerNode,
+    hub: PeerNode,
+    cursors: Mapping[UUID, int],
+    proof: bytes = b"",
+) -> say.Hello:
+    """What a site says first: what it made, what it took, and how far it is."""
+    own = sorted(me.origins)
+    made = await read_own_tips(db, tenant, own)
+    return say.Hello(
+        say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
+        {s: dict(tips) for s, tips in made.items()},
+        dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
+        dict(cursors), proof, await read_heard(db, tenant, hub.origin, own),
+    )  # fmt: skip

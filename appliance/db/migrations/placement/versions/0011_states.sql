@@ -52,11 +52,22 @@ CREATE TABLE stream_check (
   PRIMARY KEY (tenant_id, stream)
 );
 
+-- At a hub: what a site said in the last file that was carried here, to answer by the next one.
+CREATE TABLE carrier (
+  tenant_id uuid NOT NULL,
+  peer uuid NOT NULL,
+  hello bytea NOT NULL,
+  people_rev bigint NOT NULL DEFAULT 0,
+  taken_up bytea NOT NULL DEFAULT '',
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant_id, peer)
+);
+
 DO $$
 DECLARE tab text;
 BEGIN
   FOREACH tab IN ARRAY ARRAY['record_base','stream_base','stream_join','stream_ahead',
-      'stream_check'] LOOP
+      'stream_check','carrier'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', tab);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', tab);
     EXECUTE format('CREATE POLICY one_tenant ON %I USING (tenant_id = (SELECT '
@@ -67,7 +78,7 @@ BEGIN
   END LOOP;
 END $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON record_base, stream_base, stream_join, stream_ahead,
-  stream_check TO nexus_app;
+  stream_check, carrier TO nexus_app;
 
 -- Takes some entries out of the log, oldest first, and raises the stream's floor; how many. Refuses
 -- what is younger than `keep`, what waits for a decision or a creation, and what one of the peers
