@@ -46,9 +46,7 @@ _END = Statement("DELETE FROM stream_join WHERE tenant_id = $1 AND stream = $2")
 _LOCK = Statement(
     "SELECT head, origin, oseq FROM stream WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
 )
-_VECTORS = Statement(
-    "SELECT origin, got FROM stream_vector WHERE tenant_id = $1 AND stream = $2"
-)
+_VECTORS = Statement("SELECT origin, got FROM stream_vector WHERE tenant_id = $1 AND stream = $2")
 _OWN = Statement("UPDATE stream SET oseq = $3, hash = $4 WHERE tenant_id = $1 AND id = $2")
 _KEEP = Statement(
     "INSERT INTO stream_vector (tenant_id, stream, origin, got, hash) "

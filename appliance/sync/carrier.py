@@ -110,7 +110,9 @@ async def import_at_hub(db: Database, hub: Hub, origin: int, sealed: Sealed) -> 
         asked = msgspec.structs.replace(say.decode(body, say.Exchange), down=[])
         told = await hub.exchange(site, head.tenant, origin, asked)
         rev, taken_up, count = asked.people_rev, taken_up or told.taken_up, count + 1
-        problems += [f"{r.stream}: {r.problem or 'gap'}" for r in told.receipts if r.problem or r.gap]
+        problems += [
+            f"{r.stream}: {r.problem or 'gap'}" for r in told.receipts if r.problem or r.gap
+        ]
     await _keep(db, head.tenant, site, hello, rev, taken_up)
     logs.event("sync.file_taken", tenant=head.tenant, node=site.id, count=count)
     return Carried(head.tenant, count, tuple(problems))
@@ -126,7 +128,9 @@ async def _known_site(db: Database, head: Head) -> PeerNode:
             f"There is no node {head.name[:60]} ({head.node}) here.", code="carrier.unknown"
         )
     if site.state != "active":
-        raise Forbidden(f"Node {site.name} was revoked; its file is not taken.", code="node.revoked")
+        raise Forbidden(
+            f"Node {site.name} was revoked; its file is not taken.", code="node.revoked"
+        )
     if site.scope_state != "active":
         raise Forbidden(
             f"Node {site.name} does not hold tenant {head.tenant}.", code="carrier.tenant"
@@ -146,9 +150,7 @@ async def _keep(
         await tx.run((_KEEP, call), commit=True)
 
 
-async def _last_said(
-    db: Database, tenant: UUID, site: UUID
-) -> tuple[say.Hello, int, bytes] | None:
+async def _last_said(db: Database, tenant: UUID, site: UUID) -> tuple[say.Hello, int, bytes] | None:
     (rows,) = await db.read(tenant, (_FIND, (tenant, site)))
     row = rows.first()
     if row is None:

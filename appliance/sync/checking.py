@@ -71,9 +71,7 @@ async def ask_check(db: Database, tenant: UUID) -> None:
 class Checking:
     """Of one conversation."""
 
-    def __init__(
-        self, db: Database, tenant: UUID, client: HubClient, states: Bootstrap
-    ) -> None:
+    def __init__(self, db: Database, tenant: UUID, client: HubClient, states: Bootstrap) -> None:
         self._db, self._tenant, self._client, self._states = db, tenant, client, states
         self._tried: dict[UUID, float] = {}
 

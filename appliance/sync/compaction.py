@@ -54,7 +54,9 @@ _BASE = Statement(
     "FROM unnest($2::uuid[], $3::bytea[]) AS u(r, l) ON CONFLICT (tenant_id, record_id) "
     "DO UPDATE SET leaves = EXCLUDED.leaves"
 )
-_COMPACT = Statement("SELECT compact_log($2, $3, make_interval(days => $4), $5) WHERE $1 = $1::uuid")
+_COMPACT = Statement(
+    "SELECT compact_log($2, $3, make_interval(days => $4), $5) WHERE $1 = $1::uuid"
+)
 
 
 class Compacted(msgspec.Struct, frozen=True):
@@ -124,6 +126,4 @@ async def _keep_calls(tx: Transaction, tenant: UUID, ids: list[UUID]) -> list[Ca
         return []
     leaves: dict[str, Leaf] = await read_leaves(tx, tenant, dots_of(states), [s.id for s in states])
     kept = [kept_leaves(live_dots(s), leaves) for s in states]
-    return [
-        (_BASE, (tenant, Column("uuid", [s.id for s in states]), Column("bytea", kept)))
-    ]
+    return [(_BASE, (tenant, Column("uuid", [s.id for s in states]), Column("bytea", kept)))]

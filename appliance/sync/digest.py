@@ -61,7 +61,7 @@ class AskDigest(Message, frozen=True):
     stream: UUID
     got: dict[int, int]
     mark: bytes
-    skip: list[UUID] = []
+    skip: list[UUID] = msgspec.field(default_factory=list)
 
 
 class Digest(Message, frozen=True):
@@ -71,8 +71,8 @@ class Digest(Message, frozen=True):
 
     is_even: bool
     is_same: bool = False
-    sums: list[tuple[int, int]] = []
-    skip: list[UUID] = []
+    sums: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    skip: list[UUID] = msgspec.field(default_factory=list)
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -129,6 +129,4 @@ async def answer(db: Database, tenant: UUID, asked: AskDigest, mask: Mask) -> Di
 def differing(ours: Sums, theirs: Sequence[tuple[int, int]]) -> list[int]:
     """The buckets that are not alike."""
     other = dict(theirs)
-    return sorted(
-        b for b in {*ours.buckets, *other} if ours.buckets.get(b, 0) != other.get(b, 0)
-    )
+    return sorted(b for b in {*ours.buckets, *other} if ours.buckets.get(b, 0) != other.get(b, 0))

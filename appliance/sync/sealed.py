@@ -108,7 +108,9 @@ async def write_sealed(
     whole, count = sha256(), 0
     partial = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb"
+        ) as file:
 
             def put(data: bytes) -> None:
                 whole.update(data)

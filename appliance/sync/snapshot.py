@@ -18,7 +18,7 @@ import zstandard
 
 from appliance.base.errors import Clash, Malformed
 from appliance.db.database import Database
-from appliance.db.wire import Call, Statement
+from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.hold import Mask
 from appliance.kernel.record import RecordState
 from appliance.sync.messages import Message
@@ -101,7 +101,7 @@ class AskPart(Message, frozen=True):
     after: UUID
     rows: int = ROWS
     max_bytes: int = 1 << 20
-    buckets: list[int] = []
+    buckets: list[int] = msgspec.field(default_factory=list)
 
 
 class Piece(Message, frozen=True):
@@ -181,8 +181,8 @@ class _Reads:
     def __init__(self, db: Database, tenant: UUID) -> None:
         self._db, self._tenant = db, tenant
 
-    async def run(self, *calls: Call) -> list[object]:
-        return await self._db.read(self._tenant, *calls, timeout_ms=60_000)  # type: ignore[return-value]
+    async def run(self, *calls: Call) -> list[Rows]:
+        return await self._db.read(self._tenant, *calls, timeout_ms=60_000)
 
 
 def _fit(carried: list[Carried], room: int) -> list[Carried]:

@@ -34,7 +34,6 @@ from appliance.write.carried import (
     state_of,
 )
 from appliance.write.command import Command, Op
-from appliance.write.draft import Draft
 from appliance.write.known import NodeKnown, known_calls, read_leaves
 from appliance.write.load import COLUMNS, LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK
@@ -118,9 +117,7 @@ class _Both:
         return self._known.leaf(dot)
 
 
-async def join_part(
-    db: Database, ctx: Ctx, part: Part, *, progress: Sequence[Call] = ()
-) -> Joined:
+async def join_part(db: Database, ctx: Ctx, part: Part, *, progress: Sequence[Call] = ()) -> Joined:
     """Join one piece; `progress` is written in the same transaction."""
     async with db.transaction(ctx.tenant, timeout_ms=120_000) as tx:
         if part.table == ENTRIES:
@@ -149,9 +146,7 @@ async def _take_entries(tx: Transaction, ctx: Ctx, part: Part) -> Merged:
     return merged
 
 
-async def _join_records(
-    tx: Transaction, ctx: Ctx, part: Part
-) -> tuple[Merged, list[Call]]:
+async def _join_records(tx: Transaction, ctx: Ctx, part: Part) -> tuple[Merged, list[Call]]:
     ids = sorted(c.id for c in part.states)
     place = (ctx.tenant, part.stream, part.low, part.high)
     ranged: Call = (_IN_BUCKETS, (*place, part.buckets)) if part.buckets else (_IN_RANGE, place)
@@ -266,5 +261,3 @@ def _base_calls(work: _Work) -> list[Call]:
 def _kind(ctx: Ctx, key: str) -> Kind:
     """A kind that nobody here knows is kept by its fields' ids until somebody does."""
     return ctx.schema.kinds.get(key) or Kind(key=key)
-
-

@@ -31,6 +31,9 @@ _LEAVES = Statement(
 _BASES = Statement(
     "SELECT leaves FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
 )
+_CUT = Statement(
+    "SELECT record_id::text FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
 # Nearly always empty: only while the tail of a snapshot is on its way.
 _AHEAD = Statement(
     "SELECT b.record_id::text, a.known FROM stream_ahead a JOIN record_base b ON b.tenant_id = $1 "
@@ -142,6 +145,11 @@ async def read_leaves(
 def known_calls(tenant: UUID) -> list[Call]:
     """What NodeKnown is made of."""
     return [(_VECTORS, (tenant,)), (_PARKED, (tenant,))]
+
+
+def cut_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
+    """Which of these records have entries that are not in the log; rows of their ids."""
+    return _CUT, (tenant, [*ids])
 
 
 def ahead_call(tenant: UUID, ids: Iterable[UUID]) -> Call:

@@ -126,9 +126,7 @@ async def test_what_is_not_for_us_is_refused_by_name(pair, stick):
         cut.write_bytes(body[:size])
         with pytest.raises(ApplianceError):
             await stick.to_hub(cut)
-    stranger = dataclasses.replace(
-        pair.parts, hub=_as(pair.parts.hub, id=uuid7())
-    )
+    stranger = dataclasses.replace(pair.parts, hub=_as(pair.parts.hub, id=uuid7()))
     with back.open("rb") as file, pytest.raises(ApplianceError) as refused:
         await import_at_site(stranger, Sealed(file))
     assert refused.value.code == "carrier.unknown"

@@ -8,7 +8,7 @@ from appliance.base.errors import ApplianceError
 from appliance.base.ids import uuid7
 from appliance.db.wire import Statement
 from appliance.sync.compaction import compact
-from appliance.write import rebuild, verify_log
+from appliance.write import history, rebuild, undo, verify_log
 from tests.sync.pair import records
 from tests.sync.test_snapshot import KIND, add_deals, by_states, fill, tables
 from tests.tenants import create, delete, update
@@ -35,12 +35,26 @@ async def test_the_log_is_cut_and_everything_goes_on(pair):
     report = await verify_log(pair.hub.db, pair.hub.id)
     assert report.faults == () and report.entries < done.entries
     assert [d async for d in rebuild(pair.hub.db, await pair.hub.ctx())] == []
+    # History says where it ends, and nothing is undone by guessing.
+    await pair.hub.apply(update(KIND, ids[7], title="after the cut"))
+    page = await history(pair.hub.db, await pair.hub.ctx(), KIND, ids[7])
+    assert page.is_cut
+    assert [(f.field, f.after) for e in page.entries for f in e.fields] == [
+        ("title", "after the cut")
+    ]
+    with pytest.raises(ApplianceError) as refused:
+        await undo(pair.hub.db, await pair.hub.ctx(), page.entries[0].change_set)
+    assert refused.value.code == "change.below_floor"
     await pair.hub.apply(update(KIND, ids[1], title="of the hub"), update(KIND, ids[3], note="h"))
-    await pair.site.apply(update(KIND, ids[1], title="of the branch"), update(KIND, ids[5], note="s"))
+    await pair.site.apply(
+        update(KIND, ids[1], title="of the branch"), update(KIND, ids[5], note="s")
+    )
     await pair.sync()
     await pair.sync()
     assert await tables(pair.site) == await tables(pair.hub)
-    ((rows,),) = await pair.hub.sql("SELECT count(*) FROM conflict WHERE tenant_id = $1", pair.hub.id)
+    ((rows,),) = await pair.hub.sql(
+        "SELECT count(*) FROM conflict WHERE tenant_id = $1", pair.hub.id
+    )
     assert rows == "1"
     assert (await verify_log(pair.hub.db, pair.hub.id)).faults == ()
     assert (await verify_log(pair.site.db, pair.site.id)).faults == ()
@@ -51,7 +65,9 @@ async def test_what_a_site_has_not_taken_stays(pair):
     await pair.sync()
     await pair.sync()
     await fill(pair.hub)
-    ((before,),) = await pair.hub.sql("SELECT sum(head) FROM stream WHERE tenant_id = $1", pair.hub.id)
+    ((before,),) = await pair.hub.sql(
+        "SELECT sum(head) FROM stream WHERE tenant_id = $1", pair.hub.id
+    )
     await compact(pair.hub.db, pair.hub.id, keep_days=0)
     unit = pair.hub.units["north"]
     assert await pair.hub.sql("SELECT floor FROM stream WHERE tenant_id = $1 AND id = $2",
@@ -77,7 +93,8 @@ async def test_ninety_days_away(pair):
     await pair.sync()
     fresh = uuid7()
     await pair.site.apply(
-        update(KIND, ids[2], note="written while away"), create(KIND, fresh, title="made while away")
+        update(KIND, ids[2], note="written while away"),
+        create(KIND, fresh, title="made while away"),
     )
     await pair.site.apply(update(KIND, ids[4], title="edited while away"))
     for n in range(3):

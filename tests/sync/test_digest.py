@@ -46,7 +46,9 @@ async def test_a_difference_is_told_and_mended(pair):
     await add_deals(pair.hub)
     ids = await fill(pair.hub)
     await pair.sync()
-    await spoil(pair, "UPDATE record SET data = data || '{\"title\": \"rotten\"}' WHERE id = %s", ids[1])
+    await spoil(
+        pair, 'UPDATE record SET data = data || \'{"title": "rotten"}\' WHERE id = %s', ids[1]
+    )
     await spoil(pair, "DELETE FROM record WHERE id = %s", ids[2])
     await spoil(pair, "DELETE FROM unique_claim WHERE record_id = %s", ids[2])
     await spoil(pair, "DELETE FROM record_link WHERE record_id = %s", ids[2])

@@ -51,7 +51,10 @@ async def fill(tenant, count=30, edits=3):
     """Records with a past."""
     ids = [uuid7() for _ in range(count)]
     made = await tenant.apply(
-        *[create(KIND, i, title=f"deal {n}", code=f"c{n}", **({"tags": ["red"]} if n % 2 else {})) for n, i in enumerate(ids)]
+        *[
+            create(KIND, i, title=f"deal {n}", code=f"c{n}", **({"tags": ["red"]} if n % 2 else {}))
+            for n, i in enumerate(ids)
+        ]
     )
     assert made.committed, made
     for step in range(edits):
@@ -76,7 +79,9 @@ async def test_a_new_site_begins_by_states(pair):
     assert await tables(pair.site) == await tables(pair.hub)
     ours = await records(pair.site, KIND)
     assert "of the hub" in str(ours) and "of the branch" in str(ours)
-    assert await pair.site.sql("SELECT 1 FROM stream_ahead WHERE tenant_id = $1", pair.site.id) == []
+    assert (
+        await pair.site.sql("SELECT 1 FROM stream_ahead WHERE tenant_id = $1", pair.site.id) == []
+    )
     assert await pair.site.sql("SELECT 1 FROM stream_join WHERE tenant_id = $1", pair.site.id) == []
 
 
