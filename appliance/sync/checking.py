@@ -20,6 +20,8 @@ from appliance.sync.bootstrap import Bootstrap
 from appliance.sync.client import HubClient
 from appliance.sync.digest import AskDigest, Digest, differing, read_skipped, read_sums
 
+# A notice, by code.
+DIFFERED = "stream.differed"
 # A stream in which something went on while it was compared is looked at again after this long.
 AGAIN_S = 300.0
 _ASKED = Statement(

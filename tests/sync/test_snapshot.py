@@ -172,3 +172,54 @@ async def test_what_is_written_meanwhile_counts_once(pair, seed):
     ours, theirs = await tables(pair.site), await tables(pair.hub)
     for name in ours:
         assert ours[name] == theirs[name], name
+
+
+async def test_ledgers_come_once(pair):
+    """Entries are a union, and what is added up from them is right however often they came."""
+    from tests.write.test_ledgers import MOVE
+
+    hub = pair.hub
+    await hub.add_kind("product", [("name", "text")], home="shared")
+    await hub.add_kind("warehouse", [("name", "text"), ("allow_negative", "yes_no")])
+    await hub.add_kind(
+        "stock_move", MOVE,
+        ledger={"sort": "balance", "at": "moved_at", "key": ["product", "warehouse"],
+                "values": ["quantity"], "floor": True, "unless": "warehouse.allow_negative"},
+    )  # fmt: skip
+    product, warehouse = uuid7(), uuid7()
+    made = await hub.apply(
+        create("product", product, name="bolt"), create("warehouse", warehouse, name="W")
+    )
+    assert made.committed, made
+
+    def move(quantity):
+        return create(
+            "stock_move", product=str(product), warehouse=str(warehouse), quantity=quantity
+        )
+
+    for n in range(5):
+        done = await hub.apply(*[move(str(n + 1)) for _ in range(4)])
+        assert done.committed, done
+    by_states(pair)
+    pair.line.meanwhile = _writing(pair, move)
+    talk = pair.talk()
+    talk.states.rows = 3
+    await talk.greet()
+    await talk.catch_up()
+    await talk.close()
+    pair.line.meanwhile = None
+    # As if it had been killed before it kept how far it was.
+    await pair.site.sql("UPDATE peer_stream SET cursor = 0 WHERE tenant_id = $1", pair.site.id)
+    await pair.sync()
+    await pair.sync()
+    assert await tables(pair.site) == await tables(hub)
+    sums = "SELECT key::text, month::text, n1 FROM turnover WHERE tenant_id = $1 ORDER BY 1, 2"
+    assert await pair.site.sql(sums, hub.id) == await hub.sql(sums, hub.id) != []
+
+
+def _writing(pair, move):
+    async def meanwhile(verb):
+        if verb == "chunk":
+            await pair.hub.apply(move("7"))
+
+    return meanwhile
