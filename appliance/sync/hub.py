@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import msgspec
@@ -54,6 +55,10 @@ class Hub:
         self._db, self._health = db, health
         self._max_bytes = settings.max_bytes
         self._lanes = Lanes(per_tenant=settings.tenant_exchanges_max, in_all=settings.exchanges_max)
+
+    def enter(self, tenant: UUID) -> AbstractContextManager[int]:
+        """Room for one question that costs something. Raises Unavailable (come back later)."""
+        return self._lanes.enter(tenant)
 
     async def greet(
         self, site: PeerNode, tenant: UUID, asked: say.Hello, *, session: bytes, version: str

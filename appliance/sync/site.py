@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from appliance.sync import messages as say
 from appliance.sync import people
 from appliance.sync.arriving import Arrivals
 from appliance.sync.blobs import doubt_hub
+from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, wanted
+from appliance.sync.checking import Checking
 from appliance.sync.client import HubClient
 from appliance.sync.incarnation import (
     note_hub_epoch,
@@ -68,19 +71,28 @@ class Parts:
     hub: PeerNode
     key: NodeKey
     max_bytes: int = say.ASK_BYTES_MAX
+    states_after: int = STATES_AFTER
     transport: httpx.AsyncBaseTransport | None = None
 
 
 class Talk:
     """One conversation, from hello to close. Any error ends it; what it knew is read again."""
 
-    def __init__(self, parts: Parts, tenant: UUID) -> None:
+    def __init__(self, parts: Parts, tenant: UUID, client: HubClient | None = None) -> None:
         self._parts, self._db, self._tenant, self.hub = parts, parts.db, tenant, parts.hub
-        self.client = HubClient(
+        self.client = client or HubClient(
             parts.hub, tenant, me=parts.me.id, key=parts.key, transport=parts.transport
         )
         self._taker = Taker(parts.db, tenant, origin=parts.me.origin, peer=parts.hub.id)
         self._arrivals = Arrivals(parts.db, tenant, parts.hub, self._taker)
+        self.states = Bootstrap(
+            parts.db, tenant, self.client, self._taker, hub_origin=parts.hub.origin,
+            at_any_length=parts.states_after == 0,
+        )  # fmt: skip
+        self.checking = Checking(parts.db, tenant, self.client, self.states)
+        self._joining: set[UUID] = set()
+        # Of which the log is as good as the states.
+        self._by_log: set[UUID] = set()
         self.standing = b""
         self.notices: list[say.Notice] = []
         self.must_purge = False
@@ -107,13 +119,8 @@ class Talk:
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
         welcome = await self.client.greet(
-            say.Hello(
-                say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
-                {s: dict(tips) for s, tips in made.items()},
-                dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
-                dict(self._arrivals.cursors), proof, await read_heard(db, tenant, hub.origin, own),
-            )
-        )  # fmt: skip
+            await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
+        )
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
             await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
@@ -124,6 +131,9 @@ class Talk:
         ordered = sorted(welcome.streams, key=lambda g: (_FIRST.get(g.name, 2), g.stream))
         self._grants = {g.stream: g for g in ordered}
         self._hints = {g.stream: g.head for g in ordered}
+        after = self._parts.states_after
+        self._joining = await wanted(db, tenant, self._grants, self._arrivals.cursors, after)
+        self._joining -= self._by_log
         heads = await read_heads(db, tenant)
         # What has to go is offered too: it goes once the hub has what was made in it.
         is_over = told is not None and told.leaving
@@ -171,6 +181,31 @@ class Talk:
             self._has_asked = False
         while await self._exchange():
             pass
+        while self._joining:
+            # What was made here is at the hub by now, so that the states know of it.
+            await self._join(next(s for s in self._grants if s in self._joining))
+            while await self._exchange():
+                pass
+        await self.states.settle(self._grants.keys())
+
+    async def _join(self, stream: UUID) -> None:
+        """Take a stream's states, and its log from there on."""
+        cut = await self.states.take(stream, self._arrivals.cursors.get(stream, 0))
+        if cut is None:
+            self._by_log.add(stream)
+        else:
+            self._arrivals.cursors[stream] = cut
+        self._joining.discard(stream)
+        if _FIRST.get(self._name(stream)) is not None:
+            # What follows is read by this schema, and may be of units that are known only now.
+            self._taker.renew()
+            await fold_early(self._db, await self._taker.ctx())
+            await self.greet()
+
+    def _is_later(self, stream: UUID) -> bool:
+        """Whether a stream has to wait for states: its own, or those that say how to read it."""
+        first = min((_FIRST.get(self._name(s), 2) for s in self._joining), default=3)
+        return stream in self._joining or _FIRST.get(self._name(stream), 2) > first
 
     async def wait(self, hold_s: float) -> bool:
         """Wait at the hub; whether it has something that was not heard of yet."""
@@ -192,7 +227,7 @@ class Talk:
         down = [
             say.Pull(s, cursors.get(s, 0), g.epoch, s in self._lost)
             for s, g in self._grants.items()
-            if self._hints.get(s, 0) > cursors.get(s, 0)
+            if self._hints.get(s, 0) > cursors.get(s, 0) and not self._is_later(s)
         ]
         if not (up or down or changes) and self._has_asked:
             return False
@@ -318,3 +353,22 @@ class Talk:
 
     def _note(self, name: str, stream: UUID, code: str) -> None:
         logs.event(name, level="warning", tenant=self._tenant, stream=stream, code=code)
+
+
+async def make_hello(
+    db: Database,
+    tenant: UUID,
+    me: PeerNode,
+    hub: PeerNode,
+    cursors: Mapping[UUID, int],
+    proof: bytes = b"",
+) -> say.Hello:
+    """What a site says first: what it made, what it took, and how far it is."""
+    own = sorted(me.origins)
+    made = await read_own_tips(db, tenant, own)
+    return say.Hello(
+        say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
+        {s: dict(tips) for s, tips in made.items()},
+        dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
+        dict(cursors), proof, await read_heard(db, tenant, hub.origin, own),
+    )  # fmt: skip

@@ -15,6 +15,8 @@ from appliance.kernel.change import GENESIS, Entry, Logged, chain_hash
 
 # How far ahead of the receiver's clock an entry may claim to be (research/sync 2.3).
 AHEAD_MS = 60_000
+# In an entry's `ext`: fields that the hub kept from this node, so that its hash says nothing here.
+STRIPPED = "stripped"
 NOTHING: Mapping[int, bytes] = {}
 
 
@@ -75,15 +77,18 @@ def sift(
         if led is not None and logged.hash:
             leads[entry.origin] = logged.hash
         if entry.oseq <= tip.oseq:
-            if entry.oseq == tip.oseq and logged.hash and logged.hash != tip.hash:
+            if entry.oseq == tip.oseq and logged.hash and tip.hash not in (b"", logged.hash):
                 raise Forked(entry.origin, entry.oseq)
             found.known += 1
             continue
         if entry.oseq != tip.oseq + 1:
             found.gap = True
             continue
-        if logged.hash and led == tip.hash:
+        if (tip.oseq and not tip.hash) or (logged.hash and led == tip.hash):
+            # Behind what was stripped the chain begins again where its sender states a hash.
             digest = logged.hash
+        elif now_ms is None and not logged.hash and STRIPPED in entry.body.ext:
+            digest = b""
         else:
             digest = chain_hash(log_key, tip.hash, entry)
             if logged.hash and digest != logged.hash:

@@ -29,7 +29,7 @@ from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import Job, received_calls
-from appliance.write.known import Missing, NodeKnown, known_calls
+from appliance.write.known import Missing, NodeKnown, ahead_call, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
 from appliance.write.project import project_calls
@@ -91,16 +91,17 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
             trails.setdefault(entry.record_id, []).append(entry)
     facts = {i for i, t in trails.items() if _is_ledger(ctx, t[0].kind)}
     documents, others = _documents(ctx, trails, facts)
-    *found, stored, waiting, vectors, parked = await tx.run(
+    *found, stored, waiting, vectors, parked, ahead = await tx.run(
         *((LOCK_ROWS, (ctx.tenant, Column("uuid", ids))) for ids in (documents, others)),
         (READ_ENTRIES, (ctx.tenant, Column("uuid", [*facts]))),
         (_EARLY, (ctx.tenant, Column("uuid", [*trails]))),
         *known_calls(ctx.tenant),
+        ahead_call(ctx.tenant, trails),
     )
     states = {s.id: s for rows in found for s in map(read_state, rows)}
     there = {read_state(row).id for row in stored}
     early = {UUID((row[0] or b"").decode()) for row in waiting}
-    known = NodeKnown(vectors, parked, entries)
+    known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
@@ -114,7 +115,7 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     ]
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
-        await known.read_leaves(tx, ctx.tenant, sorted(dots))
+        await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)
             assert done, "every live leaf was read"
@@ -139,7 +140,10 @@ def _fold_record(
     replay = Replay(kind, known, before)
     try:
         for entry in trail:
-            replay.take(entry)
+            if before is not None and known.is_in_state(entry):
+                known.take(entry)
+            else:
+                replay.take(entry)
     except Missing:
         known.forget(trail)
         return False

@@ -13,6 +13,7 @@ from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.record import Replay, Taken
 from appliance.write.draft import Draft
+from appliance.write.known import cut_call
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.merging import Merged, make_draft, write_merged
 from appliance.write.trail import STREAMS, read_streams, read_trail
@@ -67,13 +68,16 @@ async def _write(db: Database, ctx: Ctx, ids: Sequence[UUID]) -> int:
 
 
 async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
-    """What the whole log says of records; entries of ledgers that are here never change and are
-    left out.
+    """What the whole log says of records. Left out are entries of ledgers that are here, which
+    never change, and records of which the log lacks something: what became of them stands in their
+    states.
     """
-    rows, stored, held = await tx.run(
+    rows, stored, held, cut = await tx.run(
         (LOCK_ROWS, (ctx.tenant, sorted(ids))), (READ_ENTRIES, (ctx.tenant, sorted(ids))),
-        (STREAMS, (ctx.tenant,)),
+        (STREAMS, (ctx.tenant,)), cut_call(ctx.tenant, ids),
     )  # fmt: skip
+    lacking = {UUID((i or b"").decode()) for i in cut.column()}
+    ids = [i for i in ids if i not in lacking]
     streams, facts = read_streams(held), {read_state(row).id for row in stored}
     states = {s.id: s for s in map(read_state, rows)}
     trails: dict[UUID, list[Entry]] = await read_trail(tx, ctx.tenant, ids)
