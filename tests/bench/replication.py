@@ -103,7 +103,11 @@ async def take(nodes):
 
     async def send(frames, name=""):
         """Changes in a second; told is the processor time that each took."""
-        api, base, began = harness.cpu_of({nodes.hub.pid}), harness.cpu_of({server}), time.perf_counter()
+        api, base, began = (
+            harness.cpu_of({nodes.hub.pid}),
+            harness.cpu_of({server}),
+            time.perf_counter(),
+        )
         for n in range(0, len(frames), TOGETHER):
             push = say.Push(author.stream, frames[n : n + TOGETHER])
             answer = await talk.client.exchange(say.Exchange([push], [], say.ASK_BYTES_MAX))
