@@ -105,6 +105,9 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
+    # What was parked until now is in the log already.
+    frame = {(e.stream, e.dot) for e in entries}
+    older = {i: [e for e in t if (e.stream, e.dot) not in frame] for i, t in older.items()}
     for trail in older.values():
         known.expect(trail)
     again = [

@@ -60,7 +60,6 @@ class World:
     hub: Node
     sites: list
     oseqs: dict = field(default_factory=dict)
-    extra: list = field(default_factory=list)
     # Known bugs of others that the exchange itself can have.
     ack_first: bool = False
     cursor_first: bool = False
@@ -87,6 +86,7 @@ class Schedule:
     late: list = field(default_factory=list)
     steps: list = field(default_factory=list)
     held_back: list = field(default_factory=list)
+    extra: str = ""
     is_sequential: bool = False
     strange: bool = False
 
@@ -117,7 +117,7 @@ class Schedule:
                     apart[node.origin] = rng.randrange(1, 6)
             elif luck < 0.64:
                 await self._stranger()
-            elif luck < 0.66 and len(world.extra) < 3:
+            elif luck < 0.65:
                 await self._new_field()
             elif luck < 0.68 and self.held_back:
                 await self._release(self.held_back.pop())
@@ -229,15 +229,17 @@ class Schedule:
             "code": f"{self.seed}-{rng.choice('pq')}",
         }  # fmt: skip
         names = ["name", "name", *fields]
-        if self.world.extra and node.origin == HUB:
-            fields[self.world.extra[-1]] = rng.choice("abc")
-            names.append(self.world.extra[-1])
+        if self.extra and node.origin == HUB:
+            fields[self.extra] = rng.choice("abc")
+            names.append(self.extra)
         picked = {rng.choice(names) for _ in range(rng.choice((1, 1, 2)))}
         return update("card", ident, expect, **{n: fields[n] for n in sorted(picked)})
 
     async def _new_field(self):
         """A field of the tenant, added while sites are away."""
-        hub, name = self.world.hub, f"extra{len(self.world.extra)}"
+        hub, name = self.world.hub, f"extra{self.seed}"
+        if self.extra:
+            return
         self.note(f"1 adds the field {name}")
         with hub.clock():
             ctx = await hub.ctx(Door.INSTALL, unit="head")
@@ -249,7 +251,7 @@ class Schedule:
             )  # fmt: skip
         assert result.committed, result
         hub.renew()
-        self.world.extra.append(name)
+        self.extra = name
 
     async def _stranger(self):
         """Another program writes through the hub: what this one cannot read is parked there."""
@@ -287,9 +289,9 @@ class Schedule:
         self.note(f"{site.origin} meets the hub")
         offer = await stores.greet(site, hub)
         try:
-            for stream in stores.in_order(site.tenant.id, offer.pending, rng):
+            for stream in stores.in_order(site.tenant, offer.pending, rng):
                 await self._push(site, stream, offer, lossy)
-            for stream in stores.in_order(site.tenant.id, offer.cursors, rng):
+            for stream in stores.in_order(site.tenant, offer.cursors, rng):
                 if offer.heads[stream] <= offer.cursors[stream]:
                     continue
                 is_whole = await self._pull(site, stream, offer, lossy)

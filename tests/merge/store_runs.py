@@ -50,7 +50,10 @@ async def make_world(all_dsns, dbs, slug):
     for db, dsns, (origin, held, prefix) in zip(dbs[1:], all_dsns[1:], SITES, strict=True):
         await stores.add_tenant(dsns, db, tenant.id)
         sites.append(await stores.make_site(db, origin, tenant, held, prefix))
-    return World(hub, sites)
+    world = World(hub, sites)
+    first = Schedule(world, 0)
+    await first.run(0)
+    return world
 
 
 async def run_seeds(all_dsns, seeds, slug, *, steps=STEPS, **bugs):

@@ -248,13 +248,13 @@ async def keep_cursor(site, stream, cursor):
     await note_cursors(site.db, site.tenant.id, HUB, {stream: (cursor, 0)})
 
 
-def in_order(tenant, streams, rng=None):
-    """Streams as an exchange takes them: the schema first."""
-    found = sorted(streams)
-    if rng:
-        rng.shuffle(found)
-    first = common_stream(tenant, "schema")
-    return sorted(found, key=lambda s: s != first)
+def in_order(tenant, streams, rng):
+    """Streams as an exchange takes them: the schema first. The same for a seed in every world."""
+    first = [common_stream(tenant.id, n) for n in ("schema", "shared")]
+    known = [*first, *tenant.units.values()]
+    found = sorted(streams, key=known.index)
+    rng.shuffle(found)
+    return sorted(found, key=lambda s: s != first[0])
 
 
 async def add_tenant(dsns, db, tenant):
