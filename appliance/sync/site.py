@@ -307,11 +307,13 @@ class Talk:
         """Keep up to where the hub has all of ours; `ends` is how far our own order was looked at."""
         pending = await self._pending()
         acked = {s: pending[s] - 1 if s in pending else end for s, end in ends.items()}
-        await note_acked(self._db, self._tenant, self._parts.hub.origin, acked, cuts or ())
         if cuts:
-            # The hub's word on our clocks; the newest of two values may be another one now.
+            # The hub's word on our clocks; the newest of two values may be another one now. Only
+            # then the receipt counts: what is cut off here is asked for again.
+            await note_acked(self._db, self._tenant, self._parts.hub.origin, {}, cuts)
             places = [(stream, origin, oseq) for stream, origin, oseq, _ in cuts]
             await recount(self._db, await self._taker.ctx(), places)
+        await note_acked(self._db, self._tenant, self._parts.hub.origin, acked)
 
     async def _take_answer(self, answer: say.Exchanged) -> None:
         """Schema first, then who may sign in, then the rest in the order it came."""

@@ -289,6 +289,11 @@ class Schedule:
         self.note(f"{site.origin} meets the hub")
         offer = await stores.greet(site, hub)
         try:
+            if self._killing(site):
+                with self._fuse(site):
+                    await site.take_welcome(offer)
+            else:
+                await site.take_welcome(offer)
             for stream in stores.in_order(site.tenant, offer.pending, rng):
                 await self._push(site, stream, offer, lossy)
             for stream in stores.in_order(site.tenant, offer.cursors, rng):

@@ -19,6 +19,7 @@ from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx, Door, UnitNode
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
+from appliance.sync.cuts import keep_cuts, read_cuts, read_kept
 from appliance.sync.frames import decode_frame
 from appliance.sync.outgoing import read_after
 from appliance.sync.positions import (
@@ -33,7 +34,7 @@ from appliance.write import apply
 from appliance.write import receive as receiving
 from appliance.write.emit import stream_call
 from appliance.write.log import CLOCK, common_stream
-from appliance.write.refold import fold_early, recount
+from appliance.write.refold import fold_early
 from tests import tenants
 
 HUB = 1
@@ -195,10 +196,17 @@ class Node:
     async def take_cuts(self, stream, taken):
         """What the hub's receipt says of clocks that were ahead."""
         cuts = [(stream, o, q, e) for (o, q), e in taken.cuts.items() if o == self.origin]
-        if cuts:
-            with self.clock():
-                await note_acked(self.db, self.tenant.id, HUB, {}, cuts)
-                await recount(self.db, await self.ctx(), [c[:3] for c in cuts])
+        with self.clock():
+            await keep_cuts(self.db, await self.ctx(), HUB, cuts)
+
+    async def take_welcome(self, offer):
+        """What the hub says of receipts that did not come; then they have."""
+        tenant = self.tenant.id
+        with self.clock():
+            await keep_cuts(self.db, await self.ctx(), HUB, offer.cuts)
+        ends = {s: h.head for s, h in (await read_heads(self.db, tenant)).items() if h.head}
+        acked = {s: offer.pending.get(s, end + 1) - 1 for s, end in ends.items()}
+        await note_acked(self.db, tenant, HUB, acked)
 
     async def rows_raw(self, text, *params):
         (rows,) = await self.db.read(self.tenant.id, (Statement(text), (self.tenant.id, *params)))
@@ -217,6 +225,7 @@ class Offer:
     cursors: dict
     heads: dict
     pending: dict
+    cuts: list
 
 
 async def greet(site, hub):
@@ -227,7 +236,9 @@ async def greet(site, hub):
     positions = await read_positions(site.db, tenant, HUB)
     cursors = {s: positions[s].cursor if s in positions else 0 for s in mine}
     heads = {s: h.head for s, h in (await read_heads(hub.db, tenant)).items() if s in mine}
-    return Offer(got, cursors, heads, await read_pending(site.db, tenant, got))
+    pending = await read_pending(site.db, tenant, got)
+    kept = await read_kept(site.db, tenant, HUB, [site.origin])
+    return Offer(got, cursors, heads, pending, await read_cuts(hub.db, tenant, got, kept))
 
 
 async def up_frames(site, stream, pending, size):
