@@ -28,6 +28,11 @@ class Known(Protocol):
     def has(self, dot: str) -> bool:
         """Whether the entry of a dot (with its stream) has been taken, or is just being taken."""
 
+    def heard(self, dot: str) -> bool:
+        """The same for what a node that tells of a record knows; of a stream that is not here,
+        whether anything has said so.
+        """
+
     def leaf(self, dot: str) -> Leaf:
         """Clock and author of a live entry, and what it replaced; its values do not matter."""
 

@@ -36,8 +36,8 @@ from appliance.kernel.shown import Conflict, show
 from appliance.kernel.stamps import EXISTS, NUMBER, OWNER, UNIT, Stamps
 
 __all__ = [
-    "NUMBER", "OWNER", "UNIT", "RecordState", "Replay", "Taken", "begins", "closed", "conflicts_of",
-    "fold", "registers_of",
+    "NUMBER", "OWNER", "UNIT", "RecordState", "Replay", "Taken", "begins", "came_from", "closed",
+    "conflicts_of", "fold", "is_told", "registers_of", "told_of",
 ]  # fmt: skip
 
 
@@ -65,6 +65,8 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
 # Key of an arrival's `ext` when it brings what came late through the former home: the entries of
 # the new one that its sender had, by origin.
 GOT = "got"
+# And, of other streams that its live values come from: {stream: {origin: how far}}.
+HAD = "had"
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -73,6 +75,8 @@ class _All:
 
     def has(self, dot: str) -> bool:
         return True
+
+    heard = has
 
     def leaf(self, dot: str) -> Leaf:
         raise AssertionError("an author here has seen what is live")
@@ -136,7 +140,7 @@ def _beside(state: RecordState, entry: Entry, kind: Kind, known: Known) -> Recor
     if entry.op is EntryOp.ARRIVE and GOT in entry.body.ext:
         carried = _carried(entry)
         other = registers_of(carried, kind, known)
-        join(record, other, known.has, partial(_sender_has, entry))
+        join(record, other, known.heard, partial(_sender_has, entry))
         touched = _touched(state, carried.updated_at, carried.updated_by)
     elif entry.op is not EntryOp.MOVE:
         merge(record, entry, known.has)
@@ -187,8 +191,26 @@ def begins(entry: Entry, holds: Callable[[UUID], bool]) -> bool:
     from what its author saw.
     """
     if entry.op is EntryOp.ARRIVE:
-        return not holds(UUID(str(entry.body.ext["from"])))
+        return not holds(came_from(entry))
     return entry.op is EntryOp.NEW
+
+
+def came_from(entry: Entry) -> UUID:
+    """The former home that an arrival names."""
+    return UUID(str(entry.body.ext["from"]))
+
+
+def is_told(entry: Entry) -> bool:
+    """Whether an arrival tells what came late through a former home."""
+    return entry.op is EntryOp.ARRIVE and GOT in entry.body.ext
+
+
+def told_of(entry: Entry) -> set[str]:
+    """The entries that one says are there, or replaces."""
+    found = {qualified(dot, entry.stream) for base in entry.body.base.values() for dot in base}
+    if entry.op is EntryOp.ARRIVE:
+        found |= {qualified(dot, entry.stream) for dot in entry.body.seen}
+    return found
 
 
 class Keeps(Known, Protocol):
@@ -196,6 +218,9 @@ class Keeps(Known, Protocol):
 
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
+
+    def hear(self, entry: Entry) -> None:
+        """What an entry said of others is known from now on."""
 
     def holds(self, stream: UUID) -> bool:
         """Whether this node holds a stream."""
@@ -211,7 +236,7 @@ class Replay:
     def __init__(
         self, kind: Kind | None, known: Keeps | None = None, state: RecordState | None = None
     ) -> None:
-        self._kind, self._known = kind, known or Taken(lambda _: False)
+        self._kind, self._known = kind, known or Taken()
         self._is_held = known.holds if known else None
         self._early: list[Entry] = []
         self.state = state
@@ -241,33 +266,46 @@ class Replay:
                 self.state = None
             self.has_left = False
         self.state = fold(self.state, entry, self._kind, self._known)
+        self._known.hear(entry)
 
     def _leaves(self, entry: Entry) -> bool:
         return self._is_held is not None and not self._is_held(UUID(str(entry.body.ext["to"])))
 
     def _is_told_twice(self, entry: Entry) -> bool:
         """What came late through a former home comes by that stream, where it is held."""
-        return (
-            GOT in entry.body.ext
-            and self.state is not None
-            and self._known.holds(UUID(str(entry.body.ext["from"])))
-        )
+        return is_told(entry) and self.state is not None and self._known.holds(came_from(entry))
 
 
 class Taken:
     """What is known of a log that is read from its beginning."""
 
-    def __init__(self, holds: Callable[[UUID], bool]) -> None:
-        self.holds = holds
+    def __init__(self, holds: Callable[[UUID], bool] | None = None) -> None:
+        self._is_held = holds
         self._leaves: dict[str, Leaf] = {}
+        self._heard: set[str] = set()
 
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
         self._leaves[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
 
+    def hear(self, entry: Entry) -> None:
+        """What an entry said of others is known from now on."""
+        self._heard |= told_of(entry)
+
     def has(self, dot: str) -> bool:
-        """Whether an entry has been taken here."""
-        return dot in self._leaves
+        """Whether an entry has been taken here; one of a stream that is not is not waited for."""
+        return dot in self._leaves or not self._is_here(dot)
+
+    def holds(self, stream: UUID) -> bool:
+        """Whether a stream is looked at; a record may begin with an arrival from any other."""
+        return self._is_held is not None and self._is_held(stream)
+
+    def heard(self, dot: str) -> bool:
+        """Whether an entry has been taken or, of a stream that is not here, told of."""
+        return dot in (self._leaves if self._is_here(dot) else self._heard)
+
+    def _is_here(self, dot: str) -> bool:
+        return self._is_held is None or self._is_held(UUID(dot.rpartition("@")[2]))
 
     def leaf(self, dot: str) -> Leaf:
         """Clock and author of an entry that was taken here."""
@@ -309,8 +347,10 @@ def _sender_has(entry: Entry, dot: str) -> bool:
     """Whether the node that carried a state over had taken an entry by then."""
     name, _, stream = dot.partition("@")
     origin, _, oseq = name.partition(".")
-    got = entry.body.ext[GOT]
-    if stream != entry.stream.hex or not isinstance(got, dict):
+    got, had = entry.body.ext[GOT], entry.body.ext.get(HAD)
+    if stream != entry.stream.hex:
+        got = had.get(stream) if isinstance(had, dict) else None
+    if not isinstance(got, dict):
         return True
     return int(oseq) <= int(str(got.get(origin, 0)))
 

@@ -113,6 +113,9 @@ class _Both:
     def has(self, dot: str) -> bool:
         return self._known.has(dot) or self._had.has(dot)
 
+    def heard(self, dot: str) -> bool:
+        return self._known.heard(dot) or self._had.has(dot)
+
     def leaf(self, dot: str) -> Leaf:
         return self._known.leaf(dot)
 

@@ -9,6 +9,7 @@ from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.change import Entry
+from appliance.kernel.record import told_of
 from appliance.kernel.registers import Leaf, leaf_of, qualified
 from appliance.write.carried import Had, decode_had, decode_leaves
 from appliance.write.trail import FOLDED, Runs, read_entry
@@ -56,6 +57,7 @@ class NodeKnown:
     ) -> None:
         self._got: dict[tuple[int, int], int] = {}
         self._held = {uuid_of(_text(stream)) for stream, _, _ in vectors}
+        self._here = {stream.int for stream in self._held}
         for stream, origin, got in vectors:
             key = (uuid_of(_text(stream)).int, int(origin or 0))
             self._got[key] = max(self._got.get(key, 0), int(got or 0))
@@ -70,6 +72,7 @@ class NodeKnown:
         self._ahead: dict[UUID, Had] = {
             UUID(_text(ident)): decode_had(bytea(known)) for ident, known in ahead or ()
         }
+        self._heard: dict[str, set[str]] = {}
 
     def is_in_state(self, entry: Entry) -> bool:
         """Whether the record came by a snapshot that had this entry already."""
@@ -96,18 +99,38 @@ class NodeKnown:
         """From now on the entry has come."""
         self._taken.add(_place(entry))
 
-    def forget(self, entries: Iterable[Entry]) -> None:
+    def hear(self, entry: Entry) -> None:
+        """What an entry said of others is known from now on."""
+        self._heard[qualified(entry.dot, entry.stream)] = told_of(entry)
+
+    def heard(self, dot: str) -> bool:
+        """Whether the entry of a dot was applied here or, of a stream that is not, told of."""
+        if self._is_here(dot):
+            return self.has(dot)
+        return any(dot in told for told in self._heard.values())
+
+    def _is_here(self, dot: str) -> bool:
+        return _place_of(dot)[0] in self._here
+
+    def forget(self, entries: Sequence[Entry]) -> None:
         """These are folded anew."""
         self._taken.difference_update(map(_place, entries))
+        for entry in entries:
+            self._heard.pop(qualified(entry.dot, entry.stream), None)
 
     def has(self, dot: str) -> bool:
-        """Whether the entry of a dot was applied here, or is in this frame and was folded."""
+        """Whether the entry of a dot was applied here, or is in this frame and was folded; one of a
+        stream that is not here is not waited for.
+        """
         place = _place_of(dot)
         if place in self._frame:
             return place in self._taken
         if dot in self._parked:
             return False
         stream, origin, oseq = place
+        if stream not in self._here:
+            # It never comes; what it left is told by those who hold it, before they cover it.
+            return True
         return self._got.get((stream, origin), 0) >= oseq
 
     def leaf(self, dot: str) -> Leaf:

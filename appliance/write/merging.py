@@ -8,7 +8,7 @@ one (research/sync 2.7, 2.11).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from uuid import UUID
@@ -22,7 +22,7 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.record import GOT, RecordState, Replay, begins
+from appliance.kernel.record import GOT, HAD, RecordState, Replay, begins, came_from, is_told
 from appliance.kernel.registers import qualified
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
@@ -72,12 +72,13 @@ class Merged:
     decisions: list[Entry] = field(default_factory=list)
 
 
-async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merged:
-    """Lock the records of a frame and fold its entries into them."""
-    entries = [
-        e.entry if e.ehlc == e.entry.hlc else msgspec.structs.replace(e.entry, hlc=e.ehlc)
-        for e in good
-    ]  # fmt: skip
+async def merge_frame(
+    tx: Transaction, ctx: Ctx, good: Sequence[Logged], *, beside: Sequence[Logged] = ()
+) -> Merged:
+    """Lock the records of a frame and fold its entries into them. `beside` are others of the same
+    transaction that were folded, or wait, and are not in the log yet.
+    """
+    entries = _counted(good)
     trails: dict[UUID, list[Entry]] = {}
     decisions: list[Entry] = []
     for entry in entries:
@@ -104,12 +105,8 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
-    older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
-    # What was parked until now is in the log already.
-    frame = {(e.stream, e.dot) for e in entries}
-    older = {i: [e for e in t if (e.stream, e.dot) not in frame] for i, t in older.items()}
-    for trail in older.values():
-        known.expect(trail)
+    older = await _older(tx, ctx, known, late, entries, _counted(beside))
+    await _hear(tx, ctx, known, [t for t in trails.values() if t[0].record_id not in late])
     again = [
         (ident, trail)
         for ident, trail in trails.items()
@@ -123,6 +120,50 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
             done = _fold_record(ctx, merged, states[ident], trail)
             assert done, "every live leaf was read"
     return merged
+
+
+def _counted(logged: Sequence[Logged]) -> list[Entry]:
+    return [
+        e.entry if e.ehlc == e.entry.hlc else msgspec.structs.replace(e.entry, hlc=e.ehlc)
+        for e in logged
+    ]
+
+
+async def _older(
+    tx: Transaction,
+    ctx: Ctx,
+    known: NodeKnown,
+    late: Collection[UUID],
+    entries: Sequence[Entry],
+    beside: Sequence[Entry],
+) -> dict[UUID, list[Entry]]:
+    """What waited for records that begin now: it is folded with the rest, and has not come yet."""
+    trails = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
+    # What was parked until now is in the log already.
+    frame = {(e.stream, e.dot) for e in entries}
+    found = {i: [e for e in t if (e.stream, e.dot) not in frame] for i, t in trails.items()}
+    known.expect(beside)
+    for entry in beside:
+        if entry.record_id in found:
+            found[entry.record_id].append(entry)
+        else:
+            known.take(entry)
+    for trail in found.values():
+        known.expect(trail)
+    return found
+
+
+async def _hear(
+    tx: Transaction, ctx: Ctx, known: NodeKnown, trails: Sequence[Sequence[Entry]]
+) -> None:
+    """Of records that are told of from streams which are not here: what they have said so far."""
+    told = [
+        t[0].record_id for t in trails if any(is_told(e) and not known.holds(came_from(e)) for e in t)
+    ]  # fmt: skip
+    if told:
+        for trail in (await read_trail(tx, ctx.tenant, told)).values():
+            for entry in trail:
+                known.hear(entry)
 
 
 def _fold_record(
@@ -179,6 +220,11 @@ def _live(state: RecordState) -> list[str]:
     return [qualified(dot, state.stream) for dot in state.stamps.all_dots()]
 
 
+def streams_in(state: RecordState) -> set[UUID]:
+    """The streams that a record's live dots are of."""
+    return {UUID(dot.rpartition("@")[2]) for dot in _live(state)}
+
+
 def _is_ledger(ctx: Ctx, kind_key: str) -> bool:
     kind = ctx.schema.kinds.get(kind_key)
     return kind is not None and kind.ledger is not None
@@ -214,6 +260,10 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
             continue
         head = heads[after.stream]
         got: dict[str, Json] = {str(o): q for o, q in merged.known.got(after.stream).items()}
+        had: dict[str, Json] = {
+            s.hex: {str(o): q for o, q in merged.known.got(s).items()}
+            for s in {stream, *streams_in(after)} - {after.stream}
+        }
         head.oseq += 1
         entries.append(
             Entry(
@@ -221,7 +271,7 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
                 hlc=CLOCK.tick(), actor=draft.entries[-1].actor, door=ctx.door, kind=after.kind,
                 record_id=after.id, op=EntryOp.ARRIVE, schema_rev=ctx.schema.rev,
                 change_set=draft.entries[-1].change_set,
-                body=arrival(stream, after, Body(ext={GOT: got})),
+                body=arrival(stream, after, Body(ext={GOT: got, HAD: had})),
             )
         )  # fmt: skip
     calls = [

@@ -65,9 +65,17 @@ async def decide_parked(
 
 
 async def carry_out(
-    tx: Transaction, ctx: Ctx, ident: UUID, actor: UUID, ext: dict[str, Json]
+    tx: Transaction,
+    ctx: Ctx,
+    ident: UUID,
+    actor: UUID,
+    ext: dict[str, Json],
+    beside: Sequence[Logged] = (),
 ) -> list[Call]:
-    """Do what was decided; what is left to run with the commit. Twice is as good as once."""
+    """Do what was decided; what is left to run with the commit. Twice is as good as once.
+
+    `beside` is what came with the decision and is not in the log yet.
+    """
     release = ext.get("decision") == "release"
     state, reason = "released" if release else "skipped", str(ext.get("reason") or "")
     (rows,) = await tx.run((_DECIDE, (ctx.tenant, ident, state, actor, reason)))
@@ -78,7 +86,7 @@ async def carry_out(
     place = (ctx.tenant, stream, origin, oseq, oseq + count)
     (rows,) = await tx.run((_ENTRIES, place))
     good = [Logged(entry=read_entry(r), hash=b"", ehlc=int(r[15] or 0)) for r in rows]
-    merged = await merge_frame(tx, ctx, good)
+    merged = await merge_frame(tx, ctx, good, beside=beside)
     return await write_merged(tx, ctx, merged, is_hub=True)
 
 

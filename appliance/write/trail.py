@@ -26,7 +26,9 @@ NOT_PARKED = (
 )
 _OF_RECORDS = Statement(
     f"SELECT {FOLDED} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
-    f"AND {NOT_PARKED} ORDER BY record_id, hlc, seq"
+    f"AND {NOT_PARKED} ORDER BY record_id, "
+    # By clock, but never against the order of a stream: clocks are cut, and go back.
+    "max(hlc) OVER (PARTITION BY record_id, stream ORDER BY seq), seq"
 )
 
 _OF_SETS = Statement(
