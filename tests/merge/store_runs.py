@@ -6,8 +6,7 @@ import traceback
 
 import psycopg
 
-from appliance.kernel.context import Door
-from appliance.write import apply
+from appliance.base.ids import uuid7
 from tests import tenants
 from tests.merge import schedules, store_checks, stores
 from tests.merge.schedules import Schedule, World
@@ -56,8 +55,11 @@ async def make_world(all_dsns, dbs, slug):
     return world
 
 
-async def run_seeds(all_dsns, seeds, slug, *, steps=STEPS, **bugs):
-    """Schedules of some seeds: (seed, what is wrong, its steps) of those that went wrong."""
+async def run_seeds(all_dsns, seeds, slug, *, is_first=False, **bugs):
+    """Schedules of some seeds: (seed, what is wrong, its steps) of those that went wrong.
+
+    `is_first`: one is enough. `bugs` are set in the world (schedules.World).
+    """
     wrong = []
     async with databases(all_dsns) as dbs:
         left = list(seeds)
@@ -65,11 +67,13 @@ async def run_seeds(all_dsns, seeds, slug, *, steps=STEPS, **bugs):
             world = await make_world(all_dsns, dbs, f"{slug}-{left[0]}")
             for name, value in bugs.items():
                 setattr(world, name, value)
-            wrong += await _run_in(world, left, steps)
+            wrong += await _run_in(world, left)
+            if wrong and is_first:
+                break
     return wrong
 
 
-async def _run_in(world, left, steps):
+async def _run_in(world, left):
     """The next seeds of `left`, until one goes wrong: what it leaves would be found again."""
     wrong, owners, seeds = [], {}, []
     while left and len(seeds) < PER_WORLD and not wrong:
@@ -77,7 +81,7 @@ async def _run_in(world, left, steps):
         seeds.append(seed)
         schedule = Schedule(world, seed)
         try:
-            await schedule.run(steps)
+            await schedule.run(STEPS)
             found = await store_checks.wrong(schedule)
         except Exception:  # noqa: BLE001 - the seed is what matters
             found = traceback.format_exc()
@@ -92,10 +96,77 @@ async def _run_in(world, left, steps):
     return wrong
 
 
+async def find_first(all_dsns, seeds, slug, **bugs):
+    """The first schedule that goes wrong, in worlds of their own so that it ends there."""
+    for first in range(0, len(seeds), PER_WORLD):
+        wrong = await run_seeds(
+            all_dsns, seeds[first : first + PER_WORLD], f"{slug}-{first}", is_first=True, **bugs
+        )
+        if wrong:
+            return wrong[0]
+    return None
+
+
+async def kill_everywhere(all_dsns):
+    """How many boundaries there were: of an edit, of a frame at the hub, of one at a site."""
+    kills = {}
+    async with databases(all_dsns) as dbs:
+        world = await make_world(all_dsns, dbs, "kills")
+        schedule = Schedule(world, 1)
+        await schedule.run(0)
+        hub, site = world.hub, world.sites[0]
+        ids = schedule.ids
+        for title, act in (("edit", _edit), ("up", _up), ("down", _down)):
+            left = 0
+            while True:
+                try:
+                    await act(world, ids, left)
+                except stores.Killed:
+                    left += 1
+                    continue
+                break
+            kills[title] = left
+        await schedule._drain()
+        found = await store_checks.wrong(schedule)
+        assert found is None, found
+        assert await store_checks.broken(world) == []
+        rows = await hub.rows("SELECT id FROM record WHERE tenant_id = $1 AND kind = 'card'")
+        assert len(rows) == len(ids) == 2, rows
+        assert site.hlc
+    return kills
+
+
+async def _edit(world, ids, left):
+    site = world.sites[0]
+    if not ids:
+        ids.extend([uuid7(), uuid7()])
+    commands = [tenants.create("card", i, unit=world.tenant.units["north"], name="a") for i in ids]
+    with site.fused(left):
+        result = await site.write(*commands, unit="north", command_id=ids[0])
+    assert result.committed
+
+
+async def _up(world, ids, left):
+    site, hub = world.sites[0], world.hub
+    offer = await stores.greet(site, hub)
+    stream = world.tenant.units["north"]
+    # Killed behind the commit, it has it all: then there is nothing left to send.
+    for data in await stores.up_frames(site, stream, offer.pending.get(stream, 10**9), 10**6):
+        with hub.fused(left):
+            await hub.open_and_take(data, peer=site.origin)
+
+
+async def _down(world, ids, left):
+    other, hub = world.sites[1], world.hub
+    offer = await stores.greet(other, hub)
+    stream = world.tenant.units["north"]
+    batch = await stores.down_batch(hub, other, stream, offer.cursors[stream], 10**6)
+    for data in batch.frames:
+        with other.fused(left):
+            await other.open_and_take(data, peer=stores.HUB, cursor=batch.upto)
+
+
 def run_block(job):
     """A block of seeds in this process."""
     all_dsns, seeds, slug, bugs = job
     return asyncio.run(run_seeds(all_dsns, seeds, slug, **bugs))
-
-
-__all__ = ["Door", "apply", "run_block"]
