@@ -135,13 +135,12 @@ class NodeKnown:
 
     def leaf(self, dot: str) -> Leaf:
         """Clock and author of an entry. Raises Missing for one that was not read."""
-        found = self._leaves.get(dot)
-        if found is None:
-            entry = self._frame.get(_place_of(dot))
-            if entry is None:
-                raise Missing(dot)
-            found = leaf_of(entry, entry.body.fields)
-        return found
+        entry = self._frame.get(_place_of(dot))
+        if entry is not None:
+            return leaf_of(entry, entry.body.fields)
+        if dot not in self._leaves:
+            raise Missing(dot)
+        return self._leaves[dot]
 
     async def read_leaves(
         self, tx: Runs, tenant: UUID, dots: Sequence[str], ids: Sequence[UUID]

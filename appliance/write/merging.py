@@ -22,7 +22,16 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.record import GOT, HAD, RecordState, Replay, begins, came_from, is_told
+from appliance.kernel.record import (
+    GOT,
+    HAD,
+    RecordState,
+    Replay,
+    begins,
+    came_from,
+    is_told,
+    told_of,
+)
 from appliance.kernel.registers import qualified
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
@@ -115,6 +124,7 @@ async def merge_frame(
     ]
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
+        dots |= {d for _, trail in again for e in trail if is_told(e) for d in told_of(e)}
         await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)
@@ -240,29 +250,50 @@ def _documents(
     return documents, [i for i in ids if trails[i][0].kind not in kinds]
 
 
-async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged) -> list[Call]:
+def _knows_more(draft: Draft, after: RecordState, stream: UUID, ctx: Ctx) -> bool:
+    """Whether a record has just come to `stream` by somebody who had not seen all that is here."""
+    if after.stream != stream or any(e.origin == ctx.origin for e in draft.entries):
+        return False
+    arrived = [e for e in draft.entries if e.op == EntryOp.ARRIVE and not is_told(e)]
+    told = {dot for e in arrived for dot in told_of(e)}
+    known = {dot for dot in _live(after) if not dot.endswith(f"@{stream.hex}")}
+    return bool(arrived) and not known <= told
+
+
+async def late_arrivals(
+    tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged, count: int
+) -> list[Call]:
     """Tell the new home what came through the former one, as the hub's own entries."""
     moved = [
         d for d in merged.drafts
         if d.before is not None and d.after is not None and d.kind is not None
-        and d.before.stream == d.after.stream != stream and d.kind.ledger is None
+        and d.kind.ledger is None and (
+            d.before.stream == d.after.stream != stream or _knows_more(d, d.after, stream, ctx)
+        )
     ]  # fmt: skip
     if not moved or merged.known is None:
         return []
     homes = sorted({d.after.stream for d in moved if d.after})
     (rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, sorted({*homes, stream}), ctx.origin)))
     heads = {s: h for s, h in read_heads(ctx, rows).items() if s in homes}
+    if stream in heads:
+        # Behind what the frame itself brings.
+        heads[stream].head += count
     entries: list[Entry] = []
     for draft in moved:
-        after = draft.after
-        assert after is not None, "folded drafts have a state"
+        after, before = draft.after, draft.before
+        assert after is not None and before is not None, "what has moved was here"
         if after.stream not in heads:
             continue
+        former = stream if stream != after.stream else before.stream
         head = heads[after.stream]
         got: dict[str, Json] = {str(o): q for o, q in merged.known.got(after.stream).items()}
+        for e in draft.entries:
+            if e.stream == after.stream:
+                got[str(e.origin)] = max(int(str(got.get(str(e.origin), 0))), e.oseq)
         had: dict[str, Json] = {
             s.hex: {str(o): q for o, q in merged.known.got(s).items()}
-            for s in {stream, *streams_in(after)} - {after.stream}
+            for s in {former, *streams_in(after)} - {after.stream}
         }
         head.oseq += 1
         entries.append(
@@ -271,7 +302,7 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
                 hlc=CLOCK.tick(), actor=draft.entries[-1].actor, door=ctx.door, kind=after.kind,
                 record_id=after.id, op=EntryOp.ARRIVE, schema_rev=ctx.schema.rev,
                 change_set=draft.entries[-1].change_set,
-                body=arrival(stream, after, Body(ext={GOT: got, HAD: had})),
+                body=arrival(former, after, Body(ext={GOT: got, HAD: had})),
             )
         )  # fmt: skip
     calls = [

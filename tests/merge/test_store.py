@@ -43,7 +43,9 @@ def run_all(nodes, count, capsys):
         wrong = [w for found in pool.map(store_runs.run_block, blocks) for w in found]
     took = time.perf_counter() - began
     with capsys.disabled():
-        print(f"\nreal store: seeds 0–{count - 1}, {len(wrong)} wrong, {count / took:.1f} schedules/s")
+        print(
+            f"\nreal store: seeds 0–{count - 1}, {len(wrong)} wrong, {count / took:.1f} schedules/s"
+        )
     assert not wrong, report(wrong)
 
 
