@@ -114,7 +114,7 @@ async def kill_everywhere(all_dsns):
         world = await make_world(all_dsns, dbs, "kills")
         schedule = Schedule(world, 1)
         await schedule.run(0)
-        hub, site = world.hub, world.sites[0]
+        hub = world.hub
         ids = schedule.ids
         for title, act in (("edit", _edit), ("up", _up), ("down", _down)):
             left = 0

@@ -61,7 +61,11 @@ def test_thousands_of_schedules(nodes, capsys):
 @pytest.mark.parametrize("bug", store_bugs.BUGS)
 def test_each_known_bug_is_found(nodes, bug, capsys):
     with store_bugs.put_in(bug) as told:
-        found = asyncio.run(store_runs.find_first(nodes, range(BUG_SEEDS), f"bug-{bug}", **told))
+        found = asyncio.run(
+            store_runs.find_first(
+                nodes, range(BUG_SEEDS), f"bug-{store_bugs.BUGS.index(bug)}", **told
+            )
+        )
     assert found is not None, f"{bug} passed {BUG_SEEDS} schedules"
     with capsys.disabled():
         print(f"\n{bug}: seed {found[0]}")
