@@ -19,13 +19,14 @@ from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx, Door, UnitNode
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
-from appliance.sync.cuts import keep_cuts, read_cuts, read_kept
 from appliance.sync.frames import decode_frame
 from appliance.sync.outgoing import read_after
 from appliance.sync.positions import (
     note_acked,
     note_cursors,
+    read_cuts,
     read_heads,
+    read_heard,
     read_pending,
     read_positions,
     read_vectors,
@@ -40,6 +41,12 @@ from tests import tenants
 HUB = 1
 LOG_KEY = b"k" * 32
 PEER = UUID(int=9)
+
+
+async def keep_cuts(db, ctx, hub, cuts):
+    """As a site does: the hub's word on its clocks, then the records that are made of them."""
+    await note_acked(db, ctx.tenant, hub, {}, cuts)
+    await recount(db, ctx, [cut[:3] for cut in cuts])
 
 
 class Killed(BaseException):
@@ -237,7 +244,7 @@ async def greet(site, hub):
     cursors = {s: positions[s].cursor if s in positions else 0 for s in mine}
     heads = {s: h.head for s, h in (await read_heads(hub.db, tenant)).items() if s in mine}
     pending = await read_pending(site.db, tenant, got)
-    kept = await read_kept(site.db, tenant, HUB, [site.origin])
+    kept = await read_heard(site.db, tenant, HUB, [site.origin])
     return Offer(got, cursors, heads, pending, await read_cuts(hub.db, tenant, got, kept))
 
 
