@@ -56,6 +56,8 @@ def cpu_of(pids):
             fields = stat.read_text().rsplit(")", 1)[1].split()
             if int(fields[1]) in pids or int(stat.parent.name) in pids:
                 total += (int(fields[11]) + int(fields[12])) / TICK
+            if int(stat.parent.name) in pids:
+                total += (int(fields[13]) + int(fields[14])) / TICK
     return total
 
 
