@@ -17,10 +17,12 @@ import msgspec
 from appliance.base.settings import SyncSettings
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.chains import compare, read_ends
 from appliance.sync.giving import Giving
 from appliance.sync.heads import Heads
 from appliance.sync.health import HealthBook
 from appliance.sync.incarnation import (
+    HubTips,
     hub_went_back,
     issue_origin,
     needs_new_incarnation,
@@ -29,6 +31,7 @@ from appliance.sync.incarnation import (
 )
 from appliance.sync.lanes import Lanes
 from appliance.sync.nodes import PeerNode, find_self
+from appliance.sync.outgoing import forget_pages
 from appliance.sync.people import read_people, take_changes
 from appliance.sync.positions import (
     note_cursors,
@@ -38,7 +41,8 @@ from appliance.sync.positions import (
     read_vectors,
 )
 from appliance.sync.pushed import Pushed
-from appliance.sync.scope import StreamGrant, streams_for
+from appliance.sync.regaining import is_lacking, note_offered, own_origin
+from appliance.sync.scope import StreamGrant, find_scope, streams_for
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import SignedProof, Told, draining_for, take_proof, told_for
 
@@ -84,6 +88,10 @@ class Hub:
             notices=" ".join(sorted({n.code for n in notices})),
         )  # fmt: skip
         got = await read_vectors(db, tenant, sorted(site.origins))
+        cuts = await read_cuts(db, tenant, got, asked.heard)
+        if lacks := await is_lacking(db, site, tenant):
+            ends = await read_ends(db, tenant)
+            got |= {s: {**ends.get(s, {}), **got.get(s, {})} for s in grants}
         return say.Welcome(
             protocol, session, version, _now_ms(), say.Tenant(route.slug, route.name, schema),
             [
@@ -93,7 +101,7 @@ class Hub:
             ],
             standing_of(grants, heads, people), epoch, me.origin if me else 1,
             site.origin, site.incarnation, list(site.former_origins), self._limits(1), notices,
-            _pack(told) if told else b"", got, await read_cuts(db, tenant, got, asked.heard),
+            _pack(told) if told else b"", got, cuts, lacks,
         )  # fmt: skip
 
     async def _compare(
@@ -105,8 +113,11 @@ class Hub:
         db, epoch = self._db, await read_epoch(self._db)
         if site.state != "active":
             return site, epoch
-        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
+        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, await self._taken(
+            site, tenant, asked
+        )):  # fmt: skip
             epoch = await renew_epoch(db, epoch, "a site has newer entries")
+            forget_pages(db)
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
         if reason is None:
             return site, epoch
@@ -119,6 +130,20 @@ class Hub:
             incarnation=found.incarnation,
         ), epoch  # fmt: skip
 
+    async def _taken(self, site: PeerNode, tenant: UUID, asked: say.Hello) -> HubTips:
+        """What the site took from us. Where fields are kept from it, its hashes are its own."""
+        scope = await find_scope(self._db, site.id, tenant)
+        if scope is None or not scope.masks:
+            return asked.taken
+        return {stream: (*tip[:3], b"") for stream, tip in asked.taken.items()}
+
+    async def compare(self, site: PeerNode, tenant: UUID, asked: say.Compare) -> say.Compared:
+        """How far the site's chains are ours too."""
+        grants = await streams_for(self._db, site.id, tenant)
+        leaving = await draining_for(self._db, site.id, tenant)
+        named = [entry for entry in asked.entries if entry[0] in grants or entry[0] in leaving]
+        return say.Compared(await compare(self._db, tenant, named))
+
     async def exchange(
         self, site: PeerNode, tenant: UUID, origin: int, asked: say.Exchange
     ) -> say.Exchanged:
@@ -127,7 +152,12 @@ class Hub:
             db = self._db
             grants = await streams_for(db, site.id, tenant)
             leaving = await draining_for(db, site.id, tenant)
-            taking = Pushed(db, site, tenant, Taker(db, tenant, origin=origin, peer=site.id))
+            taker = Taker(db, tenant, origin=origin, peer=site.id)
+            taking = Pushed(db, site, tenant, taker)
+            if await is_lacking(db, site, tenant):
+                taking.hub_origin = await own_origin(db)
+                if asked.has_offered:
+                    await note_offered(db, site, tenant)
             receipts = [
                 await taking.take(push, grants.get(push.stream) or leaving.get(push.stream))
                 for push in asked.up
