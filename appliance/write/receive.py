@@ -182,7 +182,12 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     written = await write_merged(tx, ctx, merged, is_hub=not frame.from_hub)
     for decision in merged.decisions:
         actor, ext = decision.actor, decision.body.ext
-        written += await carry_out(tx, ctx, decision.record_id, actor, ext)
+        if late:
+            await tx.run(*late)
+            late = []
+        written += await carry_out(
+            tx, ctx, decision.record_id, actor, ext, is_hub=not frame.from_hub
+        )
     (locked, rows) = await tx.run((_LOCK, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
     row = locked.first()
     assert row is not None, "the stream was there a moment ago"
