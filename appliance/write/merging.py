@@ -24,6 +24,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.record import GOT, RecordState, Replay, begins
 from appliance.kernel.registers import qualified
+from appliance.kernel.stamps import Stamps
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
@@ -112,6 +113,7 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     ]
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
+        dots |= {d for _, trail in again for entry in trail for d in _brought(entry)}
         await known.read_leaves(tx, ctx.tenant, sorted(dots))
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)
@@ -168,6 +170,14 @@ def make_draft(
 
 def _live(state: RecordState) -> list[str]:
     return [qualified(dot, state.stream) for dot in state.stamps.all_dots()]
+
+
+def _brought(entry: Entry) -> list[str]:
+    """What is live in the state that an arrival carries: it is joined to the one that is here."""
+    stamps = Stamps.parse(str(entry.body.ext.get("stamps", "")))
+    if entry.op is not EntryOp.ARRIVE or stamps is None:
+        return []
+    return [qualified(dot, entry.stream) for dot in stamps.all_dots()]
 
 
 def _is_ledger(ctx: Ctx, kind_key: str) -> bool:
