@@ -29,7 +29,7 @@ from appliance.db.wire import Statement
 from appliance.sync.enrol import Joined, mark_of, prove_joining, read_mark
 from appliance.sync.keys import NodeKey, Rotation
 from appliance.sync.nodes import PeerNode, control_transaction, hub_of
-from appliance.sync.signing import verify_answer
+from appliance.sync.signing import UNTRUSTED, verify_answer
 from appliance.write.emit import stream_call
 
 MEDIA = "application/vnd.nexus.sync"
@@ -236,7 +236,7 @@ def _read(answer: httpx.Response, mark: str, request: str) -> Joined:
         raise Unauthenticated(
             "What answers at this address is not the hub that made the code: its key is another. "
             "Nothing was taken from it. Check the address.",
-            code="sync.answer_untrusted",
+            code=UNTRUSTED,
         )
     verify_answer(joined.hub_key, 200, answer.headers, answer.content, request)
     return joined

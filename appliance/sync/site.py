@@ -17,7 +17,7 @@ import httpx
 
 from appliance import __version__
 from appliance.base import logs
-from appliance.base.errors import Clash
+from appliance.base.errors import Clash, Unauthenticated
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
@@ -33,9 +33,10 @@ from appliance.sync.incarnation import (
     read_own_tips,
     take_origin,
 )
+from appliance.sync.joining import ask_for_keys
 from appliance.sync.keys import NodeKey
 from appliance.sync.mending import mend, park_own, read_veiled
-from appliance.sync.nodes import PeerNode
+from appliance.sync.nodes import PeerNode, learn_key
 from appliance.sync.outgoing import read_after
 from appliance.sync.positions import (
     note_acked,
@@ -44,6 +45,7 @@ from appliance.sync.positions import (
     read_pending,
     read_positions,
 )
+from appliance.sync.signing import UNTRUSTED
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import Told, take_told
 from appliance.write.incoming import Forked
@@ -112,7 +114,7 @@ class Talk:
         positions = await read_positions(db, tenant, hub.origin)
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
-        welcome = await self.client.greet(
+        welcome = await self._say_hello(
             say.Hello(
                 say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
                 {s: dict(tips) for s, tips in made.items()},
@@ -155,6 +157,18 @@ class Talk:
             is_former = bool(me.former_origins) and (self._lost or await self.has_pending())
             self._is_doubtful = bool(is_former) or self._is_offering
         return welcome
+
+    async def _say_hello(self, hello: say.Hello) -> say.Welcome:
+        """Ask; an answer under a key that we do not know may be under one that ours has signed for."""
+        try:
+            return await self.client.greet(hello)
+        except Unauthenticated as untrusted:
+            if untrusted.code != UNTRUSTED:
+                raise
+            found = await ask_for_keys(self.hub, transport=self._parts.transport)
+            if not await learn_key(self._db, self.hub.id, found):
+                raise
+            raise Begun("The hub has a new key, which its old one signed for.") from None
 
     async def _read_held(self, welcome: say.Welcome) -> dict[UUID, set[int]]:
         """Origins of others by stream, of which this node can prove what it has."""
