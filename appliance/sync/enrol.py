@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -37,6 +37,7 @@ from appliance.base.settings import Login
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
+from appliance.meta import load_schema
 from appliance.sync.keys import NodeKey, is_signed
 from appliance.sync.nodes import (
     ACTIVE,
@@ -47,7 +48,7 @@ from appliance.sync.nodes import (
     note,
     run_control,
 )
-from appliance.sync.scope import COMMON, reach_of
+from appliance.sync.scope import COMMON, check_masks, reach_of
 from appliance.write.log import common_stream
 
 MINUTES = 10
@@ -125,16 +126,20 @@ async def invite(
     *,
     hub_key: bytes,
     units: Sequence[UUID] | None = None,
+    masks: Mapping[str, list[str]] | None = None,
     minutes: int = MINUTES,
     actor: UUID | None = None,
 ) -> Invitation:
-    """A code for one new node that will hold `units` of the tenant (None: all).
+    """A code for one new node that will hold `units` of the tenant (None: all) without the fields
+    in `masks`, by kind.
 
     Raises Invalid (form), Clash (name or prefix is taken), Misconfigured (this is no hub).
     """
     wanted = sorted(set(units)) if units is not None else None
     _check(name, prefix, minutes)
     await check_units(db, tenant, wanted)
+    kinds = (await load_schema(db, tenant)).kinds
+    check_masks(masks or {}, kinds, masks or {})
     if await hub_of(db) is not None:
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
     secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
@@ -147,9 +152,9 @@ async def invite(
         )
         await _check_free(conn, name, prefix)
         await conn.execute(
-            "INSERT INTO node_invitation (code_hash, name, prefix, tenant_id, unit_ids, expires_at) "
-            "VALUES (%s, %s, %s, %s, %s::uuid[], %s)",
-            (_hash(code), name, prefix, tenant, wanted, ends),
+            "INSERT INTO node_invitation (code_hash, name, prefix, tenant_id, unit_ids, expires_at, "
+            "masks) VALUES (%s, %s, %s, %s, %s::uuid[], %s, %s::jsonb)",
+            (_hash(code), name, prefix, tenant, wanted, ends, _json(masks or {})),
         )
     details: dict[str, object] = {"prefix": prefix, "minutes": minutes, "units": len(wanted or ())}
     await note(db, tenant, "node.invited", actor=actor, details=details)
@@ -230,19 +235,19 @@ async def _admit(db: Database, asked: Joining) -> UUID | None:
         await conn.execute("SELECT FROM origin_issued FOR UPDATE")
         found = await conn.execute(
             "SELECT i.name, i.prefix, i.tenant_id, i.unit_ids, i.used_at, i.node_id, n.public_key, "
-            "n.state FROM node_invitation i LEFT JOIN node n ON n.id = i.node_id "
+            "n.state, i.masks FROM node_invitation i LEFT JOIN node n ON n.id = i.node_id "
             "WHERE i.code_hash = %s AND i.expires_at > now()",
             (_hash(asked.code),),
         )
         row = await found.fetchone()
         if row is None:
             return None
-        name, prefix, tenant, units, used_at, before, key, state = row
+        name, prefix, tenant, units, used_at, before, key, state, masks = row
         if used_at is not None:
             return before if key == asked.public_key and state == ACTIVE else None
         await _check_key(conn, asked.public_key)
         ident: UUID = uuid7()
-        await _insert(conn, ident, (name, prefix, tenant, units), asked)
+        await _insert(conn, ident, (name, prefix, tenant, units, masks), asked)
         # Last: the tenant's audit is in another database, and without it nobody gets in.
         async with db.transaction(tenant) as tx:
             await tx.run(*audit_calls(tenant, "node.joined", subject=ident,
@@ -251,7 +256,7 @@ async def _admit(db: Database, asked: Joining) -> UUID | None:
 
 
 async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining) -> None:
-    name, prefix, tenant, units = given
+    name, prefix, tenant, units, masks = given
     issued = await conn.execute(ISSUE_ORIGIN)
     (origin,) = await issued.fetchone()
     await conn.execute(
@@ -260,8 +265,9 @@ async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining
         (ident, origin, prefix, name, asked.public_key),
     )
     await conn.execute(
-        "INSERT INTO node_scope (node_id, tenant_id, unit_ids) VALUES (%s, %s, %s::uuid[])",
-        (ident, tenant, units),
+        "INSERT INTO node_scope (node_id, tenant_id, unit_ids, masks) "
+        "VALUES (%s, %s, %s::uuid[], %s::jsonb)",
+        (ident, tenant, units, _json(masks)),
     )
     await conn.execute(
         "UPDATE node_invitation SET used_at = now(), node_id = %s WHERE code_hash = %s",
@@ -352,6 +358,10 @@ def _check(name: str, prefix: str, minutes: int) -> None:
 
 def _claim(code: str, public_key: bytes) -> bytes:
     return _JOIN + _hash(code) + public_key
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _hash(code: str) -> bytes:

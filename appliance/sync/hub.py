@@ -22,7 +22,6 @@ from appliance.sync.giving import Giving
 from appliance.sync.heads import Heads
 from appliance.sync.health import HealthBook
 from appliance.sync.incarnation import (
-    HubTips,
     hub_went_back,
     issue_origin,
     needs_new_incarnation,
@@ -42,7 +41,7 @@ from appliance.sync.positions import (
 )
 from appliance.sync.pushed import Pushed
 from appliance.sync.regaining import is_lacking, note_offered, own_origin
-from appliance.sync.scope import StreamGrant, find_scope, streams_for
+from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import SignedProof, Told, draining_for, take_proof, told_for
 
@@ -113,9 +112,7 @@ class Hub:
         db, epoch = self._db, await read_epoch(self._db)
         if site.state != "active":
             return site, epoch
-        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, await self._taken(
-            site, tenant, asked
-        )):  # fmt: skip
+        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
             epoch = await renew_epoch(db, epoch, "a site has newer entries")
             forget_pages(db)
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
@@ -129,13 +126,6 @@ class Hub:
             site, origin=found.origin, former_origins=found.former_origins,
             incarnation=found.incarnation,
         ), epoch  # fmt: skip
-
-    async def _taken(self, site: PeerNode, tenant: UUID, asked: say.Hello) -> HubTips:
-        """What the site took from us. Where fields are kept from it, its hashes are its own."""
-        scope = await find_scope(self._db, site.id, tenant)
-        if scope is None or not scope.masks:
-            return asked.taken
-        return {stream: (*tip[:3], b"") for stream, tip in asked.taken.items()}
 
     async def compare(self, site: PeerNode, tenant: UUID, asked: say.Compare) -> say.Compared:
         """How far the site's chains are ours too."""

@@ -1,4 +1,4 @@
-"""Which nodes have given back to a restored hub what it had lost."""
+"""Which nodes have given back to a restored hub what it had lost, and what a code says besides."""
 
 from __future__ import annotations
 
