@@ -17,7 +17,7 @@ from importlib import resources
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from appliance.base.errors import FieldFault, Invalid, Limited
@@ -27,6 +27,8 @@ CHARS_MAX = 256
 AT_ONCE = 2
 WAITING_MAX = 20
 _DISTINCT_MIN = 5
+# What a newer program may have raised the work to.
+_DEARER_MAX = 4
 _LEET = str.maketrans("0134578@$!|", "oieastbasii")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _ENDS = re.compile(r"^[\W\d_]+|[\W\d_]+$")
@@ -62,6 +64,22 @@ def _verify(stored: str | None, password: str) -> bool:
 def needs_rehash(stored: str) -> bool:
     """Whether a stored form was made with other parameters."""
     return _hasher.check_needs_rehash(stored)
+
+
+def is_bearable(stored: str) -> bool:
+    """Whether a stored form that another node has made costs no more to check than some times our
+    own: its parameters say how much memory and time a sign-in takes here.
+    """
+    try:
+        found = extract_parameters(stored)
+    except InvalidHashError:
+        return False
+    ours = _hasher
+    return (
+        found.memory_cost <= _DEARER_MAX * ours.memory_cost
+        and found.time_cost <= _DEARER_MAX * ours.time_cost
+        and found.parallelism <= _DEARER_MAX * ours.parallelism
+    )
 
 
 def normal(password: str) -> str:

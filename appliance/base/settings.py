@@ -93,7 +93,8 @@ class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     looks for its own new entries every `poll_seconds` when nothing wakes it. `max_bytes` bounds a
     question and an answer; a hub works on `exchanges_max` of them at once, on
     `tenant_exchanges_max` of one tenant. A site lets its oldest copies of files go above
-    `file_bytes_max`; 0 keeps all.
+    `file_bytes_max`; 0 keeps all. A stream that is new to a site comes as the states of its records
+    when its log has more than `states_after` entries.
     """
 
     pause: bool = False
@@ -103,6 +104,7 @@ class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 6
     tenant_exchanges_max: Annotated[int, msgspec.Meta(ge=1)] = 3
     file_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    states_after: Annotated[int, msgspec.Meta(ge=0)] = 20_000
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

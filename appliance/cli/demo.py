@@ -141,9 +141,6 @@ async def _start(folder: Path, name: str, port: int) -> Process:
     data.mkdir(exist_ok=True)
     role = HUB if name == HUB else "site"
     lines = [f'role = "{role}"', f"port = {port}"]
-    if name != HUB:
-        # A branch's files are judged by the hub: three scanners would fill a laptop's memory.
-        lines += ["[files]", "scanner = false"]
     (data / "nexus.toml").write_text("\n".join(lines) + "\n", "utf-8")
     with (folder / f"{name}.log").open("ab") as log:
         return await asyncio.create_subprocess_exec(

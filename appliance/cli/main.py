@@ -56,10 +56,16 @@ app.command(module)
 module.command("appliance.cli.template:list_modules", name="list")
 for _name in ("impact", "enable", "disable"):
     module.command(f"appliance.cli.template:{_name}")
-sync = App(name="sync", help="Replication: how it stands, now, not for a while, on again.")
+sync = App(
+    name="sync", help="Replication: how it stands, now, not for a while, by stick; compare, let go."
+)
 app.command(sync)
 for _name in ("status", "now", "pause", "resume"):
     sync.command(f"appliance.cli.sync:{_name}")
+sync.command("appliance.cli.carry:carry_out", name="export")
+sync.command("appliance.cli.carry:carry_in", name="import")
+sync.command("appliance.cli.carry:digest")
+sync.command("appliance.cli.carry:compact_log", name="compact")
 conflict = App(name="conflict", help="Conflicts that wait for a decision: list, show, resolve.")
 app.command(conflict)
 for _name in ("list", "show", "resolve"):

@@ -147,7 +147,7 @@ def _tell(peer: PeerState) -> str:
 
 def _run(tenant: str | None, data: str | None, work: Work) -> int:
     async def go() -> int:
-        async with opened(read_settings(data)) as node, _redis(node) as redis:
+        async with opened(read_settings(data)) as node, connected(node) as redis:
             routes = node.db.routes
             tenants = (
                 [routes.by_slug(tenant).tenant] if tenant else [r.tenant for r in routes.all()]
@@ -160,7 +160,8 @@ def _run(tenant: str | None, data: str | None, work: Work) -> int:
 
 
 @asynccontextmanager
-async def _redis(node: Opened) -> AsyncIterator[aioredis.Redis]:
+async def connected(node: Opened) -> AsyncIterator[aioredis.Redis]:
+    """The node's Redis, for as long as the block lasts."""
     client = aioredis.Redis.from_url(
         node.endpoints.redis_url, socket_timeout=10, socket_connect_timeout=2
     )

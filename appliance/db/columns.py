@@ -26,44 +26,54 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class Column:
     """Values of one PostgreSQL type for a parameter `$n::type[]`."""
 
-    __slots__ = ("type", "values")
+    __slots__ = ("_encoded", "type", "values")
 
     def __init__(self, type_: str, values: Sequence[Any]) -> None:
         self.type = type_
         self.values = values
+        self._encoded = b""
 
     def encode(self) -> bytes:
-        """The binary form. Raises Invalid for a text that cannot be stored."""
-        oid, one = _TYPES[self.type]
+        """The binary form, made once. Raises Invalid for a text that cannot be stored."""
+        if not self._encoded:
+            self._encoded = self._encode()
+        return self._encoded
+
+    def _encode(self) -> bytes:
+        oid, each = _TYPES[self.type]
         values, count = self.values, len(self.values)
         if count and values[0] == values[-1] and values.count(values[0]) == count:
             # Of one kind, stream or day, as whole columns often are.
-            parts = [_NULL if values[0] is None else one(values[0])] * count
+            parts = each(values[:1]) * count
         else:
-            parts = [_NULL if v is None else one(v) for v in values]
+            parts = each(values)
         return _HEADER(1, int(_NULL in parts), oid, count, 1) + b"".join(parts)
 
 
-def _text(value: str) -> bytes:
+def _texts(values: Sequence[str | None]) -> list[bytes]:
     try:
-        found = value.encode()
+        found = [None if v is None else v.encode() for v in values]
     except UnicodeEncodeError:
-        found = b"\0"
-    if b"\0" in found:
+        found = [b"\0"]
+    if b"\0" in b"".join(filter(None, found)):
         raise Invalid("A text holds a character that cannot be stored.", code="text.unstorable")
-    return _LENGTH(len(found)) + found
+    return _byteas(found)
 
 
-def _uuid(value: UUID) -> bytes:
-    return _UUID + value.int.to_bytes(16, "big")
+def _uuids(values: Sequence[UUID | None]) -> list[bytes]:
+    return [_NULL if v is None else _UUID + v.int.to_bytes(16, "big") for v in values]
 
 
-def _bigint(value: int) -> bytes:
-    return _BIGINT(8, value)
+def _bigints(values: Sequence[int | None]) -> list[bytes]:
+    return [_NULL if v is None else _BIGINT(8, v) for v in values]
 
 
-def _bytea(value: bytes) -> bytes:
-    return _LENGTH(len(value)) + value
+def _byteas(values: Sequence[bytes | None]) -> list[bytes]:
+    return [_NULL if v is None else _LENGTH(len(v)) + v for v in values]
+
+
+def _moments(values: Sequence[datetime | None]) -> list[bytes]:
+    return [_NULL if v is None else _moment(v) for v in values]
 
 
 def _moment(value: datetime) -> bytes:
@@ -71,11 +81,11 @@ def _moment(value: datetime) -> bytes:
     return _BIGINT(8, (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds)
 
 
-# Element type (pg_type.oid, fixed for built-in types) and how one value is written.
-_TYPES: dict[str, tuple[int, Callable[[Any], bytes]]] = {
-    "uuid": (2950, _uuid),
-    "text": (25, _text),
-    "bigint": (20, _bigint),
-    "bytea": (17, _bytea),
-    "timestamptz": (1184, _moment),
+# Element type (pg_type.oid, fixed for built-in types) and how its values are written.
+_TYPES: dict[str, tuple[int, Callable[[Sequence[Any]], list[bytes]]]] = {
+    "uuid": (2950, _uuids),
+    "text": (25, _texts),
+    "bigint": (20, _bigints),
+    "bytea": (17, _byteas),
+    "timestamptz": (1184, _moments),
 }

@@ -48,7 +48,7 @@ class Taking(msgspec.Struct, frozen=True):
 async def check_place(db: Database, ctx: Ctx, place: Place, bytes_max: int) -> Taking:
     """Whether the actor may hang a file there. Raises Refused, Forbidden, Invalid."""
     if not place.kind:
-        return Taking((), bytes_max, ctx.unit)
+        return Taking((), bytes_max, _unit_here(ctx))
     kind, state = await _record(db, ctx, place)
     if (
         kind is None
@@ -65,8 +65,16 @@ async def check_place(db: Database, ctx: Ctx, place: Place, bytes_max: int) -> T
         tuple(str(e).lower() for e in wanted) if isinstance(wanted, list) else (),
         min(int(str(most)), bytes_max) if most else bytes_max,
         # What every branch shares, a customer, is of no unit: its file is where it was brought.
-        state.unit or ctx.unit,
+        state.unit or _unit_here(ctx),
     )
+
+
+def _unit_here(ctx: Ctx) -> UUID | None:
+    """The actor's unit; at a branch that does not hold it, one of the branch's own."""
+    hold = ctx.schema.hold
+    if ctx.unit is None or hold is None or hold.has(ctx.unit, ctx.unit_tree):
+        return ctx.unit
+    return min((hold.units or hold.reach) - hold.waiting, default=ctx.unit)
 
 
 async def may_see(db: Database, ctx: Ctx, file: File) -> bool:

@@ -17,7 +17,7 @@ from appliance.files.states import ARROWS, FileState
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Json
 from appliance.kernel.record import RecordState
-from appliance.write import Applied, Command, Conflict, Op, Result, apply
+from appliance.write import Applied, Command, Conflict, Op, Rejected, Result, apply
 from appliance.write.load import COLUMNS, read_state
 from quarantine.contract import Verdict
 
@@ -197,5 +197,9 @@ async def create(
     result = await apply(db, as_system(ctx), [command], echo=_Audited(event))
     found = await find_file(db, ctx.tenant, ident) if result.committed else None
     if found is None:
+        for outcome in result.outcomes:
+            if isinstance(outcome, Rejected) and outcome.faults[0].code != "id_taken":
+                fault = outcome.faults[0]
+                raise Clash(fault.detail, code=f"file.{fault.code}")
         raise Clash("This id is taken.", code="file.id_taken")
     return found

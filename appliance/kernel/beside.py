@@ -106,6 +106,34 @@ def rename_dots(body: bytes, name: Callable[[str], str]) -> bytes:
     )
 
 
+def without_fields(body: bytes, fids: frozenset[str]) -> bytes:
+    """The stored form without fields that are kept from its reader; the dots stay."""
+    found = _decode(body)
+
+    def strip(cell: Mapping[str, Leaf]) -> dict[str, Leaf]:
+        return {dot: _without(leaf, fids) for dot, leaf in cell.items()}
+
+    def is_kept(register: str) -> bool:
+        fid, slash, _ = register.partition("/")
+        return not (slash and fid in fids)
+
+    return _encode(
+        Packed(
+            strip(found.born),
+            {register: strip(cell) for register, cell in found.cells.items() if is_kept(register)},
+            {register: dots for register, dots in found.pending.items() if is_kept(register)},
+            found.seen,
+            {fid: total for fid, total in found.sums.items() if fid not in fids},
+        )
+    )
+
+
+def _without(leaf: Leaf, fids: frozenset[str]) -> Leaf:
+    values = {fid: value for fid, value in leaf.values.items() if fid not in fids}
+    was = {fid: value for fid, value in leaf.was.items() if fid not in fids}
+    return msgspec.structs.replace(leaf, values=values, was=was)
+
+
 def open_closed(
     kind: Kind, stream: UUID, stamps: Stamps, held: Mapping[str, Json], known: Known
 ) -> Registers:

@@ -32,6 +32,7 @@ from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.sync import messages as say
 from appliance.sync.blobs import is_asked, run_lane
+from appliance.sync.checking import DIFFERED
 from appliance.sync.health import HealthBook, take_now
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_self, hub_of
@@ -99,7 +100,7 @@ class Agent:
             return None
         return Parts(
             db=self.db, me=me, hub=hub, key=self.keys.current(), transport=self.transport,
-            max_bytes=self.settings.max_bytes,
+            max_bytes=self.settings.max_bytes, states_after=self.settings.states_after,
         )  # fmt: skip
 
     async def _wanted(self) -> list[UUID]:
@@ -185,6 +186,8 @@ class TenantLoop:
                 await talk.catch_up()
                 self.back.succeed()
                 await self._note(talk)
+                if not talk.must_purge:
+                    await self._compare(talk)
                 if not await self._move_files(talk):
                     await self._wait(talk, ear, stop)
                 # A hub that has news all the time which are none must not be asked all the time.
@@ -193,6 +196,11 @@ class TenantLoop:
                 await pause(stop, min(FUTILE_S * futile, FUTILE_MAX_S))
         finally:
             await talk.close()
+
+    async def _compare(self, talk: Talk) -> None:
+        """Streams that are to be compared; what differed is shown with the peer's state."""
+        if await talk.checking.check_asked():
+            await self._agent.health.note(self._tenant, self._hub, notices=DIFFERED)
 
     async def _begin(self, talk: Talk) -> None:
         welcome = await talk.greet()

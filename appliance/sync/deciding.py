@@ -24,6 +24,7 @@ from appliance.base.errors import (
 from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
+from appliance.sync.judging import VERDICTS, judge_of
 from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
 from appliance.write.parked import decide_parked
 from appliance.write.receive import Taken, parked_id, receive
@@ -68,6 +69,11 @@ async def decide(db: Database, ctx: Ctx, ident: UUID, what: What, *, reason: str
     parked, body = await find_parked(db, ctx, ident)
     if parked.state != "waiting":
         raise Clash(f"This is {parked.state} already.", code="parked.decided")
+    if parked.reason in VERDICTS and ctx.schema.hold is not None:
+        raise Clash(
+            "The head office held this back by its own rules; it is decided there.",
+            code="parked.elsewhere",
+        )
     noted = audit_calls(
         ctx.tenant, f"sync.parked_{what}", actor=ctx.actor, subject=ident,
         request_id=ctx.request_id,
@@ -106,12 +112,14 @@ async def _decide_logged(
 
 
 async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:
-    """Receive what was held, as its node sent it; known entries are taken once. Raises Clash."""
+    """Receive what was held, as its node sent it, judged by what it might write; known entries
+    are taken once. Raises Clash.
+    """
     door = msgspec.structs.replace(ctx, door=Door.SYNC)
     await _take_skipped(db, ctx, door, parked)
-    taken = await receive(
-        db, door, parked.stream, read_held(body), peer=parked.peer, from_hub=False
-    )  # fmt: skip
+    judge = await judge_of(db, ctx.tenant, parked.peer, ctx.schema.kinds)
+    entries = await judge.judge(db, read_held(body))
+    taken = await receive(db, door, parked.stream, entries, peer=parked.peer, from_hub=False)
     if taken.gap:
         detail = "Entries that this node made before are not here."
         async with db.transaction(ctx.tenant) as tx:

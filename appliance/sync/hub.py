@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 import msgspec
@@ -57,6 +58,10 @@ class Hub:
         self._db, self._health = db, health
         self._max_bytes = settings.max_bytes
         self._lanes = Lanes(per_tenant=settings.tenant_exchanges_max, in_all=settings.exchanges_max)
+
+    def enter(self, tenant: UUID) -> AbstractContextManager[int]:
+        """Room for one question that costs something. Raises Unavailable (come back later)."""
+        return self._lanes.enter(tenant)
 
     async def greet(
         self, site: PeerNode, tenant: UUID, asked: say.Hello, *, session: bytes, version: str
@@ -143,7 +148,7 @@ class Hub:
             grants = await streams_for(db, site.id, tenant)
             leaving = await draining_for(db, site.id, tenant)
             taker = Taker(db, tenant, origin=origin, peer=site.id)
-            taking = Pushed(db, site, tenant, taker)
+            taking = Pushed(db, site, tenant, taker, frozenset({*grants, *leaving}))
             if await is_lacking(db, site, tenant):
                 taking.hub_origin = await own_origin(db)
                 if asked.has_offered:

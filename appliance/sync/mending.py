@@ -21,6 +21,7 @@ from appliance.kernel.change import encode_body
 from appliance.kernel.context import Ctx
 from appliance.sync import messages as say
 from appliance.sync.chains import find_partings, read_ends
+from appliance.sync.nodes import PeerNode
 from appliance.write.merging import Merged, write_merged
 from appliance.write.receive import parked_id
 from appliance.write.refold import refold
@@ -75,6 +76,15 @@ async def read_veiled(db: Database, tenant: UUID) -> set[tuple[UUID, int]]:
     """Chains (stream, origin) that are here without what is kept from this node."""
     (rows,) = await db.read(tenant, (_STRIPPED, (tenant,)))
     return {(UUID((stream or b"").decode()), int(origin or 0)) for stream, origin in rows}
+
+
+async def read_held(
+    db: Database, tenant: UUID, me: PeerNode, welcome: say.Welcome
+) -> dict[UUID, set[int]]:
+    """Origins of others by stream, of which this node can prove what it has."""
+    ends, veiled = await read_ends(db, tenant), await read_veiled(db, tenant)
+    own = {*me.origins, welcome.hub_origin}
+    return {s: {o for o in by if o not in own and (s, o) not in veiled} for s, by in ends.items()}
 
 
 async def park_own(

@@ -101,6 +101,12 @@ async def hub_of(db: Database) -> PeerNode | None:
     return await _one(db, f"{_PEER} WHERE n.role = 'hub' AND NOT n.is_self", None)
 
 
+async def hub_origins(db: Database) -> frozenset[int]:
+    """All origins that the hub ever wrote under; a node that is alone is its own hub."""
+    hub = await hub_of(db) or await find_self(db)
+    return hub.origins if hub is not None else frozenset({1})
+
+
 async def list_nodes(db: Database, tenant: UUID | None = None) -> list[PeerNode]:
     """Nodes by name, one row for each tenant a node holds; those of one tenant where it is named."""
     where = "WHERE s.tenant_id = %s" if tenant else "WHERE %s::uuid IS NULL"

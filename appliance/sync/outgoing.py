@@ -50,10 +50,13 @@ PAGE = Statement(
     "WHERE c.tenant_id = $1 AND c.stream = $2 AND c.seq > $3 AND c.seq <= $4 "
     "AND ($5::bigint[] IS NULL OR c.origin = ANY($5::bigint[])) ORDER BY c.seq LIMIT $6"
 )
+# Below the floor, or below a snapshot's cut, it was kept.
 BEFORE = Statement(
-    "SELECT c.origin, c.hash FROM unnest($3::bigint[], $4::bigint[]) AS u(origin, oseq) "
-    "JOIN change c ON c.tenant_id = $1 AND c.stream = $2 AND c.origin = u.origin "
-    "AND c.oseq = u.oseq"
+    "SELECT u.origin, COALESCE(c.hash, b.hash) FROM unnest($3::bigint[], $4::bigint[]) "
+    "AS u(origin, oseq) LEFT JOIN change c ON c.tenant_id = $1 AND c.stream = $2 "
+    "AND c.origin = u.origin AND c.oseq = u.oseq LEFT JOIN stream_base b ON b.tenant_id = $1 "
+    "AND b.stream = $2 AND b.origin = u.origin AND b.oseq = u.oseq "
+    "WHERE c.hash IS NOT NULL OR b.hash IS NOT NULL"
 )
 _SEQ, _ORIGIN, _OSEQ, _TX, _PARKED = 0, 1, 2, 3, 15
 _OPS = {op.value: op for op in EntryOp}

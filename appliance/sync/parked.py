@@ -191,7 +191,12 @@ async def _readable(db: Database, ctx: Ctx, entries: Sequence[Entry]) -> dict[UU
         kind = ctx.schema.kind(entry.kind)
         if kind is None or not ctx.profile.sees(kind) or entry.op != EntryOp.NEW:
             continue
-        if in_scope(ctx, ctx.profile.scope(kind.key, "read"), fold(None, entry), kind):
+        try:
+            made = fold(None, entry)
+        except (ValueError, ArithmeticError):
+            # It may be parked for just that.
+            continue
+        if in_scope(ctx, ctx.profile.scope(kind.key, "read"), made, kind):
             found.setdefault(entry.record_id, None)
     return found
 

@@ -24,6 +24,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.access.load import read_ids
+from appliance.access.passwords import is_bearable
 from appliance.access.totp import STEP_S
 from appliance.audit import audit_calls
 from appliance.base import logs
@@ -83,6 +84,9 @@ _KNOW = Statement(
 _KEEP = Statement("SELECT keep_people($2::uuid[]) WHERE $1::uuid IS NOT NULL")
 _TAKEN = Statement("UPDATE hold SET people_rev = $2 WHERE tenant_id = $1")
 _SHUT = frozenset({"suspended", "locked"})
+_STATES = _SHUT | {"invited", "active"}
+# A site counts sessions' epochs up one by one; a leap would leave the hub no number to end any.
+_EPOCHS_AHEAD = 10_000
 
 
 class Person(msgspec.Struct, frozen=True, array_like=True):
@@ -239,8 +243,8 @@ async def take_changes(db: Database, tenant: UUID, node_id: UUID, data: bytes) -
             if ours is None or ours.person not in theirs:
                 continue
             is_own = theirs[ours.person]
-            is_whole = is_own and ours.mark == change.mark
             given = change.person
+            is_whole = is_own and ours.mark == change.mark and _is_sound(given)
             fresh = _whole(ours, given) if is_whole else _stricter(ours, given, is_own=is_own)
             if is_whole or fresh == change.person:
                 taken.append(ours.person)
@@ -274,11 +278,22 @@ async def _settle(tx: Transaction, tenant: UUID, refused: Sequence[UUID]) -> Non
     await tx.run(*calls, (_TAKEN, (tenant, 0)), commit=True)
 
 
+def _is_sound(given: Person) -> bool:
+    """Whether a row can be kept, and a sign-in by it costs this node what one should."""
+    is_cheap = given.password_hash is None or is_bearable(given.password_hash)
+    return is_cheap and given.state in _STATES
+
+
+def _epoch(ours: Person, theirs: Person) -> int:
+    is_near = theirs.epoch - ours.epoch <= _EPOCHS_AHEAD
+    return max(ours.epoch, theirs.epoch) if is_near else ours.epoch
+
+
 def _whole(ours: Person, theirs: Person) -> Person:
     """A site's row in place of ours, but nobody is let in again by it."""
     state = theirs.state if ours.state not in _SHUT else ours.state
     return msgspec.structs.replace(
-        theirs, email=ours.email, state=state, epoch=max(ours.epoch, theirs.epoch)
+        theirs, email=ours.email, state=state, epoch=_epoch(ours, theirs)
     )
 
 
@@ -295,7 +310,7 @@ def _stricter(ours: Person, theirs: Person, *, is_own: bool) -> Person:
         return fresh
     is_shut = theirs.state in _SHUT and ours.state == "active"
     return msgspec.structs.replace(
-        fresh, state=theirs.state if is_shut else ours.state, epoch=max(ours.epoch, theirs.epoch)
+        fresh, state=theirs.state if is_shut else ours.state, epoch=_epoch(ours, theirs)
     )
 
 

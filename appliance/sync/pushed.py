@@ -7,7 +7,6 @@ still sends is kept before the log, and acknowledged, so that the node may let i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from uuid import UUID
 
@@ -16,17 +15,17 @@ import msgspec
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Malformed, Unavailable
 from appliance.db.database import Database
-from appliance.kernel.change import Logged
 from appliance.sync import messages as say
 from appliance.sync.batch import Frame, Reach
 from appliance.sync.chains import read_ends
 from appliance.sync.giving import SCHEMA
 from appliance.sync.incarnation import FORKED, issue_origin
+from appliance.sync.judging import Judge
 from appliance.sync.nodes import PeerNode
 from appliance.sync.parked import hold
 from appliance.sync.positions import read_vectors
 from appliance.sync.remade import mark_known
-from appliance.sync.scope import StreamGrant, refuses
+from appliance.sync.scope import StreamGrant
 from appliance.sync.taking import Taker
 from appliance.write.incoming import Forked, transactions
 from appliance.write.receive import receive
@@ -38,11 +37,15 @@ _replace = msgspec.structs.replace
 class Pushed:
     """What one site sends in one question."""
 
-    def __init__(self, db: Database, site: PeerNode, tenant: UUID, taker: Taker) -> None:
+    def __init__(
+        self, db: Database, site: PeerNode, tenant: UUID, taker: Taker, writable: frozenset[UUID]
+    ) -> None:
+        """`writable` are all streams that the site may write."""
         self._db, self._site, self._tenant, self._taker = db, site, tenant, taker
         # Set where this hub was put back from a backup and wants from the site what others made:
         # the one origin of which nobody can have more (sync/regaining).
         self.hub_origin: int | None = None
+        self._writable = writable
 
     async def take(self, push: say.Push, grant: StreamGrant | None) -> say.Receipt:
         """One stream's frames, each whole or not at all; what stops it is said in the receipt.
@@ -52,9 +55,9 @@ class Pushed:
         """
         taken = say.Receipt(push.stream, {})
         is_revoked = self._site.state != "active" or self._site.scope_state != "active"
-        if not is_revoked and grant is None:
+        if grant is None:
             return _replace(taken, problem=say.NOT_GRANTED)
-        if grant is not None and "w" not in grant.mode:
+        if "w" not in grant.mode:
             return _replace(taken, problem=say.READ_ONLY)
         opened = self._taker.open(push.frames, skip_known=not is_revoked)
         try:
@@ -69,7 +72,7 @@ class Pushed:
                         taken = await self._take(frame, grant, taken)
                     if taken.problem or taken.gap:
                         break
-                    if grant is not None and grant.name == SCHEMA and not is_revoked:
+                    if grant.name == SCHEMA and not is_revoked:
                         self._taker.renew()
                         await fold_early(self._db, await self._taker.ctx())
         except Malformed as bad:
@@ -92,18 +95,21 @@ class Pushed:
             return True
         return self.hub_origin is not None and origin != self.hub_origin
 
-    async def _take(
-        self, frame: Frame, grant: StreamGrant | None, sofar: say.Receipt
-    ) -> say.Receipt:
-        entries = list(frame.entries)
-        if grant is not None:
-            entries = _judge(grant, entries, self._site.origins)
+    async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
+        ctx = await self._taker.ctx()
+        judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
+        # What others made was judged when it came from them.
+        own = [e for e in frame.entries if e.entry.origin in self._site.origins]
+        judged = iter(await judge.judge(self._db, own))
+        entries = [
+            next(judged) if e.entry.origin in self._site.origins else e for e in frame.entries
+        ]
         try:
             self._check_proved(frame)
             entries = await mark_known(self._db, self._tenant, entries)
             taken = await receive(
-                self._db, await self._taker.ctx(), frame.stream, entries, peer=self._site.origin,
-                from_hub=False, proved=frame.before,
+                self._db, ctx, frame.stream, entries, peer=self._site.origin, from_hub=False,
+                proved=frame.before,
             )  # fmt: skip
         except Unavailable:
             # Nothing of what follows would fare better.
@@ -154,19 +160,3 @@ class Pushed:
         logs.event(
             "sync.frame_refused", level=level, code=code, tenant=self._tenant, node=self._site.id
         )
-
-
-def _judge(grant: StreamGrant, entries: Sequence[Logged], own: frozenset[int]) -> list[Logged]:
-    """Mark what the node may not write: its transaction is kept for a person, not applied. What
-    others made was judged when it came from them.
-    """
-    refused: dict[tuple[int, int], str] = {}
-    for logged in entries:
-        why = refuses(grant.mask, logged) if logged.entry.origin in own else None
-        if why:
-            refused.setdefault((logged.entry.origin, logged.entry.tx), why)
-    if not refused:
-        return list(entries)
-    return [
-        _replace(e, parked=refused.get((e.entry.origin, e.entry.tx), e.parked)) for e in entries
-    ]

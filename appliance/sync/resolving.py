@@ -34,6 +34,7 @@ from appliance.sync.conflicts import (
     read_page,
     visible,
 )
+from appliance.sync.nodes import hub_origins
 from appliance.sync.showing import names_of
 from appliance.write import Applied, Command, Conflict, Guard, Op, Rejected, Result, apply
 from appliance.write.clashes import NEGATIVE
@@ -157,11 +158,12 @@ async def resolve_many(
     What the rule says nothing of stays open and is reported; so is what the actor may not write.
     """
     page, place = await read_page(db, ctx, asked, limit=limit, after=after)
+    hub = await hub_origins(db) if rule is Rule.HUB else frozenset[int]()
     reports: dict[tuple[UUID, str, str], Decided] = {}
     groups: dict[UUID, list[tuple[Held, Command]]] = {}
     for held in page:
         try:
-            command = _by_rule(ctx, held, rule)
+            command = _by_rule(ctx, held, rule, hub)
         except ApplianceError as refused:
             _report(reports, held, "skipped", refused.detail)
             continue
@@ -196,14 +198,13 @@ async def resolve_many(
     return Batch(ordered, place, sets)
 
 
-def _by_rule(ctx: Ctx, held: Held, rule: Rule) -> Command | None:
+def _by_rule(ctx: Ctx, held: Held, rule: Rule, hub: frozenset[int]) -> Command | None:
     if held.sort not in DECIDED:
         raise Clash("This is mended by hand, one by one.", code="conflict.by_hand")
     now = held.shown()
     sides = list(held.sides)
     if rule is Rule.HUB:
-        # The hub's origin is 1 on every tenant (sync 2.1).
-        sides = [s for s in sides if s.dot.partition(".")[0] == "1"]
+        sides = [s for s in sides if int(s.dot.partition(".")[0] or 0) in hub]
     elif rule is Rule.MINE:
         sides = [s for s in sides if s.actor == ctx.actor]
     elif rule is Rule.SHOWN and held.sort == DELETED:

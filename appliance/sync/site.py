@@ -15,37 +15,33 @@ from uuid import UUID
 
 import httpx
 
-from appliance import __version__
 from appliance.base import logs
-from appliance.base.errors import Clash, Unauthenticated
+from appliance.base.errors import Clash
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
 from appliance.sync import people
 from appliance.sync.arriving import Arrivals
 from appliance.sync.blobs import doubt_hub
-from appliance.sync.chains import read_ends
+from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, wanted
+from appliance.sync.checking import Checking
 from appliance.sync.client import HubClient
+from appliance.sync.hello import Begun, make_hello, say_hello
 from appliance.sync.incarnation import (
     note_hub_epoch,
-    read_epoch,
-    read_hub_tips,
     read_own_tips,
     take_origin,
 )
-from appliance.sync.joining import ask_for_keys
 from appliance.sync.keys import NodeKey
-from appliance.sync.mending import mend, park_own, read_veiled
-from appliance.sync.nodes import PeerNode, learn_key
+from appliance.sync.mending import mend, park_own, read_held
+from appliance.sync.nodes import PeerNode
 from appliance.sync.outgoing import read_after
 from appliance.sync.positions import (
     note_acked,
     read_heads,
-    read_heard,
     read_pending,
     read_positions,
 )
-from appliance.sync.signing import UNTRUSTED
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import Told, take_told
 from appliance.write.incoming import Forked
@@ -58,12 +54,6 @@ _FIRST = {SCHEMA: 0, "shared": 1}
 _PEOPLE_REV = Statement("SELECT people_rev FROM hold WHERE tenant_id = $1")
 
 
-class Begun(Clash):
-    """One of the two begins anew: what was read before hello does not hold any more."""
-
-    code = "sync.begun_anew"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What a conversation needs. `transport` is for a hub in the same process."""
@@ -73,19 +63,28 @@ class Parts:
     hub: PeerNode
     key: NodeKey
     max_bytes: int = say.ASK_BYTES_MAX
+    states_after: int = STATES_AFTER
     transport: httpx.AsyncBaseTransport | None = None
 
 
 class Talk:
     """One conversation, from hello to close. Any error ends it; what it knew is read again."""
 
-    def __init__(self, parts: Parts, tenant: UUID) -> None:
+    def __init__(self, parts: Parts, tenant: UUID, client: HubClient | None = None) -> None:
         self._parts, self._db, self._tenant, self.hub = parts, parts.db, tenant, parts.hub
-        self.client = HubClient(
+        self.client = client or HubClient(
             parts.hub, tenant, me=parts.me.id, key=parts.key, transport=parts.transport
         )
         self._taker = Taker(parts.db, tenant, origin=parts.me.origin, peer=parts.hub.id)
         self._arrivals = Arrivals(parts.db, tenant, parts.hub, self._taker)
+        self.states = Bootstrap(
+            parts.db, tenant, self.client, self._taker, hub_origin=parts.hub.origin,
+            at_any_length=parts.states_after == 0,
+        )  # fmt: skip
+        self.checking = Checking(parts.db, tenant, self.client, self.states)
+        self._joining: set[UUID] = set()
+        # Of which the log is as good as the states.
+        self._by_log: set[UUID] = set()
         self.standing = b""
         self.notices: list[say.Notice] = []
         self.must_purge = False
@@ -114,14 +113,8 @@ class Talk:
         positions = await read_positions(db, tenant, hub.origin)
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
-        welcome = await self._say_hello(
-            say.Hello(
-                say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
-                {s: dict(tips) for s, tips in made.items()},
-                dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
-                dict(self._arrivals.cursors), proof, await read_heard(db, tenant, hub.origin, own),
-            )
-        )  # fmt: skip
+        hello = await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
+        welcome = await say_hello(db, self.client, hub, hello, self._parts.transport)
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
             await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
@@ -132,13 +125,16 @@ class Talk:
         ordered = sorted(welcome.streams, key=lambda g: (_FIRST.get(g.name, 2), g.stream))
         self._grants = {g.stream: g for g in ordered}
         self._hints = {g.stream: g.head for g in ordered}
+        after = self._parts.states_after
+        self._joining = await wanted(db, tenant, self._grants, self._arrivals.cursors, after)
+        self._joining -= self._by_log
         heads = await read_heads(db, tenant)
         # What has to go is offered too: it goes once the hub has what was made in it.
         is_over = told is not None and told.leaving
         offered = [*self._grants, *(s for s in heads if s not in self._grants
                                     and (is_over or s in leaving))]  # fmt: skip
         self._is_offering = welcome.is_lacking
-        held = await self._read_held(welcome) if welcome.is_lacking else {}
+        held = await read_held(db, tenant, me, welcome) if welcome.is_lacking else {}
         self._got = {
             s: {o: welcome.got.get(s, {}).get(o, 0) for o in (*own, *held.get(s, ()))}
             for s in offered
@@ -157,27 +153,6 @@ class Talk:
             is_former = bool(me.former_origins) and (self._lost or await self.has_pending())
             self._is_doubtful = bool(is_former) or self._is_offering
         return welcome
-
-    async def _say_hello(self, hello: say.Hello) -> say.Welcome:
-        """Ask; an answer under a key that we do not know may be under one that ours has signed for."""
-        try:
-            return await self.client.greet(hello)
-        except Unauthenticated as untrusted:
-            if untrusted.code != UNTRUSTED:
-                raise
-            found = await ask_for_keys(self.hub, transport=self._parts.transport)
-            if not await learn_key(self._db, self.hub.id, found):
-                raise
-            raise Begun("The hub has a new key, which its old one signed for.") from None
-
-    async def _read_held(self, welcome: say.Welcome) -> dict[UUID, set[int]]:
-        """Origins of others by stream, of which this node can prove what it has."""
-        ends, veiled = await read_ends(self._db, self._tenant), await read_veiled(
-            self._db, self._tenant
-        )  # fmt: skip
-        own = {*self._parts.me.origins, welcome.hub_origin}
-        return {s: {o for o in by if o not in own and (s, o) not in veiled}
-                for s, by in ends.items()}  # fmt: skip
 
     async def _mend(self) -> int:
         """See that our chains are the hub's; how many entries were made anew. Raises Begun."""
@@ -225,6 +200,31 @@ class Talk:
             await self._mend()
         while await self._exchange():
             pass
+        while self._joining:
+            # What was made here is at the hub by now, so that the states know of it.
+            await self._join(next(s for s in self._grants if s in self._joining))
+            while await self._exchange():
+                pass
+        await self.states.settle(self._grants.keys())
+
+    async def _join(self, stream: UUID) -> None:
+        """Take a stream's states, and its log from there on."""
+        cut = await self.states.take(stream, self._arrivals.cursors.get(stream, 0))
+        if cut is None:
+            self._by_log.add(stream)
+        else:
+            self._arrivals.cursors[stream] = cut
+        self._joining.discard(stream)
+        if _FIRST.get(self._name(stream)) is not None:
+            # What follows is read by this schema, and may be of units that are known only now.
+            self._taker.renew()
+            await fold_early(self._db, await self._taker.ctx())
+            await self.greet()
+
+    def _is_later(self, stream: UUID) -> bool:
+        """Whether a stream has to wait for states: its own, or those that say how to read it."""
+        first = min((_FIRST.get(self._name(s), 2) for s in self._joining), default=3)
+        return stream in self._joining or _FIRST.get(self._name(stream), 2) > first
 
     async def wait(self, hold_s: float) -> bool:
         """Wait at the hub; whether it has something that was not heard of yet."""
@@ -246,7 +246,7 @@ class Talk:
         down = [
             say.Pull(s, cursors.get(s, 0), g.epoch, s in self._lost)
             for s, g in self._grants.items()
-            if self._hints.get(s, 0) > cursors.get(s, 0)
+            if self._hints.get(s, 0) > cursors.get(s, 0) and not self._is_later(s)
         ]
         has_offered = self._is_offering and not up and not await self._pending()
         if not (up or down or changes or has_offered) and self._has_asked:

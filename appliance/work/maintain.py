@@ -12,6 +12,8 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Unavailable
 from appliance.db.wire import Statement
 from appliance.files.keeping import ask_for_missed, purge_due
+from appliance.sync.checking import ask_check
+from appliance.sync.nodes import hub_of
 from appliance.work.inbox import tend_inbox
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
@@ -141,11 +143,27 @@ async def purge_files(node: WorkNode) -> int:
     return purged
 
 
+async def compare_streams(node: WorkNode) -> int:
+    """Have a site's next conversation compare every stream with the hub's; how many tenants."""
+    if await hub_of(node.db) is None:
+        return 0
+    asked = 0
+    for route in node.db.routes.all():
+        try:
+            await ask_check(node.db, route.tenant)
+        except ApplianceError as error:
+            logs.event("sync.tenant_skipped", tenant=route.tenant, code=error.code)
+            continue
+        asked += 1
+    return asked
+
+
 SCHEDULES = (
     Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
     Schedule(name="release_promises", every_s=60.0, run=release_promises),
     Schedule(name="tend_inbox", every_s=60.0, run=tend_inbox),
     Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
+    Schedule(name="compare_streams", every_s=86_400.0, run=compare_streams),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),
 )

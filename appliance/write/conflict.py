@@ -31,15 +31,16 @@ async def explain(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> None:
         conflicts: list[FieldConflict] = []
         for fid, mine, theirs in _differences(draft, before):
             register = fid if fid.startswith("@") else draft.kind.by_fid[fid].register  # type: ignore[union-attr]
-            entry = last.get(register) or trails[draft.id][-1]
+            # Of a record that came as a state the log may know nothing.
+            entry = last.get(register) or next(reversed(trails[draft.id]), None)
             conflicts.append(
                 FieldConflict(
                     field=_name(draft, fid),
                     mine=mine,
                     theirs=theirs if _readable(ctx, draft, fid) else None,
                     base=_value(base, fid) if _readable(ctx, draft, fid) else None,
-                    who=entry.actor,
-                    at=hlc_moment(entry.hlc),
+                    who=entry.actor if entry else before.updated_by,
+                    at=hlc_moment(entry.hlc) if entry else before.updated_at,
                 )
             )
         draft.outcome = Conflict(draft.id, str(before.stamps), tuple(conflicts))

@@ -11,12 +11,13 @@ from appliance.base.clock import hlc_moment
 from appliance.base.errors import Refused
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.kernel.change import Entry, describe
+from appliance.kernel.change import Diff, Entry, describe
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
 from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState, Replay
 from appliance.write.authorize import in_scope
+from appliance.write.known import cut_call
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.trail import read_entry, trail_call
 
@@ -57,10 +58,13 @@ class HistoryEntry(msgspec.Struct, frozen=True):
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
-    """Newest first; `next` continues with older ones."""
+    """Newest first; `next` continues with older ones. `is_cut`: what came before the oldest is not
+    in this node's log, so the first step of a field does not say from what.
+    """
 
     entries: tuple[HistoryEntry, ...]
     next: str | None
+    is_cut: bool = False
 
 
 async def history(
@@ -78,10 +82,11 @@ async def history(
     Raises Refused.
     """
     kind = ctx.schema.kind(kind_key)
-    row, trail = await db.read(
+    row, trail, cut = await db.read(
         ctx.tenant,
         (_ROW[kind.table if kind else "record"], (ctx.tenant, ident, kind_key)),
         trail_call(ctx.tenant, [ident]),
+        cut_call(ctx.tenant, [ident]),
     )
     found = row.first()
     state = read_state(found) if found else None
@@ -93,7 +98,7 @@ async def history(
     people = await _names(db, ctx, {s.who for s in page})
     entries = tuple(msgspec.structs.replace(s, who_text=people.get(s.who)) for s in reversed(page))
     start = max(0, end - limit)
-    return HistoryPage(entries, str(start) if start else None)
+    return HistoryPage(entries, str(start) if start else None, len(cut) > 0)
 
 
 def _may_see(ctx: Ctx, kind: Kind, state: RecordState) -> bool:
@@ -110,7 +115,11 @@ def _steps(ctx: Ctx, kind: Kind, entries: list[Entry]) -> list[HistoryEntry]:
     steps: list[HistoryEntry] = []
     for entry in entries:
         after = replay.take(entry)
-        diffs = describe(_shown(state), _shown(after))
+        if after is None:
+            # Its beginning is below the floor: what was written is known, not over what.
+            diffs = [Diff(f, None, v) for f, v in sorted(entry.body.fields.items())]
+        else:
+            diffs = describe(_shown(state), _shown(after))
         fields = tuple(
             FieldStep(visible[d.fid], d.before, d.after) for d in diffs if d.fid in visible
         )

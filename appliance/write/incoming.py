@@ -15,7 +15,7 @@ from appliance.kernel.change import GENESIS, Entry, Logged, chain_hash
 
 # How far ahead of the receiver's clock an entry may claim to be (research/sync 2.3).
 AHEAD_MS = 60_000
-# In the extensions of an entry: the fields that were taken out of it for this node (sync/scope).
+# In an entry's `ext`: fields that the hub kept from this node, so that its hash says nothing here.
 STRIPPED = "stripped"
 NOTHING: Mapping[int, bytes] = {}
 
@@ -41,11 +41,6 @@ class Tip:
 
     oseq: int = 0
     hash: bytes = GENESIS
-
-    @property
-    def is_loose(self) -> bool:
-        """Whether the last entry came without what is kept from this node, and so without a hash."""
-        return self.oseq > 0 and not self.hash
 
 
 @dataclass(slots=True)
@@ -82,18 +77,18 @@ def sift(
         if led is not None and logged.hash:
             leads[entry.origin] = logged.hash
         if entry.oseq <= tip.oseq:
-            if entry.oseq == tip.oseq and tip.hash and logged.hash not in (b"", tip.hash):
+            if entry.oseq == tip.oseq and logged.hash and tip.hash not in (b"", logged.hash):
                 raise Forked(entry.origin, entry.oseq)
             found.known += 1
             continue
         if entry.oseq != tip.oseq + 1:
             found.gap = True
             continue
-        if now_ms is None and (STRIPPED in entry.body.ext or tip.is_loose):
-            # Over what is left its hash does not verify: the hub's word, or none at all.
+        if (tip.oseq and not tip.hash) or (logged.hash and led == tip.hash):
+            # Behind what was stripped the chain begins again where its sender states a hash.
             digest = logged.hash
-        elif logged.hash and led == tip.hash:
-            digest = logged.hash
+        elif now_ms is None and not logged.hash and STRIPPED in entry.body.ext:
+            digest = b""
         else:
             digest = chain_hash(log_key, tip.hash, entry)
             if logged.hash and digest != logged.hash:

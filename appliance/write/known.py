@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from appliance.base.ids import uuid_of
-from appliance.db.database import Transaction
+from appliance.db.columns import Column
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.registers import Leaf, leaf_of, qualified
-from appliance.write.trail import FOLDED, read_entry
+from appliance.write.carried import Had, decode_had, decode_leaves
+from appliance.write.trail import FOLDED, Runs, read_entry
 
 _VECTORS = Statement(
     "SELECT stream::text, origin, got FROM stream_vector WHERE tenant_id = $1 UNION ALL "
@@ -27,6 +28,18 @@ _LEAVES = Statement(
 )
 
 
+_BASES = Statement(
+    "SELECT leaves FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
+_CUT = Statement(
+    "SELECT record_id::text FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
+)
+# Nearly always empty: only while the tail of a snapshot is on its way.
+_AHEAD = Statement(
+    "SELECT b.record_id::text, a.known FROM stream_ahead a JOIN record_base b ON b.tenant_id = $1 "
+    "AND b.part = a.id AND b.record_id = ANY($2::uuid[]) WHERE a.tenant_id = $1"
+)
+
 Place = tuple[int, int, int]
 """The dot of an entry as numbers: its stream, its origin, its place there."""
 
@@ -38,7 +51,9 @@ class Missing(Exception):
 class NodeKnown:
     """`has` and `leaf` of one transaction; `taken` are entries of this frame, as they are folded."""
 
-    def __init__(self, vectors: Rows, parked: Rows, frame: Iterable[Entry]) -> None:
+    def __init__(
+        self, vectors: Rows, parked: Rows, frame: Iterable[Entry], ahead: Rows | None = None
+    ) -> None:
         self._got: dict[tuple[int, int], int] = {}
         self._held = {uuid_of(_text(stream)) for stream, _, _ in vectors}
         for stream, origin, got in vectors:
@@ -52,6 +67,18 @@ class NodeKnown:
         self._frame = {_place(e): e for e in frame}
         self._taken: set[Place] = set()
         self._leaves: dict[str, Leaf] = {}
+        self._ahead: dict[UUID, Had] = {
+            UUID(_text(ident)): decode_had(bytea(known)) for ident, known in ahead or ()
+        }
+
+    def is_in_state(self, entry: Entry) -> bool:
+        """Whether the record came by a snapshot that had this entry already."""
+        had = self._ahead.get(entry.record_id) if self._ahead else None
+        return had is not None and had.has(qualified(entry.dot, entry.stream))
+
+    def learn(self, leaves: Mapping[str, Leaf]) -> None:
+        """Clocks and authors that somebody else has told of."""
+        self._leaves |= leaves
 
     def got(self, stream: UUID) -> dict[int, int]:
         """How far each origin of a stream is known."""
@@ -93,17 +120,41 @@ class NodeKnown:
             found = leaf_of(entry, entry.body.fields)
         return found
 
-    async def read_leaves(self, tx: Transaction, tenant: UUID, dots: Sequence[str]) -> None:
-        """Read what `leaf` will be asked for; a dot that only a snapshot knew has no clock."""
-        (rows,) = await tx.run(_leaf_call(tenant, dots))
-        self._leaves |= dict.fromkeys(dots, Leaf({}, 0, UUID(int=0)))
-        for entry in map(read_entry, rows):
-            self._leaves[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
+    async def read_leaves(
+        self, tx: Runs, tenant: UUID, dots: Sequence[str], ids: Sequence[UUID]
+    ) -> None:
+        """Read what `leaf` will be asked for, of these records; what nobody knows has no clock."""
+        nothing = dict.fromkeys(dots, Leaf({}, 0, UUID(int=0)))
+        self._leaves = nothing | self._leaves | await read_leaves(tx, tenant, dots, ids)
+
+
+async def read_leaves(
+    tx: Runs, tenant: UUID, dots: Sequence[str], ids: Sequence[UUID]
+) -> dict[str, Leaf]:
+    """Clock and author of entries, from the log or from what was kept of it with these records."""
+    found: dict[str, Leaf] = {}
+    # In this order: what leaves the log was kept with its record first.
+    rows, bases = await tx.run(_leaf_call(tenant, dots), (_BASES, (tenant, list(ids))))
+    for (leaves,) in bases:
+        found |= decode_leaves(bytea(leaves))
+    for entry in map(read_entry, rows):
+        found[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
+    return found
 
 
 def known_calls(tenant: UUID) -> list[Call]:
     """What NodeKnown is made of."""
     return [(_VECTORS, (tenant,)), (_PARKED, (tenant,))]
+
+
+def cut_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
+    """Which of these records have entries that are not in the log; rows of their ids."""
+    return _CUT, (tenant, [*ids])
+
+
+def ahead_call(tenant: UUID, ids: Iterable[UUID]) -> Call:
+    """Which of these records came by a snapshot whose tail is still on its way."""
+    return _AHEAD, (tenant, Column("uuid", [*ids]))
 
 
 def _leaf_call(tenant: UUID, dots: Sequence[str]) -> Call:
@@ -123,6 +174,11 @@ def _place_of(dot: str) -> Place:
     name, _, stream = dot.partition("@")
     origin, _, oseq = name.partition(".")
     return int(stream, 16), int(origin), int(oseq)
+
+
+def bytea(value: bytes | None) -> bytes:
+    """A column of bytes as PostgreSQL writes it."""
+    return bytes.fromhex(value[2:].decode()) if value else b""
 
 
 def _text(value: bytes | None) -> str:

@@ -29,8 +29,8 @@ from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
-from appliance.write.emit import received_calls
-from appliance.write.known import Missing, NodeKnown, known_calls
+from appliance.write.emit import Job, received_calls
+from appliance.write.known import Missing, NodeKnown, ahead_call, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
 from appliance.write.project import project_calls
@@ -56,6 +56,8 @@ _HAS_RECORDS = Statement(
 )
 
 
+# Records that are sent at a time.
+BLOCK = 250
 _NO_DATA: Mapping[str, Json] = {}
 
 
@@ -90,16 +92,17 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
             trails.setdefault(entry.record_id, []).append(entry)
     facts = {i for i, t in trails.items() if _is_ledger(ctx, t[0].kind)}
     documents, others = _documents(ctx, trails, facts)
-    *found, stored, waiting, vectors, parked = await tx.run(
+    *found, stored, waiting, vectors, parked, ahead = await tx.run(
         *((LOCK_ROWS, (ctx.tenant, Column("uuid", ids))) for ids in (documents, others)),
         (READ_ENTRIES, (ctx.tenant, Column("uuid", [*facts]))),
         (_EARLY, (ctx.tenant, Column("uuid", [*trails]))),
         *known_calls(ctx.tenant),
+        ahead_call(ctx.tenant, trails),
     )
     states = {s.id: s for rows in found for s in map(read_state, rows)}
     there = {read_state(row).id for row in stored}
     early = {UUID((row[0] or b"").decode()) for row in waiting}
-    known = NodeKnown(vectors, parked, entries)
+    known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
     older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
@@ -114,7 +117,7 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
         dots |= {d for _, trail in again for entry in trail for d in _brought(entry)}
-        await known.read_leaves(tx, ctx.tenant, sorted(dots))
+        await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)
             assert done, "every live leaf was read"
@@ -139,7 +142,10 @@ def _fold_record(
     replay = Replay(kind, known, before)
     try:
         for entry in trail:
-            replay.take(entry)
+            if before is not None and known.is_in_state(entry):
+                known.take(entry)
+            else:
+                replay.take(entry)
     except Missing:
         known.forget(trail)
         return False
@@ -234,6 +240,12 @@ async def late_arrivals(tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged)
 
 async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: bool) -> list[Call]:
     """Write the tables; what is left to run with the commit."""
+    jobs = await write_rows(tx, ctx, merged)
+    return await finish_merged(tx, ctx, merged, jobs, is_hub=is_hub)
+
+
+async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
+    """Write the tables, block by block, while the next block is made; what follows from it."""
     drafts = merged.drafts
     jobs = await schema_effects.apply(tx, ctx, drafts)
     new = sorted(
@@ -243,7 +255,9 @@ async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: boo
             if d.command.kind == "sys.field" and d.before is None and d.after is not None
         }
     )
-    calls = project_calls(ctx, drafts) if drafts else []
+    for start in range(0, len(drafts), BLOCK):
+        await tx.send(*project_calls(ctx, drafts[start : start + BLOCK]))
+    calls: list[Call] = []
     gone = [d.id for d in merged.leaving if d.before is not None]
     if gone:
         calls += [(statement, (ctx.tenant, gone)) for statement in _LEAVE]
@@ -257,6 +271,14 @@ async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: boo
     if new:
         held = [(row[0] or b"").decode() for row in answers[-1]]
         jobs += [("reproject", {"kind": kind}) for kind in held]
+    return jobs
+
+
+async def finish_merged(
+    tx: Transaction, ctx: Ctx, merged: Merged, jobs: Sequence[Job], *, is_hub: bool
+) -> list[Call]:
+    """Note what clashes, now that the tables are written; what is left to run with the commit."""
+    drafts = merged.drafts
     if drafts:
         await note_clashes(tx, ctx, drafts, is_whole=is_hub)
     return received_calls(ctx, [*drafts, *merged.leaving], jobs, adds_streams=is_hub)

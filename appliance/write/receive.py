@@ -24,7 +24,7 @@ from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
 from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
 from appliance.write.log import CLOCK
-from appliance.write.merging import late_arrivals, merge_frame, write_merged
+from appliance.write.merging import finish_merged, late_arrivals, merge_frame, write_rows
 from appliance.write.parked import carry_out, skip_calls
 
 _HERE = Statement(
@@ -47,13 +47,14 @@ _KEEP = Statement(
 _INSERT = Statement(
     "INSERT INTO change (tenant_id, stream, seq, origin, oseq, tx, hlc, ehlc, actor, door, kind, "
     "record_id, op, schema_rev, change_set, body, hash) "
-    "SELECT $1, $2, u.* FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], "
-    "$7::bigint[], $8::bigint[], $9::uuid[], $10::text[], $11::text[], $12::uuid[], $13::text[], "
-    "$14::bigint[], $15::uuid[], $16::bytea[], $17::bytea[]) AS u"
+    "SELECT $1, $2, $3 + n, o, q, t, h, e, a, d, k, r, p, v, c, b, x FROM unnest("
+    "$4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::uuid[], "
+    "$10::text[], $11::text[], $12::uuid[], $13::text[], $14::bigint[], $15::uuid[], "
+    "$16::bytea[], $17::bytea[]) WITH ORDINALITY AS u(o, q, t, h, e, a, d, k, r, p, v, c, b, x, n)"
 )
 _TYPES = (
-    "bigint", "bigint", "bigint", "bigint", "bigint", "bigint", "uuid", "text", "text", "uuid",
-    "text", "bigint", "uuid", "bytea", "bytea",
+    "bigint", "bigint", "bigint", "bigint", "bigint", "uuid", "text", "text", "uuid", "text",
+    "bigint", "uuid", "bytea", "bytea",
 )  # fmt: skip
 _CURSOR = Statement(
     "INSERT INTO peer_stream (tenant_id, peer, stream, cursor) VALUES ($1, $2, $3, $4) "
@@ -179,7 +180,11 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     good = [e for e in found.fresh if not e.parked]
     merged = await merge_frame(tx, ctx, good)
     late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged)
-    written = await write_merged(tx, ctx, merged, is_hub=not frame.from_hub)
+    jobs = await write_rows(tx, ctx, merged)
+    # The rows of the log are made while the records are being written, and before the counter is
+    # locked: everybody who writes to the stream waits for that.
+    columns = _log_columns(found.fresh)
+    written = await finish_merged(tx, ctx, merged, jobs, is_hub=not frame.from_hub)
     for decision in merged.decisions:
         actor, ext = decision.actor, decision.body.ext
         if late:
@@ -200,8 +205,8 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     for logged in found.fresh:
         tips[logged.entry.origin] = Tip(logged.entry.oseq, logged.hash)
     head = int(row[0] or 0)
-    calls = [
-        _log_call(ctx, stream, head, found.fresh),
+    calls: list[Call] = [
+        (_INSERT, (ctx.tenant, stream, head, *columns)),
         *_tip_calls(ctx, stream, row, {o: tips[o] for o in first}),
         (_HEAD, (ctx.tenant, stream, head + len(found.fresh))),
         *_cursor_calls(frame, cursor),
@@ -222,17 +227,20 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     )  # fmt: skip
 
 
-def _log_call(ctx: Ctx, stream: UUID, head: int, fresh: Sequence[Logged]) -> Call:
+def _log_columns(fresh: Sequence[Logged]) -> list[Column]:
+    """What the log holds of entries, ready to be sent, but for their places here."""
     rows = [
         (
-            head + n, e.origin, e.oseq, e.tx, e.hlc, logged.ehlc, e.actor, str(e.door), e.kind,
-            e.record_id, str(e.op), e.schema_rev, e.change_set, encode_body(e.body), logged.hash,
+            e.origin, e.oseq, e.tx, e.hlc, logged.ehlc, e.actor, e.door, e.kind, e.record_id,
+            e.op, e.schema_rev, e.change_set, encode_body(e.body), logged.hash,
         )
-        for n, logged in enumerate(fresh, 1)
+        for logged in fresh
         for e in (logged.entry,)
     ]  # fmt: skip
     columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
-    return _INSERT, (ctx.tenant, stream, *columns)
+    for column in columns:
+        column.encode()
+    return columns
 
 
 def _tip_calls(ctx: Ctx, stream: UUID, row: Row, tips: dict[int, Tip]) -> list[Call]:

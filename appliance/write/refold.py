@@ -13,7 +13,8 @@ from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.record import Replay, Taken
 from appliance.write.draft import Draft
-from appliance.write.load import LOCK_ROWS, read_state
+from appliance.write.known import cut_call
+from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.merging import Merged, make_draft, write_merged
 from appliance.write.trail import STREAMS, read_streams, read_trail
 
@@ -67,15 +68,23 @@ async def _write(db: Database, ctx: Ctx, ids: Sequence[UUID]) -> int:
 
 
 async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:
-    """What the whole log says of records; entries of ledgers never change and are left out."""
-    rows, held = await tx.run((LOCK_ROWS, (ctx.tenant, sorted(ids))), (STREAMS, (ctx.tenant,)))
-    streams = read_streams(held)
+    """What the whole log says of records. Left out are entries of ledgers that are here, which
+    never change, and records of which the log lacks something: what became of them stands in their
+    states.
+    """
+    rows, stored, held, cut = await tx.run(
+        (LOCK_ROWS, (ctx.tenant, sorted(ids))), (READ_ENTRIES, (ctx.tenant, sorted(ids))),
+        (STREAMS, (ctx.tenant,)), cut_call(ctx.tenant, ids),
+    )  # fmt: skip
+    lacking = {UUID((i or b"").decode()) for i in cut.column()}
+    ids = [i for i in ids if i not in lacking]
+    streams, facts = read_streams(held), {read_state(row).id for row in stored}
     states = {s.id: s for s in map(read_state, rows)}
     trails: dict[UUID, list[Entry]] = await read_trail(tx, ctx.tenant, ids)
     found: list[Draft] = []
     for ident, trail in trails.items():
         kind = ctx.schema.kinds.get(trail[0].kind) if trail else None
-        if kind is None or kind.ledger is not None:
+        if kind is None or ident in facts:
             continue
         replay = Replay(kind, Taken(streams.__contains__))
         for entry in trail:

@@ -39,9 +39,11 @@ _READY = Statement(
 _BUMP = Statement("UPDATE tenant_state SET schema_rev = schema_rev + 1 WHERE tenant_id = $1")
 _RETIRED = Statement("SELECT slot FROM slot WHERE tenant_id = $1 AND kind = $2 AND is_retired")
 _FREE = Statement("DELETE FROM slot WHERE tenant_id = $1 AND kind = $2 AND is_retired")
+# Records of which entries are no longer (or never were) in the log cannot be replayed from it.
 _IDS = Statement(
-    "SELECT DISTINCT record_id::text FROM change WHERE tenant_id = $1 AND record_id > $2 "
-    "ORDER BY 1 LIMIT $3"
+    "SELECT DISTINCT record_id::text FROM change c WHERE tenant_id = $1 AND record_id > $2 "
+    "AND NOT EXISTS (SELECT FROM record_base b WHERE b.tenant_id = $1 "
+    "AND b.record_id = c.record_id) ORDER BY 1 LIMIT $3"
 )
 Progress = Callable[[int, int], Awaitable[None]]
 
@@ -106,7 +108,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 async def rebuild(db: Database, ctx: Ctx) -> AsyncIterator[Difference]:
-    """Replay every record of the log and report each column that differs, byte for byte."""
+    """Replay every record of the log and report each column that differs, byte for byte.
+
+    Records with entries below the floor, or that came as states, are left out: `sync digest`
+    compares those with another node.
+    """
     last = _FIRST
     while True:
         async with db.transaction(ctx.tenant) as tx:

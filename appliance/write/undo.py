@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 
-from appliance.base.errors import Forbidden, Refused
+from appliance.base.errors import Clash, Forbidden, Refused
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
@@ -22,6 +22,7 @@ from appliance.kernel.kind import Json, Kind
 from appliance.kernel.ledger import REVERSES, transfer_id
 from appliance.kernel.record import OWNER, UNIT, RecordState, Replay
 from appliance.write.command import Command, Op
+from appliance.write.known import cut_call
 from appliance.write.outcome import Result
 from appliance.write.pipeline import Guard, apply
 from appliance.write.shown import hides
@@ -42,14 +43,20 @@ async def undo(
 ) -> Result:
     """Take a change set back, all or nothing; under a known command id nothing is done again.
 
-    Raises Refused when there is none, Forbidden when it holds what the actor may not see, Clash for a command id used with other content.
+    Raises Refused when there is none, Forbidden when it holds what the actor may not see, Clash for what the log no longer reaches back to and for a command id used with other content.
     """
     (rows,) = await db.read(ctx.tenant, (_OF_SET, (ctx.tenant, change_set)))
     entries = [read_entry(r) for r in rows]
     if not entries:
         raise Refused("There is no such change for you.", code="change.unknown")
     ids = sorted({e.record_id for e in entries})
-    (trail,) = await db.read(ctx.tenant, trail_call(ctx.tenant, ids))
+    trail, cut = await db.read(ctx.tenant, trail_call(ctx.tenant, ids), cut_call(ctx.tenant, ids))
+    if len(cut):
+        raise Clash(
+            "What stood there before is no longer (or never was) in the log of this node; change the "
+            "record back by hand.",
+            code="change.below_floor",
+        )
     trails: dict[UUID, list[Entry]] = {}
     for entry in map(read_entry, trail):
         trails.setdefault(entry.record_id, []).append(entry)

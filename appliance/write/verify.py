@@ -14,12 +14,17 @@ from appliance.write.trail import COLUMNS, read_entry
 
 PAGE = 2_000
 _STREAMS = Statement(
-    "SELECT s.id::text, s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s "
+    "SELECT s.id::text, s.head, s.origin, s.oseq, s.hash, t.log_key, s.floor FROM stream s "
     "JOIN tenant_state t ON t.tenant_id = s.tenant_id WHERE s.tenant_id = $1 ORDER BY s.id"
 )
 _PAGE = Statement(
     f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND stream = $2 AND seq > $3 "
     "ORDER BY seq LIMIT $4"
+)
+
+# Where the log of an origin begins here, and the hash of the entry before that.
+_BASES = Statement(
+    "SELECT origin, oseq, hash FROM stream_base WHERE tenant_id = $1 AND stream = $2"
 )
 
 
@@ -57,7 +62,11 @@ async def _verify_stream(
 ) -> tuple[int, list[LogFault]]:
     head, origin, oseq = int(row[1] or 0), int(row[2] or 0), int(row[3] or 0)
     tip, log_key = _bytea(row[4]), _bytea(row[5])
-    last, chains = 0, dict[int, tuple[int, bytes]]()
+    (bases,) = await db.read(tenant, (_BASES, (tenant, stream)))
+    base = {int(o or 0): (int(q or 0), _bytea(h)) for o, q, h in bases}
+    # What is below the floor cannot be looked at; from there on the chain is proved.
+    floor = last = int(row[6] or 0)
+    chains = dict[int, tuple[int, bytes]]()
     faults: list[LogFault] = []
     while True:
         (page,) = await db.read(tenant, (_PAGE, (tenant, stream, last, PAGE)), timeout_ms=60_000)
@@ -72,22 +81,27 @@ async def _verify_stream(
                 faults.append(LogFault(stream, last + 1, "an entry is missing"))
             last = seq
             known, previous = chains.get(entry.origin, (0, GENESIS))
+            if known < base.get(entry.origin, (0, b""))[0] == entry.oseq - 1:
+                known, previous = base[entry.origin]
             if entry.oseq != known + 1:
                 faults.append(LogFault(stream, seq, "an entry of its origin is missing"))
             digest = _bytea(entry_row[14])
-            # What was stripped for this node has no hash, and what follows it only the hub's word.
-            is_loose = known > 0 and not previous
-            is_bare = not digest and STRIPPED in entry.body.ext
-            if not (is_loose or is_bare) and chain_hash(log_key, previous, entry) != digest:
+            is_cut = known > 0 and not previous
+            if not digest and (is_cut or STRIPPED in entry.body.ext):
+                # Something was kept from this node; the chain begins again behind it.
+                chains[entry.origin] = (entry.oseq, b"")
+                continue
+            if not is_cut and chain_hash(log_key, previous, entry) != digest:
                 faults.append(LogFault(stream, seq, "the entry is not what was written"))
             chains[entry.origin] = (entry.oseq, digest)
         if len(page) < PAGE:
             break
     if last != head:
         faults.append(LogFault(stream, head, f"the stream ends at {last}, its counter says {head}"))
-    if head and chains.get(origin, (0, GENESIS)) != (oseq, tip):
+    ends = chains.get(origin, (0, GENESIS))
+    if head and max(ends, base.get(origin, ends)) != (oseq, tip):
         faults.append(LogFault(stream, head, "the last hash is not the counter's"))
-    return last, faults
+    return last - floor, faults
 
 
 def _bytea(value: bytes | None) -> bytes:

@@ -7,6 +7,7 @@ each in a transaction: no merge, no hash, no outbox, no row security.
 """
 
 import asyncio
+import os
 import random
 import time
 
@@ -21,12 +22,14 @@ from appliance.sync import messages as say
 from appliance.sync.frames import encode_frame
 from appliance.write.log import CLOCK
 from tests.bench import harness
+from tests.bench.catch_up import catch_up
 from tests.bench.in_process import deal
 from tests.bench.two_nodes import two_nodes
 
 COUNT, FRAME, TOGETHER = 20_000, 1_000, 5
 TARGET = 15_000
 LOG_KEY = b"k" * 32
+PARTS = os.environ.get("BENCH_PARTS", "take behind").split()
 
 
 class Author:
@@ -80,7 +83,10 @@ async def main():
 
 async def measure(db, dsns):
     async with two_nodes(db, dsns) as nodes:
-        await take(nodes)
+        if "take" in PARTS:
+            await take(nodes)
+        if "behind" in PARTS:
+            await catch_up(nodes)
 
 
 async def take(nodes):
@@ -93,24 +99,35 @@ async def take(nodes):
     talk = type(pair.talk())(nodes.parts, tenant.id)
     await talk.greet()
 
-    async def send(frames):
-        """Changes in a second, and processor time per change of the API and of PostgreSQL."""
-        began = time.perf_counter()
+    server = harness.postmaster(nodes.dsns.superuser)
+
+    async def send(frames, name=""):
+        """Changes in a second; told is the processor time that each took."""
+        api, base, began = (
+            harness.cpu_of({nodes.hub.pid}),
+            harness.cpu_of({server}),
+            time.perf_counter(),
+        )
         for n in range(0, len(frames), TOGETHER):
             push = say.Push(author.stream, frames[n : n + TOGETHER])
             answer = await talk.client.exchange(say.Exchange([push], [], say.ASK_BYTES_MAX))
             (receipt,) = answer.receipts
             assert not (receipt.problem or receipt.gap or receipt.parked), receipt
-        return len(frames) * FRAME / (time.perf_counter() - began)
+        count, took = len(frames) * FRAME, time.perf_counter() - began
+        if name:
+            spent = harness.cpu_of({nodes.hub.pid}) - api, harness.cpu_of({server}) - base
+            for whose, cpu in zip(("API", "PostgreSQL"), spent, strict=True):
+                harness.figure(f"{name}: processor time, {whose}", cpu / count * 1e6, "µs", "-")
+        return count / took
 
     await send(author.frames(author.create, 3 * FRAME))
     created = author.frames(author.create, COUNT)
-    inserts = await send(created)
+    inserts = await send(created, "inserts")
     raw_new = bare(nodes, author, COUNT)
     edited = author.frames(author.edit, COUNT)
-    updates = await send(edited)
+    updates = await send(edited, "updates")
     raw_put = bare(nodes, author, COUNT)
-    again = await send(created + edited)
+    again = await send(created + edited, "known")
     for name, found, raw in (("inserts", inserts, raw_new), ("updates", updates, raw_put)):
         show(f"{name} taken over HTTP, a second", found, raw, f">= {TARGET} and >= 0.25")
     slower = min(inserts, updates)
@@ -127,7 +144,8 @@ def bare(nodes, author, count):
         changes = _rows(conn, "change", f"stream = '{author.stream}' ORDER BY seq DESC", count)
         records = _rows(conn, "record", "kind = 'deal' ORDER BY updated_at DESC", count)
         conn.commit()
-        began = time.perf_counter()
+        server = harness.postmaster(nodes.dsns.superuser)
+        base, began = harness.cpu_of({server}), time.perf_counter()
         for n in range(0, count, FRAME):
             for table, (names, rows) in (("raw_record", records), ("raw_change", changes)):
                 marks = ", ".join(["%s"] * len(names))
@@ -135,7 +153,9 @@ def bare(nodes, author, count):
                 with conn.cursor() as cursor:
                     cursor.executemany(text, rows[n : n + FRAME])
             conn.commit()
-        return count / (time.perf_counter() - began)
+        took, cpu = time.perf_counter() - began, harness.cpu_of({server}) - base
+        harness.figure("bare: processor time, PostgreSQL", cpu / count * 1e6, "µs", "-")
+        return count / took
 
 
 def _rows(conn, table, where, count):

@@ -22,6 +22,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.branch import below
 from tests.branch import spaces as namespaces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,13 +54,13 @@ class Wan:
         places = {n: [s.name, s.wan] for n, s in self.spaces.items()}
         (self.folder / "places.json").write_text(json.dumps({"seed": self.seed, "places": places}))
         write_whole(self.folder / "weather.json", self.weather)
-        self.process = subprocess.Popen(
+        self.process = below.start(
             [sys.executable, "-m", "tests.branch.link", str(self.folder)],
             stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         assert self.process.stdout.readline() == "up\n", "the link did not start"
         gate = self.spaces[self.hub]
-        self.gate = subprocess.Popen(
+        self.gate = below.start(
             [*gate.argv(), sys.executable, "-m", "tests.branch.gate", f"{gate.wan}:{GATE_PORT}",
              f"127.0.0.1:{self.hub_port}"], stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip

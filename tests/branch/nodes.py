@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.branch import below
 from tests.branch.skewed import environment, find_library
 from tests.faults.node import ROOT, Node, command_of, descendants
 
@@ -51,7 +52,7 @@ class BranchNode(Node):
             argv = [sys.executable, "-m", "tests.branch.skewed", str(self.clock), *words]
             env |= environment(self.clock)
         with self.log_path.open("ab") as log:
-            self.up = subprocess.Popen(
+            self.up = below.start(
                 [*(self.space.argv() if self.space else []), *argv], cwd=ROOT, stdout=log, stderr=log, env=env,
             )  # fmt: skip
         self.starts += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.cli.demo_link import Links, Place, Weather, write_weather
+from tests.branch import below
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ class Proxied:
         given = {"seed": self.seed, "places": [msgspec.to_builtins(p) for p in self.places]}
         (self.folder / "places.json").write_text(json.dumps(given))
         write_weather(self.folder / "weather.json", self.weather)
-        self.process = subprocess.Popen(
+        self.process = below.start(
             [sys.executable, "-m", "tests.branch.proxy", str(self.folder)],
             stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip

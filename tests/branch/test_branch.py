@@ -5,48 +5,18 @@ The long form is `make branch-long`.
 """
 
 import asyncio
-import importlib.util
 import time
 
-import pytest
-
-from tests.branch.fleet import HUB, SLUG, Fleet
-from tests.branch.journal import Journal
-from tests.branch.load import make_world
+from tests.branch.conftest import NEWS_S, SEED
+from tests.branch.fleet import HUB, SLUG
 from tests.branch.nodes import wait_until
 from tests.branch.poison import plant
 from tests.branch.proof import prove, wait_quiet
 from tests.branch.run import Findings, work_and_break
 from tests.branch.schedule import Schedule, Told
 from tests.branch.watch import Watch
-from tests.faults.node import why_not
 
-SEED, FAULTS_S, NEWS_S = 5, 22.0, 40.0
-_CANNOT = why_not() or (
-    "" if importlib.util.find_spec("appliance.sync.agent") else "this program has no site's agent"
-)
-pytestmark = pytest.mark.skipif(bool(_CANNOT), reason=_CANNOT or "-")
-
-
-@pytest.fixture(scope="module")
-def fleet():
-    with Fleet(seed=SEED) as found:
-        print(f"joined by {found.link.kind} {found.why_no_spaces}")
-        found.found()
-        found.join_all()
-        yield found
-
-
-@pytest.fixture(scope="module")
-def world(fleet):
-    found = make_world(fleet, fleet.units_of)
-    wait_quiet(fleet, NEWS_S)
-    return found
-
-
-@pytest.fixture(scope="module")
-def journal():
-    return Journal()
+FAULTS_S = 22.0
 
 
 def customer_at(person, ident):

@@ -56,3 +56,11 @@ def test_any_text_is_a_token_or_none(text):
 def test_hidden_registers_leave_no_trace():
     seen = Stamps.parse("1.1;margin=1.9;name=1.3;tags/blue=1.4")
     assert str(seen.without(["margin", "tags"])) == "1.1;name=1.3"
+
+
+def test_a_record_of_many_members_is_read_again():
+    """Each member that ever was in a set stays a register: a record must not end of that."""
+    live = {f"watchers/01a1fe11-8eda-7000-a2ba-{n:012x}": (f"1.{n + 2}",) for n in range(3_000)}
+    text = str(Stamps(("1.1",), live))
+    found = Stamps.parse(text)
+    assert found is not None and str(found) == text

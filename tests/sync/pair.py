@@ -57,13 +57,26 @@ class Line(httpx.AsyncBaseTransport):
         self.is_down = False
         self.asked = []
         self.bodies = []
+        # What came back by verb, in bytes, and after how many more pieces one is lost.
+        self.carried = []
+        self.lose_after = None
+        # Awaited before a question is answered: what happens meanwhile.
+        self.meanwhile = None
 
     async def handle_async_request(self, request):
         if self.is_down:
             raise httpx.ConnectError("down")
         self.asked.append(request.url.path.rpartition("/")[2])
         self.bodies.append(request)
+        if self.meanwhile is not None:
+            await self.meanwhile(self.asked[-1])
         answer = await self.inner.handle_async_request(request)
+        verb = self.asked[-1]
+        self.carried.append((verb, len(await answer.aread())))
+        if self.lose_after is not None and verb == "chunk":
+            self.lose_after -= 1
+            if not self.lose_after:
+                raise httpx.ReadError("lost")
         if self.lose:
             self.lose -= 1
             await answer.aread()

@@ -7,10 +7,12 @@ from appliance.base.errors import Clash, Forbidden, Invalid, Refused
 from appliance.kernel.profile import KindGrant, Mode, Profile, Scope, ScopeKind
 from appliance.meta import load_schema
 from appliance.sync.conflicts import Filter, count, find, read_page
+from appliance.sync.nodes import run_control
 from appliance.sync.resolving import Choice, Keep, Rule, resolve, resolve_many
 from appliance.sync.showing import show_many, show_one
 from appliance.write import Conflict, Rejected, undo
 from tests.sync.open import noted, opened_field, side, stranger
+from tests.sync.sites import hub_row
 from tests.tenants import create, delete, only, update
 
 pytestmark = pytest.mark.anyio
@@ -311,3 +313,13 @@ class TestMany:
         assert (await data(firm, a))[0]["title"] == "T"
         batch = await resolve_many(firm.db, ctx, Filter(), Rule.NEWEST)
         assert {d.record: d.status for d in batch.decided} == {a: "resolved", b: "rejected"}
+
+    async def test_the_hub_is_the_hub_also_after_it_was_put_back(self, firm, as_owner, dsns):
+        ident = await deal(firm)
+        await opened_field(firm, as_owner, "deal", ident, "title", ({"title": "U"}, stranger()))
+        async with hub_row(firm.db, dsns):
+            put = "UPDATE node SET origin = origin + %s, former_origins = %s WHERE is_self"
+            await run_control(firm.db, put, 1, [1001])
+            await resolve_many(firm.db, await firm.ctx(), Filter(), Rule.HUB)
+            await run_control(firm.db, put, -1, [])
+        assert (await data(firm, ident))[0]["title"] == "U", "what it wrote under its new origin"

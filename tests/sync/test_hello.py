@@ -1,11 +1,13 @@
 """What hello brings about counts only inside a session: an old opening that was kept does nothing."""
 
 import httpx
+import msgspec
 import pytest
 
+from appliance.base.errors import Clash
 from appliance.db.wire import Statement
 from appliance.sync.nodes import find_peer, find_self
-from appliance.sync.site import Begun
+from appliance.sync.site import Begun, make_hello
 
 pytestmark = pytest.mark.anyio
 _VECTOR = Statement(
@@ -32,3 +34,15 @@ async def test_a_replayed_opening_makes_no_new_incarnation(pair):
     peer, now = await find_peer(hub, me.id), await find_self(pair.site.db)
     assert peer.origin == now.origin != me.origin
     assert peer.former_origins == now.former_origins == (me.origin,)
+
+
+@pytest.mark.parametrize(("spoken", "who"), [((7, 9), "the hub"), ((0, 0), "the site")])
+async def test_an_unknown_protocol_is_refused_in_words(pair, spoken, who):
+    me, hub, db, tenant = pair.parts.me, pair.parts.hub, pair.site.db, pair.hub.id
+    hello = await make_hello(db, tenant, me, hub, {})
+    talk = pair.talk()
+    with pytest.raises(Clash) as refused:
+        await talk.client.greet(msgspec.structs.replace(hello, protocols=spoken))
+    await talk.close()
+    assert refused.value.code == "sync.protocol_unknown"
+    assert refused.value.detail.endswith(f"upgrade {who}.")

@@ -56,6 +56,16 @@ async def test_it_is_shown_as_far_as_its_reader_may_see(firm):
         assert not told.changes[0].is_readable and not told.steps
 
 
+async def test_what_cannot_even_be_read_is_let_go_all_the_same(firm):
+    await held(firm, **{"@unit": "nowhere"})
+    ctx = await firm.ctx()
+    (found,) = await list_parked(firm.db, ctx)
+    told = await show_parked(firm.db, ctx, found.id)
+    assert not told.changes[0].is_readable and not told.steps
+    told = await decide(firm.db, ctx, found.id, What.SKIP, reason="made up")
+    assert told.parked.state == "skipped"
+
+
 async def test_a_skip_needs_a_reason_is_audited_and_final(firm):
     ctx, _ = await held(firm)
     (found,) = await list_parked(firm.db, ctx)

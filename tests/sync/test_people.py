@@ -248,3 +248,21 @@ async def test_a_branch_that_hears_nothing_says_so(world, branch):
     assert caught.value.code == "session.site_stale"
     await branch.pull()
     assert (await branch.sign_in("anna")).stale_days == 0
+
+
+async def test_a_site_makes_no_sign_in_too_dear_and_no_epoch_too_high(world, branch):
+    await branch.pull()
+    anna = world.tenant.people["anna"]
+    text = "SELECT password_hash, state, session_epoch < 1000 FROM credential WHERE person_id = $1"
+    before = [*await world.sql(text, anna)]
+    for column, value in (
+        ("password_hash", "'$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQ$aGFzaA'"),
+        ("password_hash", "'nothing of the kind'"),
+        ("session_epoch", "2147483647"),
+    ):
+        change = f"UPDATE credential SET {column} = {value} WHERE tenant_id = $1 AND person_id = $2"
+        await branch.sql(change, world.id, anna)
+        await branch.push()
+        await branch.pull()
+    assert [*await world.sql(text, anna)] == before
+    assert await world.sign_in("anna", PASSWORD)

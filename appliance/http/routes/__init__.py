@@ -28,13 +28,14 @@ from appliance.http.routes import (
     stock,
     sync,
     syncblobs,
+    syncsnap,
     uploads,
 )
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
     changes.book, live.book, conflicts.book, parked.book,
-    audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, health.book,
+    audit.book, intake.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, health.book,
 )  # fmt: skip
 
 
