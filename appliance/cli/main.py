@@ -87,6 +87,7 @@ app.command(node)
 for _name in ("invite", "join", "revoke", "status", "rotate"):
     node.command(f"appliance.cli.nodes:{_name}")
 node.command("appliance.cli.nodes:list_", name="list")
+node.command("appliance.cli.nodescope:scope")
 for _name in ("add", "suspend"):
     staff.command(f"appliance.cli.staff:{_name}")
 person = App(name="person", help="The way back in for somebody of a tenant.")

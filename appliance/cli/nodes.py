@@ -18,6 +18,8 @@ from appliance.cli.node import Opened, opened, read_settings
 from appliance.db.placement import Route
 from appliance.runtime.account import own_account, write_private
 from appliance.sync import enrol, joining, keys, nodes
+from appliance.sync.foreseen import read_masks
+from appliance.sync.inviting import invite_site
 
 PENDING = "joining.pending"
 RESTART_S = 120.0
@@ -33,20 +35,22 @@ class _Pending(msgspec.Struct, frozen=True):
 def invite(
     name: str,
     *,
-    prefix: str,
+    prefix: str = "",
     tenant: str,
     units: str = "",
+    mask: str = "",
     minutes: int = enrol.MINUTES,
     data: str | None = None,
 ) -> None:
-    """Print a one-time code that lets one new node in.
+    """Print a one-time code that lets one new node in, or gives a site one more tenant.
 
     Parameters
     ----------
-    name: what the node is called, for example the branch.
+    name: what the node is called, for example the branch; or a site of this hub, without a prefix.
     prefix: stands in the numbers that the node gives to records: 1 to 6 capital letters and digits.
     tenant: the short name of the tenant that the node will hold.
     units: names of the units it will hold, by comma, with all below them; all when left out.
+    mask: fields that are kept from it, by comma, as deal.margin,card.cost.
     minutes: how long the code lives.
     data: the data folder of the hub (NEXUS_DATA).
     """
@@ -58,21 +62,29 @@ def invite(
             named = [part.strip() for part in units.split(",") if part.strip()]
             wanted = await enrol.find_units(node.db, ident, named) if named else None
             public = keys.load_key(settings.data_dir).public
-            made = await enrol.invite(
-                node.db, ident, name, prefix, hub_key=public, units=wanted, minutes=minutes
-            )
+            if prefix:
+                made = await enrol.invite(
+                    node.db, ident, name, prefix, hub_key=public, units=wanted,
+                    masks=read_masks(mask), minutes=minutes,
+                )  # fmt: skip
+            else:
+                peer = await nodes.find_named(node.db, name)
+                made = await invite_site(
+                    node.db, ident, peer, hub_key=public, units=wanted, masks=read_masks(mask),
+                    minutes=minutes,
+                )  # fmt: skip
             return made, keys.fingerprint(public)
 
     made, mark = asyncio.run(go())
     print(f"Code      {made.code}")
     print(f"          for {made.name} ({made.prefix}), once, until {made.expires_at:%H:%M} UTC")
     print(f"Hub's key {mark}")
-    print("At the new node, with a data folder of its own:")
+    print("At the new node, with a data folder of its own:" if prefix else "At the site:")
     print("  nexus node join https://THIS-HUB --code CODE")
 
 
 def join(url: str, *, code: str = "", insecure_http: bool = False, data: str | None = None) -> None:
-    """Make this node a site of the hub that made the code.
+    """Make this node a site of the hub that made the code; on a site of it, take one more tenant.
 
     A join that was broken off is gone on with by the same command; the code is not needed again
     once the hub has answered.
@@ -203,9 +215,10 @@ async def _answer_of(
             raise Misconfigured(f"{path.name}: cannot be read; remove it and join again.") from None
         print(f"Going on with the join of {pending.joined.hub_name}.")
         return pending
-    await joining.check_may_join(node.db)
+    hub = await joining.check_may_ask(node.db, code)
     found = joining.check_url(url, insecure_http=insecure_http)
     joined = await joining.ask_to_join(found, code, key, __version__)
+    await joining.check_answer(node.db, joined, hub)
     pending = _Pending(found, joined)
     write_private(own_account(), path, msgspec.msgpack.encode(pending))
     return pending
@@ -214,7 +227,13 @@ async def _answer_of(
 async def _become(node: Opened, pending: _Pending, key: keys.NodeKey) -> None:
     """All that an answer asks for; each step is harmless when it is done already."""
     joined, db, servers = pending.joined, node.db, node.servers
-    await joining.check_may_join(db, joined.tenant)
+    me = await nodes.find_self(db)
+    is_site = me is not None and me.id == joined.node and await nodes.hub_of(db) is not None
+    if is_site and me is not None:
+        # One more tenant: what this node is called and writes under it knows best itself.
+        joined = msgspec.structs.replace(joined, origin=me.origin)
+    else:
+        await joining.check_may_join(db, joined.tenant)
     try:
         row = await tenancy.create_tenant(
             servers, joined.slug, joined.tenant_name, "pool", tenant=joined.tenant
@@ -223,7 +242,8 @@ async def _become(node: Opened, pending: _Pending, key: keys.NodeKey) -> None:
         row = await tenancy.find_tenant(servers, str(joined.tenant))
     with db.routes.pinned(Route(row.id, row.slug, row.name, "active", row.target, row.placement)):
         await joining.take_tenant(db, joined)
-    await joining.take_node(db, joined, pending.url, key)
+    if not is_site:
+        await joining.take_node(db, joined, pending.url, key)
     if node.is_running:
         await _wait_for_restart(node, joined.origin)
     if row.state == "creating":

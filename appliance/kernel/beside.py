@@ -8,7 +8,7 @@ until everything has one value again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -94,6 +94,20 @@ def unpack(body: bytes) -> Registers:
         pending={register: set(dots) for register, dots in found.pending.items()},
         seen={dot: frozenset(seen) for dot, seen in found.seen.items()},
         sums={fid: Decimal(total) for fid, total in found.sums.items()},
+    )
+
+
+def rename_dots(body: bytes, name: Callable[[str], str]) -> bytes:
+    """The stored form with other names of entries; `name` says the one that counts."""
+    found = _decode(body)
+    return _encode(
+        Packed(
+            {name(dot): leaf for dot, leaf in found.born.items()},
+            {r: {name(d): leaf for d, leaf in cell.items()} for r, cell in found.cells.items()},
+            {r: sorted(map(name, dots)) for r, dots in found.pending.items()},
+            {name(dot): sorted(map(name, dots)) for dot, dots in found.seen.items()},
+            found.sums,
+        )
     )
 
 

@@ -99,6 +99,10 @@ class HubClient:
         self.pace.note(carried, time.monotonic() - began)
         return found
 
+    async def compare(self, asked: say.Compare) -> say.Compared:
+        """Ask how far chains are the hub's too."""
+        return await self.ask("compare", asked, say.Compared)
+
     async def wait(
         self, standing: bytes, hold_s: float, cursors: dict[UUID, int] | None = None
     ) -> say.Waited:

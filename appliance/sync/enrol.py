@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -37,6 +37,7 @@ from appliance.base.settings import Login
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.kind import Json
+from appliance.meta import load_schema
 from appliance.sync.keys import NodeKey, is_signed
 from appliance.sync.nodes import (
     ACTIVE,
@@ -47,7 +48,7 @@ from appliance.sync.nodes import (
     note,
     run_control,
 )
-from appliance.sync.scope import COMMON, reach_of
+from appliance.sync.scope import COMMON, check_masks, reach_of
 from appliance.write.log import common_stream
 
 MINUTES = 10
@@ -125,16 +126,20 @@ async def invite(
     *,
     hub_key: bytes,
     units: Sequence[UUID] | None = None,
+    masks: Mapping[str, list[str]] | None = None,
     minutes: int = MINUTES,
     actor: UUID | None = None,
 ) -> Invitation:
-    """A code for one new node that will hold `units` of the tenant (None: all).
+    """A code for one new node that will hold `units` of the tenant (None: all) without the fields
+    in `masks`, by kind.
 
     Raises Invalid (form), Clash (name or prefix is taken), Misconfigured (this is no hub).
     """
     wanted = sorted(set(units)) if units is not None else None
     _check(name, prefix, minutes)
     await check_units(db, tenant, wanted)
+    kinds = (await load_schema(db, tenant)).kinds
+    check_masks(masks or {}, kinds, masks or {})
     if await hub_of(db) is not None:
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
     secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
@@ -147,9 +152,9 @@ async def invite(
         )
         await _check_free(conn, name, prefix)
         await conn.execute(
-            "INSERT INTO node_invitation (code_hash, name, prefix, tenant_id, unit_ids, expires_at) "
-            "VALUES (%s, %s, %s, %s, %s::uuid[], %s)",
-            (_hash(code), name, prefix, tenant, wanted, ends),
+            "INSERT INTO node_invitation (code_hash, name, prefix, tenant_id, unit_ids, expires_at, "
+            "masks) VALUES (%s, %s, %s, %s, %s::uuid[], %s, %s::jsonb)",
+            (hash_code(code), name, prefix, tenant, wanted, ends, _json(masks or {})),
         )
     details: dict[str, object] = {"prefix": prefix, "minutes": minutes, "units": len(wanted or ())}
     await note(db, tenant, "node.invited", actor=actor, details=details)
@@ -163,13 +168,14 @@ async def join(
     """Let a node in. Raises Unauthenticated (whatever is wrong), Limited (too many wrong ones)."""
     guesser = sha256(address.encode()).digest()
     _strangers.check(guesser, policy)
-    node = await _admit(db, asked)
-    if node is None:
+    admitted = await _admit(db, asked)
+    if admitted is None:
         _strangers.note_failure(guesser)
         logs.event("sync.join_refused", level="warning")
         raise _wrong_code()
+    node, tenant = admitted
     logs.event("sync.node_joined", node=node)
-    return await _answer(db, node, hub_key, version)
+    return await _answer(db, node, tenant, hub_key, version)
 
 
 def prove_joining(key: NodeKey, code: str, version: str) -> Joining:
@@ -222,36 +228,44 @@ async def find_units(db: Database, tenant: UUID, names: Sequence[str]) -> list[U
     return found
 
 
-async def _admit(db: Database, asked: Joining) -> UUID | None:
-    """The node that a code and a key stand for, made if it is new; None for all that is wrong."""
+async def _admit(db: Database, asked: Joining) -> tuple[UUID, UUID] | None:
+    """The node that a code and a key stand for, made if it is new, and the tenant it is given; None
+    for all that is wrong.
+    """
     if not is_signed(asked.public_key, asked.proof, _claim(asked.code, asked.public_key)):
         return None
     async with control_transaction(db) as conn:
         await conn.execute("SELECT FROM origin_issued FOR UPDATE")
         found = await conn.execute(
             "SELECT i.name, i.prefix, i.tenant_id, i.unit_ids, i.used_at, i.node_id, n.public_key, "
-            "n.state FROM node_invitation i LEFT JOIN node n ON n.id = i.node_id "
+            "n.state, i.masks, i.for_node FROM node_invitation i "
+            "LEFT JOIN node n ON n.id = coalesce(i.node_id, i.for_node) "
             "WHERE i.code_hash = %s AND i.expires_at > now()",
-            (_hash(asked.code),),
+            (hash_code(asked.code),),
         )
         row = await found.fetchone()
         if row is None:
             return None
-        name, prefix, tenant, units, used_at, before, key, state = row
+        name, prefix, tenant, units, used_at, before, key, state, masks, existing = row
         if used_at is not None:
-            return before if key == asked.public_key and state == ACTIVE else None
-        await _check_key(conn, asked.public_key)
-        ident: UUID = uuid7()
-        await _insert(conn, ident, (name, prefix, tenant, units), asked)
+            is_same = key == asked.public_key and state == ACTIVE
+            return (before, tenant) if is_same else None
+        if existing is not None and (key != asked.public_key or state != ACTIVE):
+            return None
+        if existing is None:
+            await _check_key(conn, asked.public_key)
+        ident: UUID = existing or uuid7()
+        if existing is None:
+            await _insert_node(conn, ident, name, prefix, asked)
+        await _insert_scope(conn, ident, (tenant, units, masks), asked)
         # Last: the tenant's audit is in another database, and without it nobody gets in.
         async with db.transaction(tenant) as tx:
             await tx.run(*audit_calls(tenant, "node.joined", subject=ident,
                                       details={"prefix": prefix}))  # fmt: skip
-    return ident
+    return ident, tenant
 
 
-async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining) -> None:
-    name, prefix, tenant, units = given
+async def _insert_node(conn: Any, ident: UUID, name: str, prefix: str, asked: Joining) -> None:
     issued = await conn.execute(ISSUE_ORIGIN)
     (origin,) = await issued.fetchone()
     await conn.execute(
@@ -259,26 +273,31 @@ async def _insert(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining
         "VALUES (%s, %s, 'site', %s, %s, %s, now())",
         (ident, origin, prefix, name, asked.public_key),
     )
+
+
+async def _insert_scope(conn: Any, ident: UUID, given: tuple[Any, ...], asked: Joining) -> None:
+    tenant, units, masks = given
     await conn.execute(
-        "INSERT INTO node_scope (node_id, tenant_id, unit_ids) VALUES (%s, %s, %s::uuid[])",
-        (ident, tenant, units),
+        "INSERT INTO node_scope (node_id, tenant_id, unit_ids, masks) "
+        "VALUES (%s, %s, %s::uuid[], %s::jsonb)",
+        (ident, tenant, units, _json(masks)),
     )
     await conn.execute(
         "UPDATE node_invitation SET used_at = now(), node_id = %s WHERE code_hash = %s",
-        (ident, _hash(asked.code)),
+        (ident, hash_code(asked.code)),
     )
 
 
-async def _answer(db: Database, node: UUID, hub_key: NodeKey, version: str) -> Joined:
+async def _answer(db: Database, node: UUID, tenant: UUID, hub_key: NodeKey, version: str) -> Joined:
     """What a node that was let in is told; the same however often it asks."""
     (row,) = await run_control(
         db,
-        "SELECT n.name, n.origin, n.prefix, s.tenant_id, s.unit_ids, s.epoch, e.id FROM node n "
+        "SELECT n.name, n.origin, n.prefix, s.unit_ids, s.epoch, e.id FROM node n "
         "JOIN node_scope s ON s.node_id = n.id CROSS JOIN hub_epoch e WHERE n.id = %s "
-        "ORDER BY s.changed_at LIMIT 1",
-        node,
-    )
-    name, origin, prefix, tenant, units, epoch, hub_epoch = row
+        "AND s.tenant_id = %s",
+        node, tenant,
+    )  # fmt: skip
+    name, origin, prefix, units, epoch, hub_epoch = row
     hub = await find_self(db)
     if hub is None:
         raise Misconfigured("This node has no row of its own; start it with `nexus up`.")
@@ -351,10 +370,15 @@ def _check(name: str, prefix: str, minutes: int) -> None:
 
 
 def _claim(code: str, public_key: bytes) -> bytes:
-    return _JOIN + _hash(code) + public_key
+    return _JOIN + hash_code(code) + public_key
 
 
-def _hash(code: str) -> bytes:
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def hash_code(code: str) -> bytes:
+    """What is kept of a code."""
     return sha256(code.encode("utf-8", "replace")).digest()
 
 

@@ -18,6 +18,7 @@ import msgspec
 from appliance.base.settings import SyncSettings
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.chains import compare, read_ends
 from appliance.sync.giving import Giving
 from appliance.sync.heads import Heads
 from appliance.sync.health import HealthBook
@@ -30,6 +31,7 @@ from appliance.sync.incarnation import (
 )
 from appliance.sync.lanes import Lanes
 from appliance.sync.nodes import PeerNode, find_self
+from appliance.sync.outgoing import forget_pages
 from appliance.sync.people import read_people, take_changes
 from appliance.sync.positions import (
     note_cursors,
@@ -39,6 +41,7 @@ from appliance.sync.positions import (
     read_vectors,
 )
 from appliance.sync.pushed import Pushed
+from appliance.sync.regaining import is_lacking, note_offered, own_origin
 from appliance.sync.scope import StreamGrant, streams_for
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import SignedProof, Told, draining_for, take_proof, told_for
@@ -89,6 +92,10 @@ class Hub:
             notices=" ".join(sorted({n.code for n in notices})),
         )  # fmt: skip
         got = await read_vectors(db, tenant, sorted(site.origins))
+        cuts = await read_cuts(db, tenant, got, asked.heard)
+        if lacks := await is_lacking(db, site, tenant):
+            ends = await read_ends(db, tenant)
+            got |= {s: {**ends.get(s, {}), **got.get(s, {})} for s in grants}
         return say.Welcome(
             protocol, session, version, _now_ms(), say.Tenant(route.slug, route.name, schema),
             [
@@ -98,7 +105,7 @@ class Hub:
             ],
             standing_of(grants, heads, people), epoch, me.origin if me else 1,
             site.origin, site.incarnation, list(site.former_origins), self._limits(1), notices,
-            _pack(told) if told else b"", got, await read_cuts(db, tenant, got, asked.heard),
+            _pack(told) if told else b"", got, cuts, lacks,
         )  # fmt: skip
 
     async def _compare(
@@ -112,6 +119,7 @@ class Hub:
             return site, epoch
         if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
             epoch = await renew_epoch(db, epoch, "a site has newer entries", is_claimed=True)
+            forget_pages(db)
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
         if reason is None:
             return site, epoch
@@ -124,6 +132,13 @@ class Hub:
             incarnation=found.incarnation,
         ), epoch  # fmt: skip
 
+    async def compare(self, site: PeerNode, tenant: UUID, asked: say.Compare) -> say.Compared:
+        """How far the site's chains are ours too."""
+        grants = await streams_for(self._db, site.id, tenant)
+        leaving = await draining_for(self._db, site.id, tenant)
+        named = [entry for entry in asked.entries if entry[0] in grants or entry[0] in leaving]
+        return say.Compared(await compare(self._db, tenant, named))
+
     async def exchange(
         self, site: PeerNode, tenant: UUID, origin: int, asked: say.Exchange
     ) -> say.Exchanged:
@@ -134,6 +149,10 @@ class Hub:
             leaving = await draining_for(db, site.id, tenant)
             taker = Taker(db, tenant, origin=origin, peer=site.id)
             taking = Pushed(db, site, tenant, taker, frozenset({*grants, *leaving}))
+            if await is_lacking(db, site, tenant):
+                taking.hub_origin = await own_origin(db)
+                if asked.has_offered:
+                    await note_offered(db, site, tenant)
             receipts = [
                 await taking.take(push, grants.get(push.stream) or leaving.get(push.stream))
                 for push in asked.up

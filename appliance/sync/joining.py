@@ -28,8 +28,8 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.sync.enrol import Joined, mark_of, prove_joining, read_mark
 from appliance.sync.keys import NodeKey, Rotation
-from appliance.sync.nodes import PeerNode, control_transaction, hub_of
-from appliance.sync.signing import verify_answer
+from appliance.sync.nodes import PeerNode, control_transaction, find_self, hub_of
+from appliance.sync.signing import UNTRUSTED, verify_answer
 from appliance.write.emit import stream_call
 
 MEDIA = "application/vnd.nexus.sync"
@@ -139,6 +139,36 @@ async def check_may_join(db: Database, tenant: UUID | None = None) -> None:
             )
 
 
+async def check_may_ask(db: Database, code: str) -> PeerNode | None:
+    """Refuse a code that is of no use here; the hub of this site, which it then is of. Raises Clash."""
+    hub = await hub_of(db)
+    if hub is None:
+        await check_may_join(db)
+    elif hub.public_key is None or read_mark(code) not in (None, mark_of(hub.public_key)):
+        raise Clash(
+            f"This node is a site of {hub.name}; the code is of another hub.", code="node.joined"
+        )
+    return hub
+
+
+async def check_answer(db: Database, joined: Joined, hub: PeerNode | None) -> None:
+    """Refuse what would make a site another node, or a tenant of its own one of the hub's. Raises
+    Clash.
+    """
+    me = await find_self(db)
+    if hub is None:
+        return
+    if me is None or (joined.hub, joined.node) != (hub.id, me.id):
+        raise Clash(
+            f"This node is a site of {hub.name} already; ask there for a code that gives it one "
+            "more tenant (`nexus node invite NAME --tenant SLUG`).", code="node.joined",
+        )  # fmt: skip
+    if any(
+        route.tenant != joined.tenant and route.slug == joined.slug for route in db.routes.all()
+    ):
+        raise Clash(f"There is a tenant {joined.slug} here already.", code="node.has_entries")
+
+
 async def take_node(db: Database, joined: Joined, url: str, key: NodeKey) -> None:
     """Make this node what the hub says it is, and know the hub."""
     async with control_transaction(db) as conn:
@@ -236,7 +266,7 @@ def _read(answer: httpx.Response, mark: str, request: str) -> Joined:
         raise Unauthenticated(
             "What answers at this address is not the hub that made the code: its key is another. "
             "Nothing was taken from it. Check the address.",
-            code="sync.answer_untrusted",
+            code=UNTRUSTED,
         )
     verify_answer(joined.hub_key, 200, answer.headers, answer.content, request)
     return joined

@@ -129,10 +129,13 @@ class Welcome(Message, frozen=True):
     notices: list[Notice] = []
     # What the node is told of its scope (sync.withdrawal), in MessagePack.
     told: bytes = b""
-    # What the hub has of the node's own origins in all streams, also those that have to go.
+    # What the hub has of the node's own origins in all streams, also those that have to go; of all
+    # origins while it wants back what it lost (`is_lacking`).
     got: dict[UUID, dict[int, int]] = {}
     # Clocks of the site's entries that the hub has cut, and whose receipts were lost.
     cuts: list[tuple[UUID, int, int, int]] = []
+    # This hub was put back from a backup: it takes what others made too, from any node that has it.
+    is_lacking: bool = False
 
 
 class Push(Message, frozen=True):
@@ -162,6 +165,8 @@ class Exchange(Message, frozen=True):
     # Sign-ins (sync.people): the revision of the slice the site has, and what it changed itself.
     people_rev: int = 0
     changes: bytes = b""
+    # The site has nothing more of what the hub lacks (Welcome.is_lacking).
+    has_offered: bool = False
 
 
 class Parked(Message, frozen=True):
@@ -212,6 +217,20 @@ class Exchanged(Message, frozen=True):
     notices: list[Notice] = []
     # Of the node's scope: when it is another than in Welcome, a new hello tells what changed.
     epoch: int = 0
+
+
+class Compare(Message, frozen=True):
+    """Which of these entries does the hub have: (stream, origin, oseq, chain hash)?"""
+
+    entries: list[tuple[UUID, int, int, bytes]]
+
+
+class Compared(Message, frozen=True):
+    """By (stream, origin) of Compare: the last of the entries that the hub has as well, 0 for none,
+    and how far it has that origin.
+    """
+
+    met: list[tuple[UUID, int, int, int]]
 
 
 class Waiting(Message, frozen=True):

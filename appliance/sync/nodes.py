@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Clash, FieldFault, Invalid, Refused
 from appliance.db.database import Database, translated
 from appliance.sync.keys import Rotation, follow
+from appliance.sync.scope import find_scope
 from appliance.sync.withdrawal import change_scope, withdraw_node
 
 ACTIVE, REVOKED, WITHDRAWN = "active", "revoked", "withdrawn"
@@ -154,7 +155,7 @@ async def revoke(
     Repeated, it changes nothing. Raises Refused (no such node), Clash (the hub), Invalid.
     """
     _check_reason(reason)
-    peer = await _of_tenant(db, node_id, tenant)
+    peer = await find_of_tenant(db, node_id, tenant)
     held = [n.tenant for n in await list_nodes(db) if n.id == node_id and n.tenant]
     tenants = [tenant] if tenant else held
     for one in tenants:
@@ -180,7 +181,7 @@ async def revoke(
     for one in tenants:
         await note(db, one, "node.revoked", actor=actor, subject=node_id)
     logs.event("sync.node_revoked", level="warning", node=node_id, tenant=tenant)
-    return await _of_tenant(db, peer.id, tenant)
+    return await find_of_tenant(db, peer.id, tenant)
 
 
 async def set_units(
@@ -189,24 +190,29 @@ async def set_units(
     tenant: UUID,
     units: Sequence[UUID] | None,
     *,
+    masks: Mapping[str, list[str]] | None = None,
     actor: UUID | None = None,
 ) -> PeerNode:
-    """Say anew which units a node holds of a tenant, with all below them; None is all.
+    """Say anew which units a node holds of a tenant, with all below them; None is all. `masks` are
+    the fields kept from it, by kind; None leaves them as they are.
 
     What it loses it has to purge and prove (sync/withdrawal). Raises Refused, Clash, Invalid.
     """
-    before = await _of_tenant(db, node_id, tenant)
+    before = await find_of_tenant(db, node_id, tenant)
     if before.scope_state != ACTIVE:
         raise Clash("This node holds the tenant no more; invite it anew.", code="node.revoked")
     wanted = frozenset(units) if units is not None else None
-    if wanted == (frozenset(before.unit_ids) if before.unit_ids is not None else None):
+    held = frozenset(before.unit_ids) if before.unit_ids is not None else None
+    scope = await find_scope(db, node_id, tenant)
+    if wanted == held and (masks is None or scope is None or masks == scope.masks):
         return before
-    changed = await change_scope(db, node_id, tenant, units=wanted)
+    changed = await change_scope(db, node_id, tenant, units=wanted, masks=masks)
     details: dict[str, object] = {
         "epoch": changed.epoch, "added": len(changed.added), "withdrawn": len(changed.withdrawn),
+        "masked": sum(map(len, masks.values())) if masks is not None else None,
     }  # fmt: skip
     await note(db, tenant, "node.scope_changed", actor=actor, subject=node_id, details=details)
-    return await _of_tenant(db, node_id, tenant)
+    return await find_of_tenant(db, node_id, tenant)
 
 
 async def take_rotation(db: Database, rotation: Rotation) -> bool:
@@ -312,8 +318,8 @@ def unknown(name: object) -> Refused:
     )
 
 
-async def _of_tenant(db: Database, node_id: UUID, tenant: UUID | None) -> PeerNode:
-    """A node that one may touch. Raises Refused, Clash (it is the hub)."""
+async def find_of_tenant(db: Database, node_id: UUID, tenant: UUID | None) -> PeerNode:
+    """A site that one may touch, with what it holds. Raises Refused, Clash (it is the hub)."""
     peer = await _one(db, f"{_PEER} WHERE n.id = %s", tenant, node_id)
     if peer is None or (tenant and not peer.scope_state and not peer.is_self):
         raise unknown(node_id)

@@ -144,6 +144,11 @@ class Kept:
 _kept: WeakKeyDictionary[Database, Kept] = WeakKeyDictionary()
 
 
+def forget_pages(db: Database) -> None:
+    """The log is another than it was: this node was put back from a backup."""
+    _kept.pop(db, None)
+
+
 def _weight(page: Page) -> int:
     return _PLACE_BYTES + sum(len(data) for data, _ in page.frames)
 

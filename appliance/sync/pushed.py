@@ -17,11 +17,14 @@ from appliance.base.errors import ApplianceError, Malformed, Unavailable
 from appliance.db.database import Database
 from appliance.sync import messages as say
 from appliance.sync.batch import Frame, Reach
+from appliance.sync.chains import read_ends
 from appliance.sync.giving import SCHEMA
+from appliance.sync.incarnation import FORKED, issue_origin
 from appliance.sync.judging import Judge
 from appliance.sync.nodes import PeerNode
 from appliance.sync.parked import hold
 from appliance.sync.positions import read_vectors
+from appliance.sync.remade import mark_known
 from appliance.sync.scope import StreamGrant
 from appliance.sync.taking import Taker
 from appliance.write.incoming import Forked, transactions
@@ -39,6 +42,9 @@ class Pushed:
     ) -> None:
         """`writable` are all streams that the site may write."""
         self._db, self._site, self._tenant, self._taker = db, site, tenant, taker
+        # Set where this hub was put back from a backup and wants from the site what others made:
+        # the one origin of which nobody can have more (sync/regaining).
+        self.hub_origin: int | None = None
         self._writable = writable
 
     async def take(self, push: say.Push, grant: StreamGrant | None) -> say.Receipt:
@@ -79,16 +85,28 @@ class Pushed:
         if reach.stream != stream:
             self._note(say.BROKEN_FRAME)
             return say.BROKEN_FRAME, "of another stream"
-        if not self._site.origins.issuperset(reach.last):
+        if not all(map(self._may_send, reach.last)):
             self._note(say.FOREIGN_ORIGIN)
             return say.FOREIGN_ORIGIN, ""
         return "", ""
 
+    def _may_send(self, origin: int) -> bool:
+        if origin in self._site.origins:
+            return True
+        return self.hub_origin is not None and origin != self.hub_origin
+
     async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
         ctx = await self._taker.ctx()
         judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
-        entries = await judge.judge(self._db, frame.entries)
+        # What others made was judged when it came from them.
+        own = [e for e in frame.entries if e.entry.origin in self._site.origins]
+        judged = iter(await judge.judge(self._db, own))
+        entries = [
+            next(judged) if e.entry.origin in self._site.origins else e for e in frame.entries
+        ]
         try:
+            self._check_proved(frame)
+            entries = await mark_known(self._db, self._tenant, entries)
             taken = await receive(
                 self._db, ctx, frame.stream, entries, peer=self._site.origin, from_hub=False,
                 proved=frame.before,
@@ -98,14 +116,19 @@ class Pushed:
             raise
         except Forked as forked:
             self._note(say.FORKED, "error")
+            if forked.origin == self._site.origin:
+                # It was put back or copied, and has gone on beyond what is here.
+                await issue_origin(
+                    self._db, self._site.id, self._site.origin, tenant=self._tenant, reason=FORKED
+                )
             return _replace(sofar, got={}, problem=say.FORKED, detail=forked.detail)
         except ApplianceError as refused:
             self._note(refused.code)
             return _replace(sofar, got={}, problem=refused.code, detail=refused.detail)
-        own = self._site.origins
+        may = self._may_send
         return say.Receipt(
-            frame.stream, {o: q for o, q in taken.got.items() if o in own},
-            [*sofar.cuts, *((o, q, e) for (o, q), e in taken.cuts.items() if o in own)],
+            frame.stream, {o: q for o, q in taken.got.items() if may(o)},
+            [*sofar.cuts, *((o, q, e) for (o, q), e in taken.cuts.items() if may(o))],
             [*sofar.parked, *(say.Parked(p.origin, p.oseq, p.reason) for p in taken.parked)],
             taken.gap,
         )  # fmt: skip
@@ -121,7 +144,15 @@ class Pushed:
         self._note("late_write_after_revoke")
         return _replace(sofar, got=got)
 
+    def _check_proved(self, frame: Frame) -> None:
+        """What others made is taken from nobody's word alone. Raises Forked."""
+        for logged in frame.entries:
+            if not logged.hash and logged.entry.origin not in self._site.origins:
+                raise Forked(logged.entry.origin, logged.entry.oseq)
+
     async def _got(self, stream: UUID) -> dict[int, int]:
+        if self.hub_origin is not None:
+            return (await read_ends(self._db, self._tenant)).get(stream, {})
         vectors = await read_vectors(self._db, self._tenant, sorted(self._site.origins))
         return vectors.get(stream, {})
 

@@ -22,6 +22,7 @@ from appliance.kernel.hold import Mask, make_mask
 from appliance.kernel.kind import Home, Json, Kind
 from appliance.kernel.stamps import Stamps
 from appliance.meta import load_schema
+from appliance.write.incoming import STRIPPED
 from appliance.write.log import common_stream
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ def strip(mask: Mask, logged: Logged) -> Logged:
         # The dots of a field say nothing; the members of a set stand in the names themselves.
         base={r: d for r, d in body.base.items() if not _is_member(r, fids)},
         ext={name: _strip_ext(value, fids) for name, value in body.ext.items()}
-        | {"stripped": list[Json](gone)},
+        | {STRIPPED: list[Json](gone)},
     )
     entry = msgspec.structs.replace(logged.entry, body=left)
     return msgspec.structs.replace(logged, entry=entry, hash=b"")

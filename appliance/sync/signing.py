@@ -29,6 +29,8 @@ from appliance.sync.nodes import ACTIVE, PeerNode, count_request, find_peer
 
 BODY_BYTES_MAX = 5 * 1024 * 1024
 NONCE_BYTES = 16
+# What says that an answer is not the known hub's.
+UNTRUSTED = "sync.answer_untrusted"
 COUNTER_MAX = 2**63 - 1
 _COVER = ("nexus-node", "nexus-tenant", "nexus-session", "nexus-counter", "content-digest")
 _PARAMS = (
@@ -149,7 +151,7 @@ def verify_answer(
         raise Unauthenticated(
             "The answer was not signed by the hub that this node knows. Nothing was taken from it; "
             "compare the fingerprints on both sides (`nexus node status`).",
-            code="sync.answer_untrusted",
+            code=UNTRUSTED,
         )
 
 

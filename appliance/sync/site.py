@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
 
-from appliance import __version__
 from appliance.base import logs
 from appliance.base.errors import Clash
 from appliance.db.database import Database
@@ -28,25 +26,25 @@ from appliance.sync.blobs import doubt_hub
 from appliance.sync.bootstrap import STATES_AFTER, Bootstrap, wanted
 from appliance.sync.checking import Checking
 from appliance.sync.client import HubClient
+from appliance.sync.hello import Begun, make_hello, say_hello
 from appliance.sync.incarnation import (
     note_hub_epoch,
-    read_epoch,
-    read_hub_tips,
     read_own_tips,
     take_origin,
 )
 from appliance.sync.keys import NodeKey
+from appliance.sync.mending import mend, park_own, read_held
 from appliance.sync.nodes import PeerNode
 from appliance.sync.outgoing import read_after
 from appliance.sync.positions import (
     note_acked,
     read_heads,
-    read_heard,
     read_pending,
     read_positions,
 )
 from appliance.sync.taking import Taker
 from appliance.sync.withdrawal import Told, take_told
+from appliance.write.incoming import Forked
 from appliance.write.refold import fold_early, recount
 
 # A stream the hub refused is offered again after this long.
@@ -54,12 +52,6 @@ STUCK_S = 60.0
 SCHEMA = "schema"
 _FIRST = {SCHEMA: 0, "shared": 1}
 _PEOPLE_REV = Statement("SELECT people_rev FROM hold WHERE tenant_id = $1")
-
-
-class Begun(Clash):
-    """One of the two begins anew: what was read before hello does not hold any more."""
-
-    code = "sync.begun_anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +97,9 @@ class Talk:
         self._stuck: dict[UUID, float] = {}
         self._lost: set[UUID] = set()
         self._has_asked = self._must_greet = False
+        # Whether chains may have parted, and whether that was looked at in this conversation.
+        self._is_doubtful = self._has_mended = False
+        self._is_offering = False
         self._most = say.ASK_BYTES_MAX
 
     async def close(self) -> None:
@@ -118,9 +113,8 @@ class Talk:
         positions = await read_positions(db, tenant, hub.origin)
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
-        welcome = await self.client.greet(
-            await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
-        )
+        hello = await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
+        welcome = await say_hello(db, self.client, hub, hello, self._parts.transport)
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
             await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
@@ -139,18 +133,41 @@ class Talk:
         is_over = told is not None and told.leaving
         offered = [*self._grants, *(s for s in heads if s not in self._grants
                                     and (is_over or s in leaving))]  # fmt: skip
-        self._got = {s: {o: welcome.got.get(s, {}).get(o, 0) for o in own} for s in offered}
+        self._is_offering = welcome.is_lacking
+        held = await read_held(db, tenant, me, welcome) if welcome.is_lacking else {}
+        self._got = {
+            s: {o: welcome.got.get(s, {}).get(o, 0) for o in (*own, *held.get(s, ()))}
+            for s in offered
+        }
         # What was made here and is not here any more (put back, or withdrawn and granted again).
         self._lost = {
             s for s in self._grants for o, q in self._got[s].items()
-            if q > made.get(s, {}).get(o, (0, b""))[0]
+            if o in me.origins and q > made.get(s, {}).get(o, (0, b""))[0]
         }  # fmt: skip
         ends = {s: heads[s].head for s in offered if s in heads}
         await self._note_acked({s: end for s, end in ends.items() if end}, welcome.cuts)
         self._named, self._has_asked = dict(self._arrivals.cursors), False
         self._must_greet, self._most = False, welcome.limits.max_bytes
         self.standing, self.notices = welcome.standing, list(welcome.notices)
+        if not self._has_mended:
+            is_former = bool(me.former_origins) and (self._lost or await self.has_pending())
+            self._is_doubtful = bool(is_former) or self._is_offering
         return welcome
+
+    async def _mend(self) -> int:
+        """See that our chains are the hub's; how many entries were made anew. Raises Begun."""
+        if not self._is_doubtful:
+            # A hub that found it out has given us a new origin.
+            await self.greet()
+        self._is_doubtful, self._has_mended = False, True
+        streams = [s for s in self._got if s in self._grants]
+        count = await mend(
+            self._db, await self._taker.ctx(), self._parts.me.origins, streams, self.client.compare
+        )
+        if count:
+            self._stuck.clear()
+            await self.greet()
+        return count
 
     async def _hear(self, welcome: say.Welcome) -> Told | None:
         """Hold what the hub says of this node's scope."""
@@ -179,6 +196,8 @@ class Talk:
         """
         if anyway:
             self._has_asked = False
+        if self._is_doubtful:
+            await self._mend()
         while await self._exchange():
             pass
         while self._joining:
@@ -229,16 +248,25 @@ class Talk:
             for s, g in self._grants.items()
             if self._hints.get(s, 0) > cursors.get(s, 0) and not self._is_later(s)
         ]
-        if not (up or down or changes) and self._has_asked:
+        has_offered = self._is_offering and not up and not await self._pending()
+        if not (up or down or changes or has_offered) and self._has_asked:
             return False
         before = (dict(cursors), {s: dict(v) for s, v in self._got.items()})
         answer = await self.client.exchange(
-            say.Exchange(up, down, size, await self._people_rev(), changes)
+            say.Exchange(up, down, size, await self._people_rev(), changes, has_offered)
         )
         self._has_asked = True
+        self._is_offering = self._is_offering and not has_offered
         self._named.update({p.stream: p.cursor for p in down})
-        await self._take_receipts(answer, ends)
-        await self._take_answer(answer)
+        is_parted = await self._take_receipts(answer, ends)
+        try:
+            await self._take_answer(answer)
+        except Forked:
+            if not await self._mend():
+                raise
+            return True
+        if is_parted and await self._mend():
+            return True
         has_news = answer.hints != self._hints
         self._hints, self.standing = dict(answer.hints), answer.standing
         self._lost -= {s for s in self._lost if cursors.get(s, 0) >= self._hints.get(s, 0)}
@@ -274,8 +302,8 @@ class Talk:
             if stream not in pending or self._is_stuck(stream) or (grant and grant.mode != "rw"):
                 continue
             batch = await read_after(
-                self._db, self._tenant, stream, pending[stream] - 1, origins=self._parts.me.origins,
-                max_bytes=room,
+                self._db, self._tenant, stream, pending[stream] - 1,
+                origins=frozenset(self._got[stream]), max_bytes=room,
             )  # fmt: skip
             if batch.frames:
                 pushes.append(say.Push(stream, batch.frames))
@@ -285,8 +313,8 @@ class Talk:
                 break
         return pushes, ends
 
-    async def _take_receipts(self, answer: say.Exchanged, ends: dict[UUID, int]) -> None:
-        """What the hub has now; what it refused rests for a while."""
+    async def _take_receipts(self, answer: say.Exchanged, ends: dict[UUID, int]) -> bool:
+        """What the hub has now; what it refused rests for a while. Whether a chain is another there."""
         cuts: list[tuple[UUID, int, int, int]] = []
         for receipt in answer.receipts:
             known = self._got.get(receipt.stream)
@@ -299,7 +327,10 @@ class Talk:
                 self._note("sync.push_refused", receipt.stream, receipt.problem)
             if receipt.parked:
                 self._note("sync.push_parked", receipt.stream, receipt.parked[0].reason)
+                await park_own(self._db, await self._taker.ctx(), receipt.stream,
+                               self._parts.hub.origin, receipt.parked)  # fmt: skip
         await self._note_acked(ends, cuts)
+        return any(receipt.problem == say.FORKED for receipt in answer.receipts)
 
     async def _note_acked(
         self, ends: dict[UUID, int], cuts: list[tuple[UUID, int, int, int]] | None = None
@@ -355,22 +386,3 @@ class Talk:
 
     def _note(self, name: str, stream: UUID, code: str) -> None:
         logs.event(name, level="warning", tenant=self._tenant, stream=stream, code=code)
-
-
-async def make_hello(
-    db: Database,
-    tenant: UUID,
-    me: PeerNode,
-    hub: PeerNode,
-    cursors: Mapping[UUID, int],
-    proof: bytes = b"",
-) -> say.Hello:
-    """What a site says first: what it made, what it took, and how far it is."""
-    own = sorted(me.origins)
-    made = await read_own_tips(db, tenant, own)
-    return say.Hello(
-        say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
-        {s: dict(tips) for s, tips in made.items()},
-        dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
-        dict(cursors), proof, await read_heard(db, tenant, hub.origin, own),
-    )  # fmt: skip

@@ -148,8 +148,10 @@ async def change_scope(
     *,
     units: frozenset[UUID] | None,
     masks: Mapping[str, list[str]] | None = None,
+    is_said_only: bool = False,
 ) -> Changed:
-    """Give a node other units (None: all) or other masks (None: as they are), under a new epoch.
+    """Give a node other units (None: all) or other masks (None: as they are), under a new epoch;
+    or, with `is_said_only`, say what that would do.
 
     Other masks mean that the streams of the units are purged at the site and come again: a value
     once sent stands in its log. Raises Refused, Clash, Invalid.
@@ -169,6 +171,9 @@ async def change_scope(
             masks_of = {s: still.get(s, was) for s in (held | still.keys()) & known.keys()}
             again = {s for s in masks_of.keys() & below & units_known if masks_of[s] != will}
             gone, epoch = (held - below) & known.keys(), before.epoch + 1
+            added = tuple(sorted(below - held))
+            if is_said_only:
+                return Changed(before.epoch, added, tuple(sorted(gone | again)))
             await conn.execute(
                 "UPDATE node_scope SET unit_ids = %s, masks = %s::jsonb, epoch = %s, "
                 "changed_at = now(), purged_at = NULL, proof = NULL "
@@ -185,7 +190,6 @@ async def change_scope(
                 "DELETE FROM stream_withdrawal WHERE node_id = %s AND tenant_id = %s "
                 "AND stream = ANY(%s)", (node, tenant, sorted(below - again)),
             )  # fmt: skip
-    added = tuple(sorted(below - held))
     logs.event(
         "sync.scope_changed", tenant=tenant, node=node, count=len(added), units=len(gone | again)
     )

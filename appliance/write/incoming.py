@@ -101,7 +101,10 @@ def sift(
 
 
 def _cut(entry: Entry, logged: Logged, now_ms: int | None) -> int:
-    return logged.ehlc if now_ms is None else min(entry.hlc, (now_ms + AHEAD_MS) << 16)
+    """What was cut once stays cut, by whichever way it comes."""
+    if now_ms is None:
+        return logged.ehlc
+    return min(entry.hlc, logged.ehlc or entry.hlc, (now_ms + AHEAD_MS) << 16)
 
 
 def transactions(fresh: Sequence[Logged]) -> list[list[Logged]]:

@@ -124,7 +124,7 @@ async def merge_frame(
     ]
     if again:
         dots = {d for ident, _ in again for d in _live(states[ident])}
-        dots |= {d for _, trail in again for e in trail if is_told(e) for d in told_of(e)}
+        dots |= {d for _, t in again for e in t if e.op == EntryOp.ARRIVE for d in told_of(e)}
         await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
         for ident, trail in again:
             done = _fold_record(ctx, merged, states[ident], trail)

@@ -16,7 +16,7 @@ from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, log_call, read_heads
-from appliance.write.merging import merge_frame, write_merged
+from appliance.write.merging import late_arrivals, merge_frame, write_merged
 from appliance.write.trail import COLUMNS, read_entry
 
 _FIND = Statement(
@@ -27,7 +27,9 @@ _DECIDE = Statement(
     "UPDATE parked SET state = $3, decided_by = $4, decided_at = now(), "
     "detail = CASE WHEN $5 = '' THEN detail ELSE $5 END "
     "WHERE tenant_id = $1 AND id = $2 AND is_logged AND state = 'waiting' "
-    "RETURNING stream::text, origin, oseq, entries"
+    "RETURNING stream::text, origin, oseq, entries",
+    # The word itself stands in the log, also when it changes no record.
+    leaves=True,
 )
 _ENTRIES = Statement(
     f"SELECT {COLUMNS}, ehlc FROM change WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
@@ -51,7 +53,9 @@ async def decide_parked(
         raise Clash(f"This is {(row[3] or b'').decode()} already.", code="parked.decided")
     stream = UUID((row[0] or b"").decode())
     ext: dict[str, Json] = {"decision": "release" if release else "skip", "reason": reason}
-    calls = await carry_out(tx, ctx, ident, ctx.actor, ext)
+    # Who holds everything is the hub of all who do not.
+    is_hub = ctx.schema.hold is None
+    calls = await carry_out(tx, ctx, ident, ctx.actor, ext, is_hub=is_hub)
     (heads_rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, [stream], ctx.origin)))
     heads = read_heads(ctx, heads_rows)
     head = heads[stream]
@@ -65,16 +69,13 @@ async def decide_parked(
 
 
 async def carry_out(
-    tx: Transaction,
-    ctx: Ctx,
-    ident: UUID,
-    actor: UUID,
-    ext: dict[str, Json],
+    tx: Transaction, ctx: Ctx, ident: UUID, actor: UUID, ext: dict[str, Json], *, is_hub: bool,
     beside: Sequence[Logged] = (),
-) -> list[Call]:
+) -> list[Call]:  # fmt: skip
     """Do what was decided; what is left to run with the commit. Twice is as good as once.
 
-    `beside` is what came with the decision and is not in the log yet.
+    `beside` is what came with the decision and is not in the log yet. A hub tells those who hold
+    only the new home of a record that has moved since.
     """
     release = ext.get("decision") == "release"
     state, reason = "released" if release else "skipped", str(ext.get("reason") or "")
@@ -87,7 +88,11 @@ async def carry_out(
     (rows,) = await tx.run((_ENTRIES, place))
     good = [Logged(entry=read_entry(r), hash=b"", ehlc=int(r[15] or 0)) for r in rows]
     merged = await merge_frame(tx, ctx, good, beside=beside)
-    return await write_merged(tx, ctx, merged, is_hub=True)
+    if is_hub:
+        # At once: of several decisions each needs the counters as the one before has left them.
+        if late := await late_arrivals(tx, ctx, stream, merged, len(beside)):
+            await tx.run(*late)
+    return await write_merged(tx, ctx, merged, is_hub=is_hub)
 
 
 def skip_calls(ctx: Ctx, decisions: Sequence[Entry]) -> list[Call]:

@@ -187,7 +187,18 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     written = await finish_merged(tx, ctx, merged, jobs, is_hub=not frame.from_hub)
     for decision in merged.decisions:
         actor, ext = decision.actor, decision.body.ext
-        written += await carry_out(tx, ctx, decision.record_id, actor, ext, good)
+        if late:
+            await tx.run(*late)
+            late = []
+        written += await carry_out(
+            tx,
+            ctx,
+            decision.record_id,
+            actor,
+            ext,
+            is_hub=not frame.from_hub,
+            beside=good,
+        )
     (locked, rows) = await tx.run((_LOCK, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
     row = locked.first()
     assert row is not None, "the stream was there a moment ago"

@@ -71,6 +71,12 @@ async def test_nodes_are_for_whom_the_profile_says_and_of_their_tenant(
     north = str(firm.tenant.units["north"])
     changed = await owner.patch(f"{mine}/scope", json={"units": [north]})
     assert (changed.status_code, changed.json()["units"]) == (200, [north]), changed.text
+    asked_only = {"units": None, "masks": {"deal": ["amount"]}, "dry_run": True}
+    told = (await owner.patch(f"{mine}/scope", json=asked_only)).json()
+    assert told["units"] == [north] and told["masks"] == {"deal": ["amount"]}
+    assert north in [p["unit"] for p in told["purges"]] and told["adds"]
+    kept = (await owner.patch(f"{mine}/scope", json={})).json()
+    assert (kept["masks"], kept["purges"], kept["epoch"]) == ({}, [], changed.json()["epoch"])
     foreign = str(rival.tenant.units["north"])
     assert_problem(await owner.patch(f"{mine}/scope", json={"units": [foreign]}), 422)
     assert_problem(await owner.patch(f"{mine}/scope", json={"units": []}), 422)

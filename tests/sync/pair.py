@@ -151,7 +151,7 @@ async def _own_row(db):
 
 
 @contextlib.asynccontextmanager
-async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branch"):
+async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branch", masks=None):
     """A pair: `tenant` at its hub, and a site that holds `units` of it (None: all)."""
     db = tenant.db
     await _clear(there)
@@ -163,7 +163,13 @@ async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branc
     hub_key, site_key = node.key.current(), load_key(site_data)
     letter = f"B{str(tenant.id.int)[-4:]}"
     code = await enrol.invite(
-        db, tenant.id, f"{name} {letter}", letter, hub_key=hub_key.public, units=units
+        db,
+        tenant.id,
+        f"{name} {letter}",
+        letter,
+        hub_key=hub_key.public,
+        units=units,
+        masks=masks,
     )
     told = await enrol.join(
         db, enrol.prove_joining(site_key, code.code, "1"), hub_key=hub_key, version="1",

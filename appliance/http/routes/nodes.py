@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 from litestar.response.base import ASGIResponse
+from msgspec import UNSET, UnsetType
 
 from appliance.access.bounds import check_not_staff
 from appliance.base.errors import Forbidden, Malformed
@@ -26,7 +27,9 @@ from appliance.http.bodies import check_storable
 from appliance.http.route import API, PUBLIC, Book
 from appliance.http.visit import Scope, address_of, is_secure
 from appliance.sync import enrol, joining, nodes
+from appliance.sync.foreseen import Purge, foresee
 from appliance.sync.keys import KeyFile, Rotation, fingerprint
+from appliance.sync.scope import find_scope
 from appliance.sync.signing import refusal, sign_answer
 
 T = TypeVar("T")
@@ -71,6 +74,7 @@ class NewInvitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str
     units: list[UUID] | None = None
     minutes: int = enrol.MINUTES
+    masks: dict[str, list[str]] = {}
 
 
 class MadeInvitation(msgspec.Struct, frozen=True):
@@ -87,10 +91,24 @@ class Revoking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
-class Units(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The units a node holds from now on, with all below them; null: all."""
+class NewScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The units a node holds from now on, with all below them (null: all), and the fields that are
+    kept from it, by kind. What is left out stays as it is; with `dry_run` everything does.
+    """
 
-    units: list[UUID] | None
+    units: list[UUID] | None | UnsetType = UNSET
+    masks: dict[str, list[str]] | UnsetType = UNSET
+    dry_run: bool = False
+
+
+class ScopeView(NodeView, frozen=True):
+    """The node, the fields that are kept from it, and what the change does there: units that it
+    gets, and those whose records it deletes and proves gone.
+    """
+
+    masks: dict[str, list[str]]
+    adds: list[str]
+    purges: list[Purge]
 
 
 @book.route("GET", PATH, **MANAGE, answers={200: NodeList})
@@ -110,7 +128,7 @@ async def invite_node(ask: Ask) -> ASGIResponse:
     check_storable(new.name, "/name")
     made = await enrol.invite(
         ask.node.db, ask.ctx.tenant, new.name, new.prefix, hub_key=public, units=new.units,
-        minutes=new.minutes, actor=ask.ctx.actor,
+        masks=new.masks, minutes=new.minutes, actor=ask.ctx.actor,
     )  # fmt: skip
     return reply(MadeInvitation(made.code, made.expires_at, fingerprint(public)), 201)
 
@@ -127,14 +145,23 @@ async def revoke_node(ask: Ask) -> ASGIResponse:
     return reply(_view(found))
 
 
-@book.route("PATCH", f"{ONE}/scope", **MANAGE, writes=True, body=Units, answers={200: NodeView})
+@book.route("PATCH", f"{ONE}/scope", **MANAGE, writes=True, body=NewScope, answers={200: ScopeView})
 async def change_node_scope(ask: Ask) -> ASGIResponse:
-    """Say anew which units a node holds."""
+    """Say anew which units a node holds and what is kept from it; or ask what that would do."""
     check_not_staff(ask.ctx)
-    given, ctx, ident = ask.read(Units), ask.ctx, ask.ident()
-    await enrol.check_units(ask.node.db, ctx.tenant, given.units)
-    found = await nodes.set_units(ask.node.db, ident, ctx.tenant, given.units, actor=ctx.actor)
-    return reply(_view(found))
+    given, ctx, ident, db = ask.read(NewScope), ask.ctx, ask.ident(), ask.node.db
+    before = await nodes.find_of_tenant(db, ident, ctx.tenant)
+    units = before.unit_ids if given.units is UNSET else given.units
+    masks = None if given.masks is UNSET else given.masks
+    await enrol.check_units(db, ctx.tenant, units)
+    told = await foresee(db, ident, ctx.tenant, units=units, masks=masks)
+    found = before
+    if not given.dry_run:
+        found = await nodes.set_units(db, ident, ctx.tenant, units, masks=masks, actor=ctx.actor)
+    scope = await find_scope(db, ident, ctx.tenant)
+    kept = masks if given.dry_run and masks is not None else scope.masks if scope else {}
+    view = msgspec.structs.asdict(_view(found))
+    return reply(ScopeView(**view, masks=kept, adds=told.adds, purges=told.purges))
 
 
 @book.route("POST", f"{API}/sync/join", **BETWEEN)

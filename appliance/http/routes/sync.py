@@ -53,6 +53,13 @@ async def sync_exchange(ask: Ask) -> ASGIResponse:
     return answer
 
 
+@book.route("POST", f"{HERE}/compare", **BETWEEN)
+async def sync_compare(ask: Ask) -> ASGIResponse:
+    """Say which of a site's entries this hub has as well."""
+    peer, asked = await prove(ask, say.Compare)
+    return signed(ask, await ask.node.hub.compare(peer, tenant_of(peer), asked))
+
+
 @book.route("POST", f"{HERE}/wait", **BETWEEN)
 async def sync_wait(ask: Ask) -> ASGIResponse:
     """Answer when something is new for the site, or when it has waited as long as it wanted."""
