@@ -61,9 +61,6 @@ _BASE = Statement(
     "FROM unnest($2::uuid[], $3::bytea[]) AS u(r, l) ON CONFLICT (tenant_id, record_id) "
     "DO UPDATE SET leaves = EXCLUDED.leaves, part = EXCLUDED.part"
 )
-_FORGET_BASE = Statement(
-    "DELETE FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
-)
 _AHEAD = Statement(
     "INSERT INTO stream_ahead (tenant_id, id, known) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
@@ -246,8 +243,6 @@ def _leave(work: _Work, left: Sequence[RecordState]) -> None:
 def _base_calls(work: _Work) -> list[Call]:
     tenant, merged = work.ctx.tenant, work.merged
     calls: list[Call] = []
-    if merged.leaving:
-        calls.append((_FORGET_BASE, (tenant, [d.id for d in merged.leaving])))
     if not merged.drafts:
         return calls
     known = encoder.encode(work.part.had)

@@ -55,7 +55,7 @@ _LEAVE = tuple(
     Statement(f"DELETE FROM {table} WHERE tenant_id = $1 AND {column} = ANY($2::uuid[])")
     for table, column in (
         ("record_link", "record_id"), ("unique_claim", "record_id"), ("conflict", "record_id"),
-        ("pending_ref", "record_id"), ("record", "id"),
+        ("pending_ref", "record_id"), ("record_base", "record_id"), ("record", "id"),
     )
 )  # fmt: skip
 _HAS_RECORDS = Statement(
