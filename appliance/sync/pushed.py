@@ -98,12 +98,9 @@ class Pushed:
     async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
         ctx = await self._taker.ctx()
         judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
-        # What others made was judged when it came from them.
-        own = [e for e in frame.entries if e.entry.origin in self._site.origins]
-        judged = iter(await judge.judge(self._db, own))
-        entries = [
-            next(judged) if e.entry.origin in self._site.origins else e for e in frame.entries
-        ]
+        # Also what others made, which a site gives back to a hub that has lost it: its word is the
+        # only one for that.
+        entries = await judge.judge(self._db, frame.entries)
         try:
             self._check_proved(frame)
             entries = await mark_known(self._db, self._tenant, entries)

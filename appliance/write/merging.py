@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base.errors import Invalid
+from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
@@ -38,7 +39,7 @@ from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import Job, received_calls
-from appliance.write.known import Missing, NodeKnown, ahead_call, known_calls
+from appliance.write.known import Missing, NodeKnown, ahead_call, cut_call, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
 from appliance.write.project import project_calls
@@ -81,6 +82,32 @@ class Merged:
     decisions: list[Entry] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Course:
+    """What is folded of one record: `trail` onto `start`; `told` came in this frame, `before` is
+    what the tables say.
+    """
+
+    told: Sequence[Entry]
+    trail: Sequence[Entry]
+    start: RecordState | None
+    before: RecordState | None
+
+    def begin_anew(self, older: Sequence[Entry], known: NodeKnown, *, in_order: bool) -> None:
+        """Fold the history too. Where the log no longer tells of the beginning, what is here is
+        gone on with.
+        """
+        whole = [*older, *self.told]
+        if in_order:
+            whole = _in_course(whole)
+        if self.before is not None and not _begins(whole, known):
+            return
+        known.expect(older)
+        self.trail, self.start = whole, None
+        if not in_order:
+            self.told = whole
+
+
 async def merge_frame(
     tx: Transaction, ctx: Ctx, good: Sequence[Logged], *, beside: Sequence[Logged] = ()
 ) -> Merged:
@@ -114,20 +141,28 @@ async def merge_frame(
     known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
-    older = await _older(tx, ctx, known, late, entries, _counted(beside))
-    await _hear(tx, ctx, known, [t for t in trails.values() if t[0].record_id not in late])
-    again = [
-        (ident, trail)
-        for ident, trail in trails.items()
-        if ident not in there
-        and not _fold_record(ctx, merged, states.get(ident), [*older.get(ident, ()), *trail])
-    ]
+    about = {i for i in trails.keys() - there if _goes_about(trails[i], known, i in states)}
+    if about:
+        (rows,) = await tx.run(cut_call(ctx.tenant, about))
+        about -= {uuid_of((i or b"").decode()) for i in rows.column()}
+    older = await _older(tx, ctx, known, late | about, entries, _counted(beside))
+    await _hear(tx, ctx, known, [t for i, t in trails.items() if i not in older])
+    again: list[Course] = []
+    for ident, told in trails.items():
+        course = Course(told, told, states.get(ident), states.get(ident))
+        if ident in older:
+            course.begin_anew(older[ident], known, in_order=ident in about)
+        if ident not in there and not _fold_record(ctx, merged, course):
+            again.append(course)
     if again:
-        dots = {d for ident, _ in again for d in _live(states[ident])}
-        dots |= {d for _, t in again for e in t if e.op == EntryOp.ARRIVE for d in told_of(e)}
-        await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
-        for ident, trail in again:
-            done = _fold_record(ctx, merged, states[ident], trail)
+        dots = {d for course in again if course.before for d in _live(course.before)}
+        dots |= {
+            d for c in again for e in c.trail if e.op == EntryOp.ARRIVE for d in told_of(e)
+        }  # fmt: skip
+        ids = [course.trail[0].record_id for course in again]
+        await known.read_leaves(tx, ctx.tenant, sorted(dots), ids)
+        for course in again:
+            done = _fold_record(ctx, merged, course)
             assert done, "every live leaf was read"
     return merged
 
@@ -158,9 +193,17 @@ async def _older(
             found[entry.record_id].append(entry)
         else:
             known.take(entry)
-    for trail in found.values():
-        known.expect(trail)
     return found
+
+
+def _in_course(entries: Sequence[Entry]) -> list[Entry]:
+    """By the clock, but never against the order of a stream (as write/trail reads them)."""
+    highest: dict[UUID, int] = {}
+    placed: list[tuple[int, int, Entry]] = []
+    for number, entry in enumerate(entries):
+        highest[entry.stream] = max(highest.get(entry.stream, 0), entry.hlc)
+        placed.append((highest[entry.stream], number, entry))
+    return [entry for _, _, entry in sorted(placed, key=lambda p: p[:2])]
 
 
 async def _hear(
@@ -176,25 +219,24 @@ async def _hear(
                 known.hear(entry)
 
 
-def _fold_record(
-    ctx: Ctx, merged: Merged, before: RecordState | None, trail: Sequence[Entry]
-) -> bool:
+def _fold_record(ctx: Ctx, merged: Merged, course: Course) -> bool:
     """Fold one record's entries; False when leaves have to be read first."""
-    known, kind = merged.known, ctx.schema.kinds.get(trail[0].kind)
+    known, trail = merged.known, course.trail
+    kind = ctx.schema.kinds.get(trail[0].kind)
     assert known is not None, "a frame is folded by what the node knows"
     ident = trail[0].record_id
-    if kind is None or (before is None and not _begins(trail, known)):
+    if kind is None or (course.start is None and not _begins(trail, known)):
         # The kind, or the creation, will come; the entries wait in the log until then.
         merged.early.append(ident)
         for entry in trail:
             known.take(entry)
         return True
-    if before is None:
+    if course.before is None:
         merged.came.append(ident)
-    replay = Replay(kind, known, before)
+    replay = Replay(kind, known, course.start)
     try:
         for entry in trail:
-            if before is not None and known.is_in_state(entry):
+            if course.start is not None and known.is_in_state(entry):
                 known.take(entry)
             else:
                 replay.take(entry)
@@ -203,13 +245,26 @@ def _fold_record(
         return False
     state, leaves = replay.state, replay.has_left
     assert state is not None, "what begins has a state"
-    draft = make_draft(len(merged.drafts), kind, before, state, trail)
+    draft = make_draft(len(merged.drafts), kind, course.before, state, course.told)
     (merged.leaving if leaves else merged.drafts).append(draft)
     return True
 
 
 def _begins(trail: Sequence[Entry], known: NodeKnown) -> bool:
     return any(begins(e, known.holds) for e in trail)
+
+
+def _goes_about(trail: Sequence[Entry], known: NodeKnown, is_here: bool) -> bool:  # noqa: FBT001
+    """Whether a record comes and goes by streams that this node does not hold, or begins behind
+    what is here: streams come in any order, so the order of what is told says nothing of where the
+    record is. It is folded from its whole history then, as a rebuild does.
+    """
+    return any(
+        (e.op == EntryOp.NEW and is_here)
+        or (e.op == EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"]))))
+        or (e.op == EntryOp.ARRIVE and not known.holds(UUID(str(e.body.ext["from"]))))
+        for e in trail
+    )
 
 
 def make_draft(
