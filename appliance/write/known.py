@@ -9,8 +9,10 @@ from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.change import Entry
-from appliance.kernel.record import told_of
 from appliance.kernel.registers import Leaf, leaf_of, qualified
+from appliance.kernel.replay import (
+    told_of,
+)
 from appliance.write.carried import Had, decode_had, decode_leaves
 from appliance.write.trail import FOLDED, Runs, read_entry
 

@@ -20,20 +20,20 @@ from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
-from appliance.kernel.change import Body, Entry, EntryOp, Logged
+from appliance.kernel.change import Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.record import (
-    GOT,
-    HAD,
     RecordState,
+)
+from appliance.kernel.registers import qualified
+from appliance.kernel.replay import (
     Replay,
     begins,
     came_from,
     is_told,
     told_of,
 )
-from appliance.kernel.registers import qualified
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
@@ -41,7 +41,6 @@ from appliance.write.draft import Draft
 from appliance.write.emit import Job, received_calls
 from appliance.write.known import Missing, NodeKnown, ahead_call, cut_call, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
-from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
 from appliance.write.project import project_calls
 from appliance.write.trail import read_trail
 
@@ -155,7 +154,7 @@ async def merge_frame(
         if ident not in there and not _fold_record(ctx, merged, course):
             again.append(course)
     if again:
-        dots = {d for course in again if course.before for d in _live(course.before)}
+        dots = {d for course in again if course.before for d in live_dots(course.before)}
         dots |= {
             d for c in again for e in c.trail if e.op == EntryOp.ARRIVE for d in told_of(e)
         }  # fmt: skip
@@ -281,13 +280,9 @@ def make_draft(
     return draft
 
 
-def _live(state: RecordState) -> list[str]:
+def live_dots(state: RecordState) -> list[str]:
+    """The dots of a record's live values, each with its stream."""
     return [qualified(dot, state.stream) for dot in state.stamps.all_dots()]
-
-
-def streams_in(state: RecordState) -> set[UUID]:
-    """The streams that a record's live dots are of."""
-    return {UUID(dot.rpartition("@")[2]) for dot in _live(state)}
 
 
 def _is_ledger(ctx: Ctx, kind_key: str) -> bool:
@@ -303,68 +298,6 @@ def _documents(
     ids = sorted(trails.keys() - facts, key=attrgetter("int"))
     documents = [i for i in ids if trails[i][0].kind in kinds]
     return documents, [i for i in ids if trails[i][0].kind not in kinds]
-
-
-def _knows_more(draft: Draft, after: RecordState, stream: UUID, ctx: Ctx) -> bool:
-    """Whether a record has just come to `stream` by somebody who had not seen all that is here."""
-    if after.stream != stream or any(e.origin == ctx.origin for e in draft.entries):
-        return False
-    arrived = [e for e in draft.entries if e.op == EntryOp.ARRIVE and not is_told(e)]
-    told = {dot for e in arrived for dot in told_of(e)}
-    known = {dot for dot in _live(after) if not dot.endswith(f"@{stream.hex}")}
-    return bool(arrived) and not known <= told
-
-
-async def late_arrivals(
-    tx: Transaction, ctx: Ctx, stream: UUID, merged: Merged, count: int
-) -> list[Call]:
-    """Tell the new home what came through the former one, as the hub's own entries."""
-    moved = [
-        d for d in merged.drafts
-        if d.before is not None and d.after is not None and d.kind is not None
-        and d.kind.ledger is None and (
-            d.before.stream == d.after.stream != stream or _knows_more(d, d.after, stream, ctx)
-        )
-    ]  # fmt: skip
-    if not moved or merged.known is None:
-        return []
-    homes = sorted({d.after.stream for d in moved if d.after})
-    (rows,) = await tx.run((LOCK_STREAMS, (ctx.tenant, sorted({*homes, stream}), ctx.origin)))
-    heads = {s: h for s, h in read_heads(ctx, rows).items() if s in homes}
-    if stream in heads:
-        # Behind what the frame itself brings.
-        heads[stream].head += count
-    entries: list[Entry] = []
-    for draft in moved:
-        after, before = draft.after, draft.before
-        assert after is not None and before is not None, "what has moved was here"
-        if after.stream not in heads:
-            continue
-        former = stream if stream != after.stream else before.stream
-        head = heads[after.stream]
-        got: dict[str, Json] = {str(o): q for o, q in merged.known.got(after.stream).items()}
-        for e in draft.entries:
-            if e.stream == after.stream:
-                got[str(e.origin)] = max(int(str(got.get(str(e.origin), 0))), e.oseq)
-        had: dict[str, Json] = {
-            s.hex: {str(o): q for o, q in merged.known.got(s).items()}
-            for s in {former, *streams_in(after)} - {after.stream}
-        }
-        head.oseq += 1
-        entries.append(
-            Entry(
-                stream=after.stream, origin=ctx.origin, oseq=head.oseq, tx=head.tx,
-                hlc=CLOCK.tick(), actor=draft.entries[-1].actor, door=ctx.door, kind=after.kind,
-                record_id=after.id, op=EntryOp.ARRIVE, schema_rev=ctx.schema.rev,
-                change_set=draft.entries[-1].change_set,
-                body=arrival(former, after, Body(ext={GOT: got, HAD: had})),
-            )
-        )  # fmt: skip
-    calls = [
-        log_call(msgspec.structs.replace(ctx, actor=e.actor, request_id=e.change_set), [e], heads)
-        for e in entries
-    ]
-    return [*calls, *advance_calls(ctx, heads)] if entries else []
 
 
 async def write_merged(tx: Transaction, ctx: Ctx, merged: Merged, *, is_hub: bool) -> list[Call]:

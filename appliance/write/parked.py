@@ -15,8 +15,9 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
+from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, log_call, read_heads
-from appliance.write.merging import late_arrivals, merge_frame, write_merged
+from appliance.write.merging import merge_frame, write_merged
 from appliance.write.trail import COLUMNS, read_entry
 
 _FIND = Statement(

@@ -23,8 +23,9 @@ from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
 from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
+from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK
-from appliance.write.merging import finish_merged, late_arrivals, merge_frame, write_rows
+from appliance.write.merging import finish_merged, merge_frame, write_rows
 from appliance.write.parked import carry_out, skip_calls
 
 _HERE = Statement(

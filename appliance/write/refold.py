@@ -11,7 +11,10 @@ from appliance.db.database import Database, Transaction
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
-from appliance.kernel.record import Replay, Taken
+from appliance.kernel.replay import (
+    Replay,
+    Taken,
+)
 from appliance.write.draft import Draft
 from appliance.write.known import cut_call
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state

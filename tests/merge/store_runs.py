@@ -88,7 +88,8 @@ async def _run_in(world, left):
         owners.update(dict.fromkeys(schedule.ids, schedule))
         if found:
             wrong.append((seed, found, schedule.steps))
-    for record, found in await store_checks.broken(world):
+    # What is wrong already need not be proved by tables and log that may be in pieces.
+    for record, found in [] if wrong else await store_checks.broken(world):
         schedule = owners.get(record)
         wrong.append((
             schedule.seed if schedule else seeds, found, schedule.steps if schedule else [],
@@ -132,7 +133,6 @@ async def kill_everywhere(all_dsns):
         assert await store_checks.broken(world) == []
         rows = await hub.rows("SELECT id FROM record WHERE tenant_id = $1 AND kind = 'card'")
         assert len(rows) == len(ids) == 2, rows
-        assert site.hlc
     return kills
 
 

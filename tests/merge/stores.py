@@ -35,7 +35,7 @@ from appliance.write import apply
 from appliance.write import receive as receiving
 from appliance.write.emit import stream_call
 from appliance.write.log import CLOCK, common_stream
-from appliance.write.refold import fold_early
+from appliance.write.refold import fold_early, recount
 from tests import tenants
 
 HUB = 1
