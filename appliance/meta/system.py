@@ -161,6 +161,7 @@ MODULE = _kind(
     _field("enabled", "yes_no", "n2", default=True),
     _field("stay_off", "json"),
     _field("origin", "json"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 DASHBOARD = _kind(
@@ -184,6 +185,7 @@ WORKFLOW = _kind(
     _field("steps", "json"),
     _field("active", "yes_no", "n1", default=False),
     _field("origin", "json"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 # What a template brought that is no configuration: first records and samples, by the record's id.
@@ -257,6 +259,7 @@ SETTING = _kind(
     "sys.setting", Home.SHARED, "key", "Settings",
     _field("key", "text", "t1", required=True, unique=True),
     _field("value", "json"),
+    authority=Authority.HUB,
 )  # fmt: skip
 
 SYSTEM_KINDS: dict[str, Kind] = {

@@ -31,9 +31,11 @@ class Giving:
         self.notices: list[say.Notice] = []
 
     async def give(self, asked: say.Exchange, room: int) -> list[say.Delivery]:
-        """Frames after each cursor, in the order asked for, as far as `room` bytes go."""
+        """Frames after each cursor, in the order asked for, as far as `room` bytes go. A stream is
+        read once, however often it is named.
+        """
         found: list[say.Delivery] = []
-        for pull in asked.down:
+        for pull in {pull.stream: pull for pull in asked.down}.values():
             grant, head = self._grants.get(pull.stream), self._heads.get(pull.stream)
             if grant is None or head is None or head.head <= pull.cursor or room <= 0:
                 continue

@@ -118,7 +118,7 @@ class Hub:
         if site.state != "active":
             return site, epoch
         if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
-            epoch = await renew_epoch(db, epoch, "a site has newer entries")
+            epoch = await renew_epoch(db, epoch, "a site has newer entries", is_claimed=True)
             forget_pages(db)
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
         if reason is None:

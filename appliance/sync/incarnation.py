@@ -187,8 +187,13 @@ async def read_epoch(db: Database) -> UUID:
     return UUID(str(found))
 
 
-async def renew_epoch(db: Database, known: UUID, reason: str) -> UUID:
+async def renew_epoch(
+    db: Database, known: UUID, reason: str, *, is_claimed: bool = False
+) -> UUID:  # fmt: skip
     """At the hub: begin a new epoch, unless another than `known` has begun; the present one.
+
+    `is_claimed`: a site says so, which may be wrong or a lie: at most once an hour, for a new epoch
+    makes every site offer all it has again.
 
     The hub takes a new origin with it: what it wrote under the old one since the backup is out
     there. To be called by whatever puts a hub back, and by hello when a site proves it; processes
@@ -197,8 +202,8 @@ async def renew_epoch(db: Database, known: UUID, reason: str) -> UUID:
     async with control_transaction(db) as conn:
         done = await conn.execute(
             "UPDATE hub_epoch SET id = %s, number = number + 1, began_at = now(), reason = %s "
-            "WHERE id = %s",
-            (uuid7(), reason, known),
+            "WHERE id = %s AND (NOT %s OR number = 1 OR began_at < now() - interval '1 hour')",
+            (uuid7(), reason, known, is_claimed),
         )
         if done.rowcount:
             await conn.execute("UPDATE origin_issued SET last = last + %s", (ORIGINS_SKIPPED,))

@@ -263,7 +263,10 @@ async def take_proof(db: Database, node: UUID, tenant: UUID, signed: SignedProof
     Raises Unauthenticated for a signature that is not the node's, Invalid for a proof that does
     not say that everything is gone.
     """
-    proof = msgspec.msgpack.decode(signed.proof, type=Proof)
+    try:
+        proof = msgspec.msgpack.decode(signed.proof, type=Proof)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        raise Invalid("The proof cannot be read.", code="scope.proof") from None
     with translated():
         async with db.control.connection() as conn, conn.transaction():
             row = await (

@@ -10,6 +10,7 @@ from appliance.sync import outgoing
 from appliance.sync.nodes import open_session, revoke
 from appliance.sync.signing import Conversation
 from appliance.sync.site import Talk
+from appliance.sync.withdrawal import SignedProof
 from tests.sync.pair import joined, records
 from tests.tenants import create, make_tenant
 
@@ -99,6 +100,26 @@ async def test_a_stream_that_was_not_granted_is_neither_taken_nor_given(north):
     assert [r.problem for r in answer.receipts] == [say.NOT_GRANTED]
     assert not answer.down
     assert south not in answer.hints
+
+
+async def test_a_stream_is_read_once_however_often_it_is_named(north):
+    await north.hub.add_kind(KIND, [("title", "text")])
+    await north.hub.apply(create(KIND, title="of the north"))
+    await north.sync()
+    stream, talk = north.hub.units["north"], north.talk()
+    await talk.greet()
+    asked = say.Exchange([], [say.Pull(stream, 0, 1)] * 1_000, 1 << 20)
+    answer = await talk.client.exchange(asked)
+    await talk.close()
+    assert [delivery.stream for delivery in answer.down] == [stream]
+
+
+async def test_a_proof_that_cannot_be_read_is_refused_as_such(north):
+    talk = north.talk()
+    forged = msgspec.msgpack.encode(SignedProof(b"no proof", b"x" * 64))
+    with pytest.raises(Unavailable, match="422"):
+        await talk.greet(forged)
+    await talk.close()
 
 
 async def test_entries_of_another_origin_are_refused(pair):

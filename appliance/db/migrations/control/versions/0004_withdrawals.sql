@@ -19,7 +19,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON stream_withdrawal TO nexus_app;
 
 -- A site forgets a tenant that it has given back; at a hub tenants are erased by their owner's role.
 CREATE FUNCTION forget_tenant(gone uuid) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM node WHERE is_self AND role = 'site') THEN
     RAISE EXCEPTION 'this node is no site' USING ERRCODE = 'NX002';

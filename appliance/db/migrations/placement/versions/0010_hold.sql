@@ -56,7 +56,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON hold, withdrawal, known_person TO nexus_
 -- From here on nothing can be written to the stream: its counter is gone. False while the hub
 -- (origin `hub`) has not said that it has everything of this node's up to the stream's end.
 CREATE FUNCTION begin_purge(gone uuid, hub bigint) RETURNS boolean
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   counter stream%ROWTYPE;
@@ -81,7 +81,7 @@ END $$;
 
 -- Deletes some of what is left of a stream; how many rows. Zero: nothing is left.
 CREATE FUNCTION purge_some(gone uuid, most int) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   ids uuid[];
@@ -131,7 +131,7 @@ END $$;
 
 -- Sign-ins of all but these people leave a node that holds a part of the tenant; how many.
 CREATE FUNCTION keep_people(kept uuid[]) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   n bigint;
@@ -149,7 +149,7 @@ END $$;
 
 -- Everything of a tenant that leaves this node as a whole; how many rows. What says so goes last.
 CREATE FUNCTION purge_tenant(most int) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   deleted bigint := 0;
@@ -173,7 +173,7 @@ BEGIN
   RETURN deleted;
 END $$;
 CREATE FUNCTION forget_hold() RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
 BEGIN

@@ -84,7 +84,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON record_base, stream_base, stream_join, s
 -- what is younger than `keep`, what waits for a decision or a creation, and what one of the peers
 -- named has not taken. The caller has kept what of it is live (record_base).
 CREATE FUNCTION compact_log(of_stream uuid, upto bigint, keep interval, most int)
-  RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   counter stream%ROWTYPE;
@@ -131,7 +131,7 @@ GRANT EXECUTE ON FUNCTION compact_log TO nexus_app;
 
 -- Deletes some of what is left of a stream; how many rows. Zero: nothing is left.
 CREATE OR REPLACE FUNCTION purge_some(gone uuid, most int) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   ids uuid[];
