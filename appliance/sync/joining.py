@@ -163,6 +163,10 @@ async def check_answer(db: Database, joined: Joined, hub: PeerNode | None) -> No
             f"This node is a site of {hub.name} already; ask there for a code that gives it one "
             "more tenant (`nexus node invite NAME --tenant SLUG`).", code="node.joined",
         )  # fmt: skip
+    if any(r.tenant == joined.tenant and r.state == "active" for r in db.routes.all()):
+        raise Clash(
+            f"This node is a site of {hub.name} already and has {joined.slug}.", code="node.joined"
+        )
     if any(
         route.tenant != joined.tenant and route.slug == joined.slug for route in db.routes.all()
     ):

@@ -6,7 +6,7 @@ CREATE INDEX pending_ref_record ON pending_ref (tenant_id, record_id);
 -- itself; it calls this, on a site only, and says so in the audit. How many.
 CREATE FUNCTION rename_entries(s uuid, places bigint[], origins bigint[], oseqs bigint[],
   txs bigint[], bodies bytea[], hashes bytea[]) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   moved change[];
