@@ -161,7 +161,7 @@ async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branc
     site_data.mkdir()
     node = make_node(db, valkey_url, settings=Settings(data=str(hub_data)))
     hub_key, site_key = node.key.current(), load_key(site_data)
-    letter = f"B{str(tenant.id.int)[-4:]}"
+    letter = f"B{tenant.id.hex[-5:].upper()}"
     code = await enrol.invite(
         db,
         tenant.id,

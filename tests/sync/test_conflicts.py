@@ -318,6 +318,9 @@ class TestMany:
         ident = await deal(firm)
         await opened_field(firm, as_owner, "deal", ident, "title", ({"title": "U"}, stranger()))
         async with hub_row(firm.db, dsns):
+            await run_control(
+                firm.db, "UPDATE node SET origin = 4000000000 WHERE origin = 2 AND NOT is_self"
+            )
             put = "UPDATE node SET origin = origin + %s, former_origins = %s WHERE is_self"
             await run_control(firm.db, put, 1, [1001])
             await resolve_many(firm.db, await firm.ctx(), Filter(), Rule.HUB)

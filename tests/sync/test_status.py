@@ -50,13 +50,13 @@ async def test_both_sides_say_what_the_other_lacks(pair):
 
 
 async def test_a_clock_that_is_off_is_said_and_nothing_is_refused(pair, monkeypatch):
-    from appliance.sync import site
+    from appliance.sync import hello
 
     class Ahead:
         time_ns = staticmethod(lambda: __import__("time").time_ns() + 5 * 3_600 * 10**9)
         monotonic = staticmethod(__import__("time").monotonic)
 
-    monkeypatch.setattr(site, "time", Ahead)
+    monkeypatch.setattr(hello, "time", Ahead)
     talk = await pair.sync()
     assert [n.code for n in talk.notices] == ["clock.off"]
     assert talk.notices[0].value == pytest.approx(18_000, abs=5)
