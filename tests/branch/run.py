@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from tests.branch.explain import explain
 from tests.branch.fleet import Fleet
 from tests.branch.journal import Journal
 from tests.branch.load import make_world, work
@@ -122,6 +123,8 @@ def main(minutes, seed, people):
             print(f"  answer: {line}")
         if not findings.is_good:
             print("\n".join(findings.told.lines[-40:]))
+            bad = [line for lines in findings.found.values() for line in lines]
+            print("\n".join(explain(fleet, bad)))
         else:
             print(f"bytes in an idle minute, all headers included: {idle_bytes(fleet)}")
         return 0 if findings.is_good else 1
