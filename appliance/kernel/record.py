@@ -222,10 +222,15 @@ class Replay:
         if self.state is None and not begins(entry, self._known.holds):
             self._early.append(entry)
             return None
+        is_first = self.state is None
         self._fold(entry)
         early, self._early = self._early, []
         for waiting in early:
-            self._fold(waiting)
+            if is_first and entry.op is EntryOp.ARRIVE and waiting.hlc < entry.hlc:
+                # What was before it came here is in what it brought.
+                self._known.take(waiting)
+            else:
+                self._fold(waiting)
         return self.state
 
     def _fold(self, entry: Entry) -> None:

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base.errors import Invalid
+from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
@@ -24,12 +25,13 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.record import GOT, RecordState, Replay, begins
 from appliance.kernel.registers import qualified
+from appliance.kernel.stamps import Stamps
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
 from appliance.write.draft import Draft
 from appliance.write.emit import Job, received_calls
-from appliance.write.known import Missing, NodeKnown, ahead_call, known_calls
+from appliance.write.known import Missing, NodeKnown, ahead_call, cut_call, known_calls
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, arrival, log_call, read_heads
 from appliance.write.project import project_calls
@@ -72,6 +74,32 @@ class Merged:
     decisions: list[Entry] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Course:
+    """What is folded of one record: `trail` onto `start`; `told` came in this frame, `before` is
+    what the tables say.
+    """
+
+    told: Sequence[Entry]
+    trail: Sequence[Entry]
+    start: RecordState | None
+    before: RecordState | None
+
+    def begin_anew(self, older: Sequence[Entry], known: NodeKnown, *, in_order: bool) -> None:
+        """Fold the history too. Where the log no longer tells of the beginning, what is here is
+        gone on with.
+        """
+        whole = [*older, *self.told]
+        if in_order:
+            whole.sort(key=attrgetter("hlc"))
+        if self.before is not None and not _begins(whole, known):
+            return
+        known.expect(older)
+        self.trail, self.start = whole, None
+        if not in_order:
+            self.told = whole
+
+
 async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merged:
     """Lock the records of a frame and fold its entries into them."""
     entries = [
@@ -104,43 +132,47 @@ async def merge_frame(tx: Transaction, ctx: Ctx, good: Sequence[Logged]) -> Merg
     known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
-    older = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
-    for trail in older.values():
-        known.expect(trail)
-    again = [
-        (ident, trail)
-        for ident, trail in trails.items()
-        if ident not in there
-        and not _fold_record(ctx, merged, states.get(ident), [*older.get(ident, ()), *trail])
-    ]
+    about = {i for i in trails.keys() - there if _goes_about(trails[i], known, i in states)}
+    if about:
+        (rows,) = await tx.run(cut_call(ctx.tenant, about))
+        about -= {uuid_of((i or b"").decode()) for i in rows.column()}
+    older = await read_trail(tx, ctx.tenant, sorted(late | about)) if late or about else {}
+    again: list[Course] = []
+    for ident, told in trails.items():
+        course = Course(told, told, states.get(ident), states.get(ident))
+        if ident in older:
+            course.begin_anew(older[ident], known, in_order=ident in about)
+        if ident not in there and not _fold_record(ctx, merged, course):
+            again.append(course)
     if again:
-        dots = {d for ident, _ in again for d in _live(states[ident])}
-        await known.read_leaves(tx, ctx.tenant, sorted(dots), [ident for ident, _ in again])
-        for ident, trail in again:
-            done = _fold_record(ctx, merged, states[ident], trail)
+        dots = {d for course in again if course.before for d in _live(course.before)}
+        dots |= {d for course in again for entry in course.trail for d in _brought(entry)}
+        ids = [course.trail[0].record_id for course in again]
+        await known.read_leaves(tx, ctx.tenant, sorted(dots), ids)
+        for course in again:
+            done = _fold_record(ctx, merged, course)
             assert done, "every live leaf was read"
     return merged
 
 
-def _fold_record(
-    ctx: Ctx, merged: Merged, before: RecordState | None, trail: Sequence[Entry]
-) -> bool:
+def _fold_record(ctx: Ctx, merged: Merged, course: Course) -> bool:
     """Fold one record's entries; False when leaves have to be read first."""
-    known, kind = merged.known, ctx.schema.kinds.get(trail[0].kind)
+    known, trail = merged.known, course.trail
+    kind = ctx.schema.kinds.get(trail[0].kind)
     assert known is not None, "a frame is folded by what the node knows"
     ident = trail[0].record_id
-    if kind is None or (before is None and not _begins(trail, known)):
+    if kind is None or (course.start is None and not _begins(trail, known)):
         # The kind, or the creation, will come; the entries wait in the log until then.
         merged.early.append(ident)
         for entry in trail:
             known.take(entry)
         return True
-    if before is None:
+    if course.before is None:
         merged.came.append(ident)
-    replay = Replay(kind, known, before)
+    replay = Replay(kind, known, course.start)
     try:
         for entry in trail:
-            if before is not None and known.is_in_state(entry):
+            if course.start is not None and known.is_in_state(entry):
                 known.take(entry)
             else:
                 replay.take(entry)
@@ -149,13 +181,26 @@ def _fold_record(
         return False
     state, leaves = replay.state, replay.has_left
     assert state is not None, "what begins has a state"
-    draft = make_draft(len(merged.drafts), kind, before, state, trail)
+    draft = make_draft(len(merged.drafts), kind, course.before, state, course.told)
     (merged.leaving if leaves else merged.drafts).append(draft)
     return True
 
 
 def _begins(trail: Sequence[Entry], known: NodeKnown) -> bool:
     return any(begins(e, known.holds) for e in trail)
+
+
+def _goes_about(trail: Sequence[Entry], known: NodeKnown, is_here: bool) -> bool:  # noqa: FBT001
+    """Whether a record comes and goes by streams that this node does not hold, or begins behind
+    what is here: streams come in any order, so the order of what is told says nothing of where the
+    record is. It is folded from its whole history then, as a rebuild does.
+    """
+    return any(
+        (e.op == EntryOp.NEW and is_here)
+        or (e.op == EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"]))))
+        or (e.op == EntryOp.ARRIVE and not known.holds(UUID(str(e.body.ext["from"]))))
+        for e in trail
+    )
 
 
 def make_draft(
@@ -174,6 +219,14 @@ def make_draft(
 
 def _live(state: RecordState) -> list[str]:
     return [qualified(dot, state.stream) for dot in state.stamps.all_dots()]
+
+
+def _brought(entry: Entry) -> list[str]:
+    """What is live in the state that an arrival carries: it is joined to the one that is here."""
+    stamps = Stamps.parse(str(entry.body.ext.get("stamps", "")))
+    if entry.op is not EntryOp.ARRIVE or stamps is None:
+        return []
+    return [qualified(dot, entry.stream) for dot in stamps.all_dots()]
 
 
 def _is_ledger(ctx: Ctx, kind_key: str) -> bool:

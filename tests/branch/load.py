@@ -43,7 +43,7 @@ class Worker:
         self.own, self.gone, self.deals = [], [], []
         self.steps = {
             self.edit: 34, self.make: 10, self.sell: 16, self.move_stock: 14, self.tag: 10,
-            self.delete: 3, self.restore: 3, self.send_on: 3, self.attach: 2, self.new_field: 1,
+            self.delete: 3, self.restore: 3, self.send_on: 8, self.attach: 2, self.new_field: 1,
         }  # fmt: skip
 
     async def run(self, stop):
