@@ -12,7 +12,7 @@ from tests.branch.fleet import HUB, SLUG
 from tests.branch.oracle import Oracle
 from tests.branch.stand import read_stand, read_vectors
 
-QUIET_S = 180.0
+QUIET_S = 120.0
 COMMON = ("shared", "schema")
 # Registers whose value is more than what one entry wrote.
 MERGED = ("text3", "set", "counter")
@@ -35,7 +35,7 @@ def find_unrest(fleet):
     except Exception as failed:
         return [f"a node does not answer: {failed}"]
     hub, _ = found[HUB]
-    unrest = [f"{n} outbox rows wait at {name}" for name, (_, n) in found.items() if n]
+    unrest = [f"{name} has to do {topics}" for name, (_, topics) in found.items() if topics]
     for site in fleet.sites:
         for stream in wanted_streams(fleet, site):
             ours, theirs = hub.get(stream, {}), found[site][0].get(stream, {})

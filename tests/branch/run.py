@@ -19,7 +19,7 @@ from tests.branch.proof import prove, wait_quiet
 from tests.branch.schedule import Schedule, Told
 from tests.branch.watch import Watch
 
-ROUND_S, IDLE_AFTER_S = 60.0, 5.0
+ROUND_S, IDLE_AFTER_S = 40.0, 5.0
 DISK_MB = 900
 
 

@@ -42,7 +42,7 @@ _RECORDS = (
 )
 _CONFLICTS = "SELECT record_id, stream, sort, register, kind, sides::text FROM conflict"
 _PARKED = "SELECT stream, origin, oseq, reason, state, is_logged, detail, entries FROM parked"
-_WAITING = "SELECT count(*) FROM outbox WHERE dead_reason IS NULL"
+_WAITING = "SELECT topic FROM outbox WHERE dead_reason IS NULL"
 _DEAD = "SELECT topic, dead_reason FROM outbox WHERE dead_reason IS NOT NULL"
 
 
@@ -91,10 +91,10 @@ def read_stand(node):
 
 
 def read_vectors(node):
-    """By stream and origin the last entry; and how many outbox rows wait."""
+    """By stream and origin the last entry; and the topics of outbox rows that wait."""
     text = "SELECT stream, origin, max(oseq), count(*) FROM change GROUP BY 1, 2"
     with connect(node) as conn:
         vectors = defaultdict(dict)
         for stream, origin, last, count in conn.execute(text):
             vectors[stream][origin] = (last, count)
-        return vectors, conn.execute(_WAITING).fetchone()[0]
+        return vectors, [topic for (topic,) in conn.execute(_WAITING)]
