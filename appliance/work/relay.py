@@ -77,6 +77,21 @@ _UNKNOWN = Statement(
     "AND dead_reason IS NULL AND due_at <= now() "
     "AND created_at < now() - make_interval(secs => $3)"
 )
+# Nothing waits longer by intent, but for a clock that was ahead when the row was written.
+AHEAD_S = 3_600
+_NOT_AHEAD = (
+    Statement(
+        "UPDATE job SET lease_until = now() WHERE tenant_id = $1 "
+        "AND lease_until > now() + make_interval(secs => $2)"
+    ),
+    Statement(
+        "UPDATE outbox SET sent_at = NULL, due_at = now() WHERE tenant_id = $1 "
+        "AND dead_reason IS NULL AND due_at > now() "
+        "+ CASE topic WHEN 'changes' THEN interval '0' ELSE make_interval(secs => $2) END"
+    ),
+)
+# The clock of the machine was set back when it lost so much against one that only runs.
+SET_BACK_S = 5.0
 
 
 @dataclass
@@ -107,6 +122,8 @@ class Relay:
         self._events = events
         self._queues = {TOPIC_PREFIX + kind: sort.queue for kind, sort in jobs.items()}
         self._warned: dict[str, float] = {}
+        # By how much the clock is before the monotonic one; at the start any is less.
+        self._ahead = float("inf")
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Relay until `stop`: when woken, and by itself, seldom while there is nothing to do."""
@@ -164,6 +181,7 @@ class Relay:
             known = [t for t in named if self._db.routes.knows(t)]
             return sum([await self._relay_tenant(t, room) for t in known])
         await self._notice_restart()
+        await self._notice_clock()
         moved = 0
         for target in sorted({r.target for r in self._db.routes.all()}):
             try:
@@ -244,6 +262,21 @@ class Relay:
         for ident, kind in due:
             queue = self._queues[TOPIC_PREFIX + kind]
             self._broker.enqueue(message_for(queue, str(tenant), ident, kind))
+
+    async def _notice_clock(self) -> None:
+        """What was written while the clock was ahead would wait until then: it is due now. Looked
+        for at the start and whenever the clock was set back.
+        """
+        ahead = time.time() - time.monotonic()
+        if self._ahead - ahead > SET_BACK_S:
+            for route in self._db.routes.all():
+                try:
+                    async with self._db.transaction(route.tenant) as tx:
+                        calls: list[Call] = [(s, (route.tenant, AHEAD_S)) for s in _NOT_AHEAD]
+                        await tx.run(*calls, commit=True)
+                except ApplianceError as error:
+                    self._warn("relay.tenant_skipped", str(route.tenant), error)
+        self._ahead = ahead
 
     async def _notice_restart(self) -> None:
         """A Redis that was started anew may have lost messages: send what is not being run."""

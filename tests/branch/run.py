@@ -10,6 +10,7 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.branch.explain import explain
 from tests.branch.fleet import Fleet
@@ -77,7 +78,7 @@ async def work_and_break(fleet, world, findings, schedule, seconds, people):
         await watching
 
 
-def run(fleet, seed, seconds, *, round_s=ROUND_S, people=2, report=print):
+def run(fleet, seed, seconds, *, round_s=ROUND_S, people=2, report=partial(print, flush=True)):
     """Rounds of faults until the time is over; the fleet is started and nobody has joined yet."""
     fleet.found()
     fleet.join_all()

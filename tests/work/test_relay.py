@@ -378,3 +378,20 @@ def test_a_wake_makes_the_relay_look_at_once_and_not_too_often(place, monkeypatc
             assert await p.until(lambda: _state(p, ident, "done")) < 2
 
     place(test)
+
+
+def test_what_was_written_while_the_clock_was_ahead_leaves_when_it_is_set_right(place):
+    async def test(p):
+        async with relay_of(p) as (relay, events):
+            await relay.relay_once()
+            for topic in ("changes", "job.write_number"):
+                await p.run(ADD, p.tenant, topic, 1)
+            await p.run(
+                "UPDATE outbox SET due_at = now() + interval '5 h', created_at = now() + interval '5 h'"
+            )
+            assert await relay.relay_once() == 0
+            relay._ahead += 5 * 3600
+            assert await relay.relay_once() == 2
+            assert await events.xlen(f"events:{p.tenant}") == 1
+
+    place(test)
