@@ -18,7 +18,7 @@ OF_WORLD = ("ack_first", "cursor_first")
 def sifting(*, dedupe=True, chained=True, gapless=True):
     """`sift` with one of its promises broken."""
 
-    def sift(entries, tips, log_key, now_ms):
+    def sift(entries, tips, log_key, now_ms, proved=None):
         found = incoming.Sifted()
         ends = {origin: incoming.Tip(tip.oseq, tip.hash) for origin, tip in tips.items()}
         for logged in entries:
