@@ -15,7 +15,7 @@ import pytest
 from tests import pair
 from tests.merge import store_bugs, store_runs
 
-SCHEDULES, LONG = 120, 6_000
+SCHEDULES, LONG = 300, 6_000
 WORKERS = 2
 # The rarest, an acknowledgement before the commit, shows in one schedule of about twenty.
 BUG_SEEDS = 120
