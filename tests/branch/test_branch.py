@@ -7,6 +7,8 @@ The long form is `make branch-long`.
 import asyncio
 import time
 
+import pytest
+
 from tests.branch.conftest import NEWS_S, SEED
 from tests.branch.fleet import HUB, SLUG
 from tests.branch.nodes import wait_until
@@ -23,6 +25,7 @@ def customer_at(person, ident):
     return person.get(f"/records/customer/{ident}")
 
 
+@pytest.mark.slow
 def test_two_branches_that_are_cut_off_keep_all_that_both_typed(fleet, world, journal):
     people = {name: fleet.person(name) for name in fleet.nodes}
     north, south = people["north"], people["south"]
@@ -73,6 +76,7 @@ def conflicts(person, ident):
     return person.get("/conflicts", record=ident)["conflicts"]
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_doubled_or_different_whatever_is_killed(fleet, world, journal):
     told = Told()
     findings = Findings(told, journal, rounds=1, watch=Watch(fleet))
@@ -92,6 +96,7 @@ def test_nothing_is_lost_doubled_or_different_whatever_is_killed(fleet, world, j
     assert len(journal.acked) > 100, f"too little was done: {journal.counts()}"
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_of_the_log_is_found(fleet):
     node = fleet.nodes["south"]
     (stream, seq, body) = node.sql(
@@ -106,6 +111,7 @@ def test_a_flipped_byte_of_the_log_is_found(fleet):
     assert "Nothing was changed." in node.nexus("audit", "verify", "--tenant", SLUG)
 
 
+@pytest.mark.slow
 def test_a_poisoned_transaction_waits_for_a_person_and_holds_up_nobody(fleet, world):
     north, hub = fleet.nodes["north"], fleet.hub
     dot = plant(north)

@@ -8,6 +8,8 @@ planted in it.
 
 import re
 
+import pytest
+
 from tests.branch.conftest import NEWS_S
 from tests.branch.fleet import HUB, SLUG
 from tests.branch.nodes import wait_until
@@ -30,6 +32,7 @@ def holds(node, mark):
     return found
 
 
+@pytest.mark.slow
 def test_a_stolen_branch_is_shut_out_and_emptied(fleet):
     north, hub = fleet.nodes["north"], fleet.hub
     person = fleet.person("north")
