@@ -28,13 +28,6 @@ def anyio_backend():
     return "asyncio"
 
 
-def pytest_collection_modifyitems(items):
-    """Two processes share the run by files; what needs the whole machine's networks stays together."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "branch" else str(item.path)))
-
-
 _count = iter(range(1, 10**9))
 
 

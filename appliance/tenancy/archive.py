@@ -241,7 +241,7 @@ class Archive:
     def _decode(self, payload: bytes, sort: type[T]) -> T:
         try:
             return msgspec.json.decode(payload, type=sort)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._broken(f"expected a {sort.__name__}") from None
 
     def _truncated(self) -> Invalid:
