@@ -19,6 +19,7 @@ from appliance.base import logs
 from appliance.base.errors import Refused, Unavailable
 
 REFRESH_S = 2.0
+_SHUT = ("creating", "suspended", "closed")
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -115,11 +116,13 @@ class Routes:
         return _active(self._pinned.get(tenant) or self._by_id.get(tenant), read=read)
 
     async def seek(self, tenant: UUID) -> None:
-        """Ask once for a tenant that this process does not know: another may just have made it.
+        """Ask once for a tenant that is not open here: another process may just have opened it.
 
-        Sign-in and the next request may reach two processes within REFRESH_S.
+        Sign-in and the next request may reach two processes within REFRESH_S, and this one may
+        have last looked while the tenant was still being made.
         """
-        if self.knows(tenant):
+        route = self._by_id.get(tenant)
+        if tenant in self._pinned or (route is not None and route.state not in _SHUT):
             return
         with contextlib.suppress(psycopg.Error, Unavailable, TimeoutError):
             await self.refresh()
@@ -130,7 +133,7 @@ class Routes:
 
 
 def _active(route: Route | None, *, read: bool = False) -> Route:
-    if route is None or route.state in ("creating", "suspended", "closed"):
+    if route is None or route.state in _SHUT:
         raise Refused("There is no such tenant here.", code="tenant.unknown")
     if route.state == "moving" and not read:
         raise moving()

@@ -4,11 +4,21 @@ import asyncio
 
 import pytest
 
-from appliance.base.errors import ApplianceError, Clash, Unavailable
+from appliance.base.errors import ApplianceError, Clash, Refused, Unavailable
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.tenancy import create_dedicated, find_tenant, move, move_tenant, settle, suspend
+from appliance.tenancy import (
+    activate,
+    create_dedicated,
+    create_tenant,
+    find_tenant,
+    move,
+    move_tenant,
+    resume,
+    settle,
+    suspend,
+)
 from appliance.tenancy.control import find_placement
 from appliance.tenancy.fence import raise_fence
 from appliance.tenancy.servers import connect, entered
@@ -136,6 +146,23 @@ async def test_while_it_moves_reads_pass_and_writes_say_why(servers, second, pro
     await follows.routes.refresh()
     async with follows.transaction(made.id) as tx:
         await tx.run((HEAD, (made.id,)))
+
+
+@pytest.mark.parametrize("shut", ["creating", "suspended"])
+async def test_a_process_that_last_looked_while_it_was_shut_looks_again(
+    servers, processes, slug, shut
+):
+    made = await create_tenant(servers, slug, "Firm", "pool")
+    if shut == "suspended":
+        await activate(servers, made.id)
+        await suspend(servers, made.id)
+    stale = processes[1]
+    await stale.routes.refresh()
+    with pytest.raises(Refused):
+        stale.routes.of(made.id)
+    await (activate if shut == "creating" else resume)(servers, made.id)
+    (rows,) = await stale.read(made.id, (READ, (made.id,)))
+    assert rows.first() == (b"0",)
 
 
 async def test_there_and_back_is_equal(servers, slug):
