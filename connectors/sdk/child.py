@@ -27,11 +27,11 @@ from connectors.sdk.contract import (
     Frame,
     Inspect,
     Mapping,
-    Progress,
     Refused,
     Request,
     Rows,
     Source,
+    Summary,
 )
 
 MEMORY_MAX = 2 << 30
@@ -68,16 +68,18 @@ def _receive() -> Request | None:
 def _read(source: Source, path: Path, mapping: Mapping) -> None:
     rows = faulty = 0
     counts: Counter[str] = Counter()
+    summary = Summary()
     for frame in source.read(mapping):
+        if isinstance(frame, Summary):
+            summary = frame
+            continue
         if isinstance(frame, Rows):
             rows += len(frame.rows)
             bad = [r for r in frame.rows if r.faults]
             faulty += len(bad)
             counts.update(f.code for r in bad for f in r.faults)
-        elif isinstance(frame, Progress):
-            pass
         _send(frame)
-    _send(Done(rows, faulty, _hash(path), dict(counts)))
+    _send(Done(rows, faulty, _hash(path), dict(counts), summary))
 
 
 def _send(frame: Frame) -> None:

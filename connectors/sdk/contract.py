@@ -16,11 +16,17 @@ Value = None | str | bool
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where something stands: sheet (empty for flat files), 1-based row, column letters or name."""
+    """Where something stands.
+
+    `sheet`: the sheet, or the member of an archive (empty for flat files). `row`: row or line from
+    1. `column`: column letters, a tag, a key or the path of an element. `offset`: byte from 0 in
+    the input, where the format has no lines or one line is the whole file.
+    """
 
     sheet: str = ""
     row: int = 0
     column: str = ""
+    offset: int = 0
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,12 +70,18 @@ class Table(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Inspection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an input holds: its format, encoding, tables, and what a person should know."""
+    """What an input holds: its format, encoding, tables, and what a person should know.
+
+    `version` of the format as the input declares it. `facts`: what the head of the input says of
+    it (made at, catalogue id, whether it is a full package), as text.
+    """
 
     format: str
     encoding: str = ""
     tables: tuple[Table, ...] = ()
     warnings: tuple[Fault, ...] = ()
+    version: str = ""
+    facts: dict[str, str] = {}
 
 
 class MappedColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -116,6 +128,21 @@ class StagedRow(msgspec.Struct, frozen=True, omit_defaults=True):
     faults: tuple[Fault, ...] = ()
 
 
+class Summary(msgspec.Struct, frozen=True, tag="summary", omit_defaults=True):
+    """What only the whole input shows, said once by a source at its end.
+
+    `entities`: rows by entity. `totals`: sums that people check (decimal text, by a name such as
+    `net UAH`). `holds`: why nothing of it may be applied before a person has looked
+    (balance-mismatch, mass-removal). `warnings`: what is only told. `facts` as in Inspection.
+    """
+
+    entities: dict[str, int] = {}
+    totals: dict[str, str] = {}
+    holds: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...] = ()
+    facts: dict[str, str] = {}
+
+
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
     """A block of staged rows, in file order."""
 
@@ -143,12 +170,15 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The end of a reading: counts by class of row, and the hash of what was read."""
+    """The end of a reading: faults by code, and the hash of what was read, with what only the
+    whole of it shows (see Summary).
+    """
 
     rows: int
     faulty: int
     sha256: str
     counts: dict[str, int] = {}
+    summary: Summary = Summary()
 
 
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
@@ -176,8 +206,8 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, mapping: Mapping) -> Iterator[Rows | Progress]:
-        """The staged rows of the input under a mapping. Raises Refused."""
+    def read(self, mapping: Mapping) -> Iterator[Rows | Progress | Summary]:
+        """The staged rows of the input under a mapping, at most one Summary last. Raises Refused."""
         ...
 
 
