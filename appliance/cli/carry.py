@@ -96,7 +96,7 @@ def digest(*, tenant: str | None = None, data: str | None = None, wait: float = 
             )
         routes, bad = node.db.routes, 0
         for ident in (
-            [routes.by_slug(tenant).tenant] if tenant else [r.tenant for r in routes.all()]
+            [routes.by_slug(tenant).tenant] if tenant else [r.tenant for r in routes.open()]
         ):
             await ask_check(node.db, ident)
             await ask_now(redis, ident)

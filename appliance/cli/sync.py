@@ -150,7 +150,7 @@ def _run(tenant: str | None, data: str | None, work: Work) -> int:
         async with opened(read_settings(data)) as node, connected(node) as redis:
             routes = node.db.routes
             tenants = (
-                [routes.by_slug(tenant).tenant] if tenant else [r.tenant for r in routes.all()]
+                [routes.by_slug(tenant).tenant] if tenant else [r.tenant for r in routes.open()]
             )
             if not tenants:
                 print("This node holds no tenant.")

@@ -104,6 +104,10 @@ class Routes:
         """Every known tenant."""
         return list(self._by_id.values())
 
+    def open(self) -> list[Route]:
+        """The tenants that are worked in: neither being made nor suspended nor closed."""
+        return [r for r in self._by_id.values() if r.state not in _SHUT]
+
     def knows(self, tenant: UUID) -> bool:
         """Whether a route leads to the tenant, as far as this process has heard."""
         return tenant in self._by_id or tenant in self._pinned

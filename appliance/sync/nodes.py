@@ -286,8 +286,8 @@ async def note(
     subject: object = "",
     details: dict[str, object] | None = None,
 ) -> None:
-    """Write what was done to a tenant's nodes into its audit; a tenant not here has none."""
-    if tenant is None or all(r.tenant != tenant for r in db.routes.all()):
+    """Write what was done to a tenant's nodes into its audit; one not open here has none."""
+    if tenant is None or all(r.tenant != tenant for r in db.routes.open()):
         return
     async with db.transaction(tenant) as tx:
         await tx.run(

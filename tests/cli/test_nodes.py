@@ -145,14 +145,21 @@ async def test_commands_say_what_they_do_not_know(firm, hub, at_hub, capsys):
         assert "hub: hub" in await said(capsys, commands.status, data=str(home))
 
 
-async def test_a_hub_gets_a_new_key_that_the_old_one_signed(db, hub, at_hub, capsys):
+async def test_a_hub_gets_a_new_key_that_the_old_one_signed(db, dsns, hub, at_hub, capsys):
     _, home = hub
     old = load_key(home).public
+    servers = tenancy.Servers(control_dsn=dsns.control_owner, placement_dsn=dsns.pool_owner)
+    # One that is suspended has no audit to write to, and stops nobody.
+    shut = await tenancy.create_tenant(servers, "shut-firm", "Firm", "pool")
+    await tenancy.activate(servers, shut.id)
+    await tenancy.suspend(servers, shut.id)
+    await db.routes.refresh()
     with at_hub():
         await said(capsys, commands.rotate, data=str(home))
     new = load_key(home).public
     (proof,) = await nodes.read_rotations(db, (await nodes.find_self(db)).id)
     assert (proof.old_key, proof.new_key) == (old, new)
+    await tenancy.close_tenant(servers, shut.id)
 
 
 async def test_processes_start_anew_when_the_node_becomes_another(db, dsns, hub, monkeypatch):
