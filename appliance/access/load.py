@@ -7,7 +7,7 @@ staff reach the units they were made with and what is below them, and nothing el
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -159,11 +159,16 @@ def read_tree(units: Rows) -> dict[UUID, UnitNode]:
 
 def below(tree: Mapping[UUID, UnitNode], above: frozenset[UUID]) -> frozenset[UUID]:
     """The units themselves and all below them."""
+    return descend(((n.id, n.parent) for n in tree.values()), above & tree.keys())
+
+
+def descend(parents: Iterable[tuple[UUID, UUID | None]], above: Iterable[UUID]) -> frozenset[UUID]:
+    """These units and all below them; `parents` are pairs of unit and parent. Loops do no harm."""
     children: dict[UUID | None, list[UUID]] = {}
-    for node in tree.values():
-        children.setdefault(node.parent, []).append(node.id)
+    for ident, parent in parents:
+        children.setdefault(parent, []).append(ident)
     found: set[UUID] = set()
-    fresh = [r for r in above if r in tree]
+    fresh = list(above)
     while fresh:
         unit = fresh.pop()
         if unit not in found:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from cyclopts import Parameter
 
 from appliance.access.acting import act_as
 from appliance.access.login import normal_email
@@ -24,6 +26,8 @@ from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx, Door
 
+# In whose name a command is done.
+As = Annotated[str | None, Parameter(name="--as")]
 _PEOPLE = Statement(
     "SELECT email FROM credential WHERE tenant_id = $1 AND state = 'active' ORDER BY email LIMIT 2"
 )

@@ -11,14 +11,13 @@ from cyclopts import Parameter
 
 from appliance.base.errors import Invalid
 from appliance.base.ids import parse_uuid
-from appliance.cli.acting import At, Call, run
+from appliance.cli.acting import As, At, Call, run
 from appliance.kernel.kind import Json
 from appliance.sync.conflicts import Filter, Place, find, read_page
 from appliance.sync.resolving import Choice, Keep, Rule, resolve, resolve_many
 from appliance.sync.showing import Shown, show_many, show_one
 from appliance.write import Conflict, Rejected
 
-As = Annotated[str | None, Parameter(name="--as")]
 _PAGE = 200
 
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from appliance.base.errors import ApplianceError, Forbidden, Invalid, Refused
 from appliance.base.ids import parse_uuid
-from appliance.cli.acting import At, Call, run
+from appliance.cli.acting import As, At, Call, run
 from appliance.cli.fetching import fetch
 from appliance.cli.sending import IN_PARTS_FROM, send_in_parts
 from appliance.files import parts, upload
@@ -42,7 +42,6 @@ CODES = {
     _S.REJECTED: 5, _S.RECALLED: 6, _S.EXPIRED: 7, _S.PURGED: 7,
 }  # fmt: skip
 _WORST = (1, 5, 6, 7, 4, 3, 0)
-As = Annotated[str | None, Parameter(name="--as")]
 For = Annotated[str | None, Parameter(name="--for")]
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from cyclopts import Parameter
 
-from appliance.cli.acting import At, Call, run
+from appliance.cli.acting import As, At, Call, run
 from appliance.sync.deciding import What, decide
 from appliance.sync.parked import PAGE_MAX, Told, list_parked, show_parked
 
-As = Annotated[str | None, Parameter(name="--as")]
 _CAPABILITY = "sync.manage"
 
 

@@ -16,12 +16,8 @@ from appliance.http.ask import Ask
 from appliance.kernel.change import Entry, EntryOp
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Kind
-from appliance.kernel.record import (
-    RecordState,
-)
-from appliance.kernel.replay import (
-    Replay,
-)
+from appliance.kernel.record import RecordState
+from appliance.kernel.replay import Replay
 from appliance.read import visible_fields
 from appliance.write.authorize import in_scope
 from appliance.write.trail import Placed, read_placed, set_call, trail_call

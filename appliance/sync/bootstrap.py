@@ -16,6 +16,7 @@ import msgspec
 from appliance.base import logs
 from appliance.db.columns import Column
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Statement
 from appliance.sync import messages as say
 from appliance.sync.client import HubClient
@@ -24,7 +25,6 @@ from appliance.sync.snapshot import ROWS, AskCut, AskPart, Cut, Piece, open_piec
 from appliance.sync.taking import Taker
 from appliance.write.carried import decode_had
 from appliance.write.join import BUCKET, ENTRIES, LAST, RECORDS, Part, join_part
-from appliance.write.known import bytea
 
 # By the log, a stream of fewer entries comes about as fast, and with its history.
 STATES_AFTER = 20_000
@@ -91,7 +91,7 @@ async def read_joining(db: Database, tenant: UUID) -> dict[UUID, Joining]:
     (rows,) = await db.read(tenant, (_READ, (tenant,)))
     return {
         UUID((stream or b"").decode()): Joining(
-            int(cut or 0), _read_tips(bytea(tips)), (part or b"").decode(),
+            int(cut or 0), _read_tips(bytea_of(tips)), (part or b"").decode(),
             UUID((after or b"").decode()),
         )
         for stream, cut, tips, part, after in rows
@@ -244,7 +244,7 @@ async def _read_passed(db: Database, tenant: UUID) -> list[UUID]:
     held = {stream for stream, _ in got} | (await read_heads(db, tenant)).keys()
     passed: list[UUID] = []
     for ident, known in ahead:
-        had = decode_had(bytea(known))
+        had = decode_had(bytea_of(known))
         if all(
             got.get((stream, origin), 0) >= oseq
             for stream, origins in had.got.items()

@@ -20,6 +20,7 @@ from appliance import __version__
 from appliance.base import logs
 from appliance.base.errors import Clash, Forbidden, Refused
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
 from appliance.sync import people
@@ -35,7 +36,6 @@ from appliance.sync.positions import read_heads, read_people_mark, read_position
 from appliance.sync.scope import streams_for
 from appliance.sync.sealed import Head, Sealed, write_sealed
 from appliance.sync.site import Parts, Talk
-from appliance.write.known import bytea
 
 # A file for a stick: what does not fit goes with the next one.
 BYTES_MAX = 512 << 20
@@ -156,7 +156,7 @@ async def _last_said(db: Database, tenant: UUID, site: UUID) -> tuple[say.Hello,
     row = rows.first()
     if row is None:
         return None
-    return say.decode(bytea(row[0]), say.Hello), int(row[1] or 0), bytea(row[2])
+    return say.decode(bytea_of(row[0]), say.Hello), int(row[1] or 0), bytea_of(row[2])
 
 
 def _weight(hello: say.Hello) -> int:

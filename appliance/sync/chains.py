@@ -11,6 +11,7 @@ from uuid import UUID
 
 from appliance.db.columns import Column
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
 
@@ -81,10 +82,7 @@ async def find_partings(
         places = [(s, o, q) for (s, o), span in now.items() for q in _probes(*span)]
         columns = [list(column) for column in zip(*places, strict=True)]
         (rows,) = await db.read(tenant, (_HASHES, (tenant, *columns)))
-        probes = [
-            (_stream(s), int(o or 0), int(q or 0), bytes.fromhex((h or b"")[2:].decode()))
-            for s, o, q, h in rows
-        ]
+        probes = [(_stream(s), int(o or 0), int(q or 0), bytea_of(h)) for s, o, q, h in rows]
         answer = await ask(say.Compare(probes))
         said = {(s, o): (met, got) for s, o, met, got in answer.met}
         here = {(s, o, q) for s, o, q, _ in probes}

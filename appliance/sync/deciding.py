@@ -22,6 +22,7 @@ from appliance.base.errors import (
     Unavailable,
 )
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.sync.judging import VERDICTS, judge_of
@@ -138,7 +139,7 @@ async def _take_skipped(db: Database, ctx: Ctx, door: Ctx, parked: Waiting) -> N
         text = (detail or b"").decode()
         entries = [
             msgspec.structs.replace(logged, parked=f"skipped: {text}")
-            for logged in read_held(bytes.fromhex((body or b"")[2:].decode()))
+            for logged in read_held(bytea_of(body))
         ]
         taken = await receive(
             db, door, parked.stream, entries, peer=parked.peer, from_hub=False

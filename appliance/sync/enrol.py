@@ -142,8 +142,7 @@ async def invite(
     check_masks(masks or {}, kinds, masks or {})
     if await hub_of(db) is not None:
         raise Misconfigured("This node is a site; only its hub invites.", code="node.no_hub")
-    secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
-    code = f"nxj_{secret}{mark_of(hub_key)}"
+    code, ends = make_code(hub_key, minutes)
     async with control_transaction(db) as conn:
         # One at a time, with joins: two must not be promised one prefix.
         await conn.execute("SELECT FROM origin_issued FOR UPDATE")
@@ -375,6 +374,11 @@ def _claim(code: str, public_key: bytes) -> bytes:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def make_code(hub_key: bytes, minutes: int) -> tuple[str, datetime]:
+    """A one-time code that names this hub's key, and when it ends."""
+    return f"nxj_{secrets.token_urlsafe(32)}{mark_of(hub_key)}", now() + timedelta(minutes=minutes)
 
 
 def hash_code(code: str) -> bytes:

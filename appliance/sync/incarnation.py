@@ -20,6 +20,7 @@ from uuid import UUID
 from appliance.base import logs
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Statement
 from appliance.sync.nodes import (
     ISSUE_ORIGIN,
@@ -79,11 +80,11 @@ async def needs_new_incarnation(
     """
     (rows,) = await db.read(tenant, (_VECTORS, (tenant, [peer.origin])))
     for stream, origin, got, known in rows:
-        claimed = tips.get(UUID(_text(stream)), {}).get(int(origin or 0))
+        claimed = tips.get(UUID(text_of(stream)), {}).get(int(origin or 0))
         oseq, theirs = claimed or (0, b"")
         if oseq < int(got or 0):
             return BEHIND
-        if oseq == int(got or 0) and theirs != _bytes(known):
+        if oseq == int(got or 0) and theirs != bytea_of(known):
             return FORKED
     return None
 
@@ -143,8 +144,8 @@ async def read_own_tips(db: Database, tenant: UUID, origins: Sequence[int]) -> T
     (rows,) = await db.read(tenant, (_OWN_TIPS, (tenant, list(origins))))
     found: dict[UUID, dict[int, tuple[int, bytes]]] = {}
     for stream, origin, oseq, known in rows:
-        tip = (int(oseq or 0), _bytes(known))
-        by_origin = found.setdefault(UUID(_text(stream)), {})
+        tip = (int(oseq or 0), bytea_of(known))
+        by_origin = found.setdefault(UUID(text_of(stream)), {})
         # A stream's own row and a vector's of the same origin: the longer one is the newer.
         by_origin[int(origin or 0)] = max(by_origin.get(int(origin or 0), tip), tip)
     return found
@@ -154,7 +155,7 @@ async def read_hub_tips(db: Database, tenant: UUID, hub: int, own: Sequence[int]
     """At the site: the last entry taken from the hub in each stream, for hello."""
     (rows,) = await db.read(tenant, (_HUB_TIPS, (tenant, hub, list(own))))
     return {
-        UUID(_text(stream)): (int(cursor or 0), int(origin or 0), int(oseq or 0), _bytes(known))
+        UUID(text_of(stream)): (int(cursor or 0), int(origin or 0), int(oseq or 0), bytea_of(known))
         for stream, cursor, origin, oseq, known in rows
     }
 
@@ -173,10 +174,10 @@ async def hub_went_back(db: Database, tenant: UUID, tips: HubTips) -> list[UUID]
     (rows,) = await db.read(tenant, (_KNOWN, (tenant, *columns)))
     lost = []
     for stream, is_known, ours in rows:
-        ident = UUID(_text(stream))
+        ident = UUID(text_of(stream))
         theirs = tips[ident][3]
         # What was stripped for the site has no hash there.
-        if is_known != b"t" or (ours is not None and theirs not in (b"", _bytes(ours))):
+        if is_known != b"t" or (ours is not None and theirs not in (b"", bytea_of(ours))):
             lost.append(ident)
     return sorted(lost)
 
@@ -255,12 +256,3 @@ async def _peer(db: Database, node_id: UUID) -> PeerNode:
     if peer is None:
         raise unknown(node_id)
     return peer
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
-def _bytes(value: bytes | None) -> bytes:
-    """PostgreSQL's text form of bytea."""
-    return bytes.fromhex(_text(value).removeprefix("\\x"))

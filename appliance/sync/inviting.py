@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from uuid import UUID
 
 import msgspec
 
 from appliance.base import logs
-from appliance.base.clock import now
 from appliance.base.errors import Clash
 from appliance.db.database import Database
 from appliance.meta import load_schema
-from appliance.sync.enrol import MINUTES, Invitation, check_units, hash_code, mark_of
+from appliance.sync.enrol import MINUTES, Invitation, check_units, hash_code, make_code
 from appliance.sync.nodes import ACTIVE, PeerNode, note, run_control
 from appliance.sync.scope import check_masks
 
@@ -43,8 +40,7 @@ async def invite_site(
     if held:
         raise Clash(f"{site.name} has had this tenant ({held[0][0]}); it is not given twice.",
                     code="node.has_tenant")  # fmt: skip
-    secret, ends = secrets.token_urlsafe(32), now() + timedelta(minutes=minutes)
-    code = f"nxj_{secret}{mark_of(hub_key)}"
+    code, ends = make_code(hub_key, minutes)
     await run_control(
         db,
         "INSERT INTO node_invitation (code_hash, name, prefix, tenant_id, unit_ids, expires_at, "

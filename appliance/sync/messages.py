@@ -23,7 +23,6 @@ from appliance.base.errors import Clash, Malformed
 
 T = TypeVar("T")
 MEDIA = "application/vnd.nexus.sync"
-TENANT_HEADER = "nexus-tenant"
 # The protocols this program speaks, lowest and highest.
 PROTOCOLS = (1, 1)
 

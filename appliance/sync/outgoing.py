@@ -25,6 +25,7 @@ import msgspec
 from appliance.base.errors import ApplianceError, Clash
 from appliance.base.ids import uuid_of
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Entry, EntryOp, Logged, decode_body
 from appliance.sync.frames import FRAME_ENTRIES, encode_frames
@@ -269,7 +270,7 @@ async def _read_before(db: Database, ask: Ask, rows: Sequence[Row]) -> dict[int,
         first.setdefault(int(row[_ORIGIN] or 0), int(row[_OSEQ] or 0))
     params = (ask.tenant, ask.stream, list(first), [oseq - 1 for oseq in first.values()])
     (found,) = await db.read(ask.tenant, (BEFORE, params))
-    return {int(origin or 0): _bytea(digest) for origin, digest in found}
+    return {int(origin or 0): bytea_of(digest) for origin, digest in found}
 
 
 def _encode(
@@ -290,10 +291,6 @@ def _read_logged(row: Row) -> Logged:
         stream=uuid_of(text[16]), origin=int(text[1]), oseq=int(text[2]), tx=int(text[3]),
         hlc=int(text[4]), actor=uuid_of(text[6]), door=text[7], kind=text[8],
         record_id=UUID(text[9]), op=cast("EntryOp", _OPS.get(text[10], text[10])),
-        schema_rev=int(text[11]), change_set=uuid_of(text[12]), body=decode_body(_bytea(row[13])),
+        schema_rev=int(text[11]), change_set=uuid_of(text[12]), body=decode_body(bytea_of(row[13])),
     )  # fmt: skip
-    return Logged(entry=entry, hash=_bytea(row[14]), ehlc=int(text[5]), parked=text[_PARKED])
-
-
-def _bytea(value: bytes | None) -> bytes:
-    return bytes.fromhex(value[2:].decode()) if value else b""
+    return Logged(entry=entry, hash=bytea_of(row[14]), ehlc=int(text[5]), parked=text[_PARKED])

@@ -17,6 +17,7 @@ import msgspec
 from appliance.base.clock import hlc_moment
 from appliance.base.errors import Clash, Refused
 from appliance.db.database import Database, Transaction
+from appliance.db.values import bytea_of
 from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Entry, EntryOp, Logged, op_of
 from appliance.kernel.context import Ctx
@@ -133,7 +134,7 @@ async def find_parked(db: Database, ctx: Ctx, ident: UUID) -> tuple[Waiting, byt
     row = rows.first()
     if row is None:
         raise Refused("There is nothing parked with this id.", code="parked.unknown")
-    return _waiting(row[:-1]), bytes.fromhex((row[-1] or b"")[2:].decode())
+    return _waiting(row[:-1]), bytea_of(row[-1])
 
 
 async def hold(

@@ -31,6 +31,7 @@ from appliance.base import logs
 from appliance.base.clock import now
 from appliance.base.errors import Malformed
 from appliance.db.database import Database, Transaction
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.kind import Json
 from appliance.sync.scope import find_scope, units_below
@@ -191,7 +192,7 @@ async def take_people(db: Database, tenant: UUID, data: bytes) -> tuple[UUID, ..
     async with db.transaction(tenant) as tx:
         _, rows, marks = await tx.run((_HOLD, (tenant,)), (_LOCK, (tenant,)), (_MARKS, (tenant,)))
         here = {p.person: p for p in map(_read, rows)}
-        known = {UUID(_text(i)): _bytes(m) for i, m in marks}
+        known = {UUID(text_of(i)): bytea_of(m) for i, m in marks}
         calls: list[Call] = [(_KEEP, (tenant, [p.person for p in found.people]))]
         for theirs in found.people:
             ours, mark = here.get(theirs.person), known.get(theirs.person)
@@ -215,7 +216,7 @@ async def take_people(db: Database, tenant: UUID, data: bytes) -> tuple[UUID, ..
 async def read_changes(db: Database, tenant: UUID) -> bytes | None:
     """At the site: what was changed here since the hub's rows were taken; None when nothing was."""
     rows, marks = await db.read(tenant, (_READ, (tenant,)), (_MARKS, (tenant,)))
-    known = {UUID(_text(i)): _bytes(m) for i, m in marks}
+    known = {UUID(text_of(i)): bytea_of(m) for i, m in marks}
     changed = tuple(
         Change(known[p.person], p)
         for p in map(_read, rows)
@@ -333,10 +334,10 @@ def _set_calls(
 
 
 def _read(row: Row) -> Person:
-    hashes = tuple(bytes.fromhex(h[2:]) for h in _text(row[5]).split(",") if h)
+    hashes = tuple(bytes.fromhex(h[2:]) for h in text_of(row[5]).split(",") if h)
     return Person(
-        UUID(_text(row[0])), _text(row[1]), _text(row[2]) if row[2] is not None else None,
-        _bytes(row[3]) if row[3] is not None else None, int(row[4] or 0), hashes, _text(row[6]),
+        UUID(text_of(row[0])), text_of(row[1]), text_of(row[2]) if row[2] is not None else None,
+        bytea_of(row[3]) if row[3] is not None else None, int(row[4] or 0), hashes, text_of(row[6]),
         row[7] == b"t", int(row[8] or 0),
     )  # fmt: skip
 
@@ -348,11 +349,3 @@ def _decode(data: bytes, shape: type[T]) -> T:
         raise Malformed(
             "The slice of people cannot be read.", code="sync.people_malformed"
         ) from None
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value is not None else ""
-
-
-def _bytes(value: bytes | None) -> bytes:
-    return bytes.fromhex(value[2:].decode()) if value else b""

@@ -21,6 +21,7 @@ from appliance.base.clock import now
 from appliance.base.errors import Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database, translated
+from appliance.db.values import text_of
 from appliance.db.wire import Call, Statement
 from appliance.sync.blobs import forget_files
 from appliance.sync.people import belonging
@@ -187,8 +188,8 @@ async def _read(db: Database, tenant: UUID) -> list[_Leaving]:
     (rows,) = await db.read(tenant, (_OPEN, (tenant,)))
     return [
         _Leaving(
-            UUID(_text(r[0])), int(r[1] or 0), _text(r[2]), r[3] == b"t", r[4] == b"t",
-            UUID(_text(r[5])), int(r[6] or 0),
+            UUID(text_of(r[0])), int(r[1] or 0), text_of(r[2]), r[3] == b"t", r[4] == b"t",
+            UUID(text_of(r[5])), int(r[6] or 0),
         )
         for r in rows
     ]  # fmt: skip
@@ -205,7 +206,7 @@ async def _purge_stream(db: Database, tenant: UUID, stream: UUID, tools: Tools) 
     count, after = 0, _ZERO
     while True:
         (rows,) = await db.read(tenant, (_FILES, (tenant, stream, after, ROWS_AT_ONCE)))
-        files = [UUID(_text(row[0])) for row in rows]
+        files = [UUID(text_of(row[0])) for row in rows]
         if files:
             await forget_files(db, _plane(tools), tenant, files)
         count += len(files)
@@ -241,11 +242,11 @@ async def _purge_rest(db: Database, tenant: UUID, done: list[_Leaving], tools: T
         tenant, (_HELD, (tenant,)), (_MEMBERS, (tenant,)), (_UNITS, (tenant,))
     )
     named = (held.first() or (None,))[0]
-    units = frozenset(map(UUID, _text(named).split(","))) if named else None
+    units = frozenset(map(UUID, text_of(named).split(","))) if named else None
     kept = sorted(belonging(members, parents, units))
     reach = sorted(units_below(parents, units)) if units is not None else None
     (runs,) = await db.read(tenant, (_RUNS, (tenant, [w.stream for w in done], reach)))
-    found = [(UUID(_text(run)), _text(blob)) for run, blob in runs]
+    found = [(UUID(text_of(run)), text_of(blob)) for run, blob in runs]
     for _, blob in found:
         if blob:
             await _plane(tools).purge(tenant, UUID(blob))
@@ -266,7 +267,7 @@ async def _purge_answers(db: Database, tenant: UUID) -> None:
             return
         pairs: list[tuple[UUID, UUID]] = []
         for ident, outcome in rows:
-            after = UUID(_text(ident))
+            after = UUID(text_of(ident))
             pairs += [(after, record) for record in _records_of(outcome)]
         commands, records = [c for c, _ in pairs], [r for _, r in pairs]
         async with db.transaction(tenant) as tx:
@@ -276,7 +277,7 @@ async def _purge_answers(db: Database, tenant: UUID) -> None:
 def _records_of(outcome: bytes | None) -> list[UUID]:
     """The records an answer speaks of; what cannot be read speaks of one that is nowhere."""
     try:
-        result = _decode(bytes.fromhex(_text(outcome)[2:]))
+        result = _decode(bytes.fromhex(text_of(outcome)[2:]))
     except (msgspec.MsgspecError, ValueError):
         return [_ZERO]
     return [one.id for one in result.outcomes if not isinstance(one, Rejected)]
@@ -304,7 +305,7 @@ async def _purge_events(tenant: UUID, events: aioredis.Redis | None) -> None:
 async def _prove(db: Database, tenant: UUID, tools: Tools) -> SignedProof:
     done = [w for w in await _read(db, tenant) if w.state == "purged"]
     (rows,) = await db.read(tenant, (_LEFT, (tenant, [w.stream for w in done])))
-    counts = {UUID(_text(s)): (int(r or 0), int(f or 0), int(n or 0)) for s, r, f, n in rows}
+    counts = {UUID(text_of(s)): (int(r or 0), int(f or 0), int(n or 0)) for s, r, f, n in rows}
     proof = Proof(
         done[0].node, tenant, max(w.epoch for w in done), now(),
         {stream: (left, 0) for stream, (_, _, left) in counts.items()},
@@ -322,7 +323,3 @@ def _plane(tools: Tools) -> ContentPlane:
             "it, or name its address in files.plane_url.", dependency="content plane",
         )  # fmt: skip
     return tools.plane
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value is not None else ""

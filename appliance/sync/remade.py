@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.kernel.change import Logged, decode_body
 from appliance.write.remake import REMADE
@@ -34,7 +35,7 @@ async def mark_known(db: Database, tenant: UUID, entries: Sequence[Logged]) -> l
     (rows,) = await db.read(tenant, (_OF_SETS, (tenant, sets)))
     known: dict[tuple[str, str, str], int] = {}
     for change_set, record, origin, body in rows:
-        found = decode_body(bytes.fromhex((body or b"")[2:].decode())).ext.get(REMADE)
+        found = decode_body(bytea_of(body)).ext.get(REMADE)
         if found is not None:
             place = ((change_set or b"").decode(), (record or b"").decode(), str(found))
             known[place] = int(origin or 0)

@@ -13,9 +13,11 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.access.load import descend
 from appliance.base.errors import Clash, Invalid
 from appliance.base.ids import parse_uuid
 from appliance.db.database import Connection, Database, translated
+from appliance.db.values import text_of
 from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Body, EntryOp, Logged
 from appliance.kernel.hold import Mask, make_mask
@@ -112,7 +114,7 @@ async def reach_of(
 ) -> tuple[dict[UUID, str], frozenset[UUID]]:
     """All streams of the tenant by id, and those that units reach, with the common ones."""
     streams, parents = await db.read(tenant, (_STREAMS, (tenant,)), (_PARENTS, (tenant,)))
-    names = {UUID(_text(ident)): _text(name) for ident, name in streams}
+    names = {UUID(text_of(ident)): text_of(name) for ident, name in streams}
     common = frozenset(common_stream(tenant, name) for name in COMMON)
     if units is None:
         return names, frozenset(names) | common
@@ -121,18 +123,8 @@ async def reach_of(
 
 def units_below(parents: Iterable[Row], units: Iterable[UUID]) -> frozenset[UUID]:
     """The units themselves and all below them; `parents` are rows of unit and parent."""
-    children: dict[UUID | None, list[UUID]] = {}
-    for ident, parent in parents:
-        above = parse_uuid(_text(parent)) if parent else None
-        children.setdefault(above, []).append(UUID(_text(ident)))
-    found: set[UUID] = set()
-    fresh = list(units)
-    while fresh:
-        unit = fresh.pop()
-        if unit not in found:
-            found.add(unit)
-            fresh += children.get(unit, [])
-    return frozenset(found)
+    pairs = ((UUID(text_of(i)), parse_uuid(text_of(p)) if p else None) for i, p in parents)
+    return descend(pairs, units)
 
 
 def check_masks(
@@ -236,7 +228,3 @@ def _strip_ext(value: Json, fids: frozenset[str]) -> Json:
     return str(
         Stamps(stamps.born, {r: d for r, d in stamps.live.items() if not _is_member(r, fids)})
     )
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value is not None else ""

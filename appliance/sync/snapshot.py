@@ -18,6 +18,7 @@ import zstandard
 
 from appliance.base.errors import Clash, Malformed
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.hold import Mask
 from appliance.kernel.record import RecordState
@@ -25,7 +26,7 @@ from appliance.sync.messages import Message
 from appliance.sync.scope import StreamGrant
 from appliance.write.carried import Carried, Had, carry, dots_of, encoder, strip_state
 from appliance.write.join import BUCKET, BUCKETS, ENTRIES, LAST, RECORDS, Part
-from appliance.write.known import bytea, read_leaves
+from appliance.write.known import read_leaves
 from appliance.write.load import COLUMNS, read_state
 
 ROWS = 2_000
@@ -120,11 +121,11 @@ async def read_cut(db: Database, tenant: UUID, stream: UUID) -> Cut:
     head, floor, origin, oseq = (int(v or 0) for v in row[:4])
     tips = {o: (got, bytes.fromhex(h)) for o, got, h in _decode_tips(row[5])} if row[5] else {}
     if oseq:
-        tips[origin] = (oseq, bytea(row[4]))
+        tips[origin] = (oseq, bytea_of(row[4]))
     cut = head if row[6] is None else int(row[6]) - 1
     if cut < head:
         (rows,) = await db.read(tenant, (_BACK, (tenant, stream, cut)), timeout_ms=60_000)
-        tips |= {int(o or 0): (int(q or 0), bytea(h)) for o, q, h in rows}
+        tips |= {int(o or 0): (int(q or 0), bytea_of(h)) for o, q, h in rows}
     named = [(o, got, digest) for o, (got, digest) in sorted(tips.items()) if got]
     return Cut(stream, cut, floor, named, int(row[7] or 0))
 

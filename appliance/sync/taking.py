@@ -15,6 +15,7 @@ from appliance.base.clock import now
 from appliance.base.errors import Unavailable
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.kind import Schema
@@ -104,4 +105,4 @@ async def _state(db: Database, tenant: UUID) -> tuple[int, bytes]:
     row = rows.first()
     if row is None:
         raise Unavailable("The tenant is not on this database.", dependency="placement")
-    return int(row[0] or 0), bytes.fromhex((row[1] or b"\\x")[2:].decode())
+    return int(row[0] or 0), bytea_of(row[1])

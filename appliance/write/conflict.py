@@ -10,14 +10,8 @@ from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
-from appliance.kernel.record import (
-    OWNER,
-    UNIT,
-    RecordState,
-)
-from appliance.kernel.replay import (
-    Replay,
-)
+from appliance.kernel.record import OWNER, UNIT, RecordState
+from appliance.kernel.replay import Replay
 from appliance.kernel.stamps import Stamps
 from appliance.write.draft import Draft
 from appliance.write.outcome import Conflict, FieldConflict

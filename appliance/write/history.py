@@ -15,15 +15,8 @@ from appliance.kernel.change import Diff, Entry, describe
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
-from appliance.kernel.record import (
-    NUMBER,
-    OWNER,
-    UNIT,
-    RecordState,
-)
-from appliance.kernel.replay import (
-    Replay,
-)
+from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState
+from appliance.kernel.replay import Replay
 from appliance.write.authorize import in_scope
 from appliance.write.known import cut_call
 from appliance.write.load import COLUMNS, read_state

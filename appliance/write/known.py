@@ -7,12 +7,11 @@ from uuid import UUID
 
 from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.change import Entry
 from appliance.kernel.registers import Leaf, leaf_of, qualified
-from appliance.kernel.replay import (
-    told_of,
-)
+from appliance.kernel.replay import told_of
 from appliance.write.carried import Had, decode_had, decode_leaves
 from appliance.write.trail import FOLDED, Runs, read_entry
 
@@ -58,13 +57,13 @@ class NodeKnown:
         self, vectors: Rows, parked: Rows, frame: Iterable[Entry], ahead: Rows | None = None
     ) -> None:
         self._got: dict[tuple[int, int], int] = {}
-        self._held = {uuid_of(_text(stream)) for stream, _, _ in vectors}
+        self._held = {uuid_of(text_of(stream)) for stream, _, _ in vectors}
         self._here = {stream.int for stream in self._held}
         for stream, origin, got in vectors:
-            key = (uuid_of(_text(stream)).int, int(origin or 0))
+            key = (uuid_of(text_of(stream)).int, int(origin or 0))
             self._got[key] = max(self._got.get(key, 0), int(got or 0))
         self._parked = {
-            f"{_text(origin)}.{n}@{_text(stream).replace('-', '')}"
+            f"{text_of(origin)}.{n}@{text_of(stream).replace('-', '')}"
             for stream, origin, oseq, entries in parked
             for n in range(int(oseq or 0), int(oseq or 0) + int(entries or 0))
         }
@@ -72,7 +71,7 @@ class NodeKnown:
         self._taken: set[Place] = set()
         self._leaves: dict[str, Leaf] = {}
         self._ahead: dict[UUID, Had] = {
-            UUID(_text(ident)): decode_had(bytea(known)) for ident, known in ahead or ()
+            UUID(text_of(ident)): decode_had(bytea_of(known)) for ident, known in ahead or ()
         }
         self._heard: dict[str, set[str]] = {}
 
@@ -160,7 +159,7 @@ async def read_leaves(
     # In this order: what leaves the log was kept with its record first.
     rows, bases = await tx.run(_leaf_call(tenant, dots), (_BASES, (tenant, list(ids))))
     for (leaves,) in bases:
-        found |= decode_leaves(bytea(leaves))
+        found |= decode_leaves(bytea_of(leaves))
     for entry in map(read_entry, rows):
         found[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
     return found
@@ -198,12 +197,3 @@ def _place_of(dot: str) -> Place:
     name, _, stream = dot.partition("@")
     origin, _, oseq = name.partition(".")
     return int(stream, 16), int(origin), int(oseq)
-
-
-def bytea(value: bytes | None) -> bytes:
-    """A column of bytes as PostgreSQL writes it."""
-    return bytes.fromhex(value[2:].decode()) if value else b""
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value is not None else ""

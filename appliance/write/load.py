@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.base.ids import uuid_of
+from appliance.db.values import text_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.fields import type_of
 from appliance.kernel.context import Ctx
@@ -113,8 +114,8 @@ def read_loaded(drafts: Sequence[Draft], calls: Sequence[Call], answers: Sequenc
     for (statement, _), rows in zip(calls, answers, strict=True):
         if statement is _CLAIMS:
             for kind, rule, value, holder in rows:
-                claim = (_text(kind), _text(rule), _text(value))
-                found.holders.setdefault(claim, []).append(UUID(_text(holder)))
+                claim = (text_of(kind), text_of(rule), text_of(value))
+                found.holders.setdefault(claim, []).append(UUID(text_of(holder)))
         elif statement is not _LOCK_VALUES:
             states = {s.id: s for s in map(read_state, rows)}
             # A row that is changed may be pointed to as well, and an entry be reversed.
@@ -208,29 +209,25 @@ def _key(tenant: UUID, kind: str, rule: str, value: str) -> int:
 
 def read_state(row: Sequence[bytes | None]) -> RecordState:
     """One row of COLUMNS as a state."""
-    stamps = Stamps.parse(_text(row[7]))
+    stamps = Stamps.parse(text_of(row[7]))
     assert stamps is not None, "stamps are written by this path only"
     return RecordState(
-        id=UUID(_text(row[0])),
-        kind=_text(row[1]),
-        stream=uuid_of(_text(row[2])),
+        id=UUID(text_of(row[0])),
+        kind=text_of(row[1]),
+        stream=uuid_of(text_of(row[2])),
         unit=_uuid(row[3]),
         owner=_uuid(row[4]),
         number=row[5].decode() if row[5] is not None else None,
         data=decode_data(row[6] or b"{}"),
         stamps=stamps,
         created_at=_moment(row[8]),
-        created_by=uuid_of(_text(row[9])),
+        created_by=uuid_of(text_of(row[9])),
         updated_at=_moment(row[10]),
-        updated_by=uuid_of(_text(row[11])),
+        updated_by=uuid_of(text_of(row[11])),
         deleted_at=_moment(row[12]) if row[12] is not None else None,
         deleted_by=_uuid(row[13]),
         open=bytes.fromhex(row[14][2:].decode()) if row[14] is not None else None,
     )
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value is not None else ""
 
 
 def _uuid(value: bytes | None) -> UUID | None:

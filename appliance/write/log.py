@@ -17,6 +17,7 @@ import msgspec
 
 from appliance.base.clock import HybridClock
 from appliance.db.columns import Column
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Param, Rows, Statement
 from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, chain_hash, encode_body
 from appliance.kernel.context import Ctx
@@ -101,13 +102,13 @@ def read_heads(ctx: Ctx, rows: Rows) -> dict[UUID, Head]:
     for ident, head, origin, oseq, digest, got, got_hash, log_key in rows:
         stream = UUID((ident or b"").decode())
         here = int(origin or 0)
-        own, own_hash = int(oseq or 0), _bytea(digest)
+        own, own_hash = int(oseq or 0), bytea_of(digest)
         former = None
         if here != ctx.origin:
             former = (here, own, own_hash)
-            own, own_hash = int(got or 0), _bytea(got_hash) if got_hash else GENESIS
+            own, own_hash = int(got or 0), bytea_of(got_hash) if got_hash else GENESIS
         heads[stream] = Head(
-            stream, int(head or 0), own, own_hash, own + 1, _bytea(log_key), former
+            stream, int(head or 0), own, own_hash, own + 1, bytea_of(log_key), former
         )
     return heads
 
@@ -269,7 +270,3 @@ def advance_calls(ctx: Ctx, heads: dict[UUID, Head]) -> list[Call]:
         if (former := heads[stream].former) is not None:
             calls.append((_KEEP_VECTOR, (ctx.tenant, stream, *former)))
     return calls
-
-
-def _bytea(value: bytes | None) -> bytes:
-    return bytes.fromhex(value[2:].decode()) if value else b""

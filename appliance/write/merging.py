@@ -23,17 +23,9 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.change import Entry, EntryOp, Logged
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
-from appliance.kernel.record import (
-    RecordState,
-)
+from appliance.kernel.record import RecordState
 from appliance.kernel.registers import qualified
-from appliance.kernel.replay import (
-    Replay,
-    begins,
-    came_from,
-    is_told,
-    told_of,
-)
+from appliance.kernel.replay import Replay, begins, came_from, is_told, told_of
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
@@ -140,7 +132,7 @@ async def merge_frame(
     known = NodeKnown(vectors, parked, entries, ahead)
     merged = Merged(known, decisions=decisions)
     late = {i for i in early if _begins(trails[i], known)}
-    about = {i for i in trails.keys() - there if _goes_about(trails[i], known, i in states)}
+    about = {i for i in trails.keys() - there if _goes_about(trails[i], known, is_here=i in states)}
     if about:
         (rows,) = await tx.run(cut_call(ctx.tenant, about))
         about -= {uuid_of((i or b"").decode()) for i in rows.column()}
@@ -253,7 +245,7 @@ def _begins(trail: Sequence[Entry], known: NodeKnown) -> bool:
     return any(begins(e, known.holds) for e in trail)
 
 
-def _goes_about(trail: Sequence[Entry], known: NodeKnown, is_here: bool) -> bool:  # noqa: FBT001
+def _goes_about(trail: Sequence[Entry], known: NodeKnown, *, is_here: bool) -> bool:
     """Whether a record comes and goes by streams that this node does not hold, or begins behind
     what is here: streams come in any order, so the order of what is told says nothing of where the
     record is. It is folded from its whole history then, as a rebuild does.
@@ -261,7 +253,7 @@ def _goes_about(trail: Sequence[Entry], known: NodeKnown, is_here: bool) -> bool
     return any(
         (e.op == EntryOp.NEW and is_here)
         or (e.op == EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"]))))
-        or (e.op == EntryOp.ARRIVE and not known.holds(UUID(str(e.body.ext["from"]))))
+        or (e.op == EntryOp.ARRIVE and not known.holds(came_from(e)))
         for e in trail
     )
 

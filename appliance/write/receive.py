@@ -19,6 +19,7 @@ from appliance.base.clock import now
 from appliance.base.errors import ApplianceError, Clash, Limited, StorageFull, Unavailable
 from appliance.db.columns import Column
 from appliance.db.database import Database, Transaction
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
@@ -166,7 +167,7 @@ async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) ->
         if row is None:
             raise Clash("This node does not hold the stream.", code="sync.stream_unknown")
         now_ms = None if frame.from_hub else int(now().timestamp() * 1000)
-        found = sift(entries, _tips(row, rows), _bytea(row[4]), now_ms, frame.proved)
+        found = sift(entries, _tips(row, rows), bytea_of(row[4]), now_ms, frame.proved)
         if not found.fresh:
             await tx.run(*_cursor_calls(frame, cursor), commit=True)
             return Taken(
@@ -320,9 +321,9 @@ def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:
 
 
 def _tips(row: Row, vectors: Rows) -> dict[int, Tip]:
-    found = {int(o or 0): Tip(int(got or 0), _bytea(digest)) for o, got, digest in vectors}
+    found = {int(o or 0): Tip(int(got or 0), bytea_of(digest)) for o, got, digest in vectors}
     if int(row[2] or 0):
-        found[int(row[1] or 0)] = Tip(int(row[2] or 0), _bytea(row[3]))
+        found[int(row[1] or 0)] = Tip(int(row[2] or 0), bytea_of(row[3]))
     return found
 
 
@@ -332,7 +333,3 @@ def _got(tips: dict[int, Tip]) -> dict[int, int]:
 
 def _name(error: BaseException) -> str:
     return type(error).__name__
-
-
-def _bytea(value: bytes | None) -> bytes:
-    return bytes.fromhex(value[2:].decode()) if value else b""

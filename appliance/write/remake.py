@@ -19,6 +19,7 @@ import msgspec
 from appliance.base.errors import Clash
 from appliance.db.columns import Column
 from appliance.db.database import Transaction
+from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Statement
 from appliance.kernel.beside import rename_dots
 from appliance.kernel.change import GENESIS, Body, Entry, chain_hash, encode_body
@@ -135,7 +136,7 @@ async def _read_met(
                 f"The log of stream {place[0]} does not reach back to where this node and its hub "
                 "part; its records have to be compared first.", code="sync.rebase",
             )  # fmt: skip
-        met[place] = (int(oseq or 0), bytes.fromhex(digest[2:].decode()) if digest else GENESIS)
+        met[place] = (int(oseq or 0), bytea_of(digest) or GENESIS)
     return met
 
 

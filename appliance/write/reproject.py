@@ -14,13 +14,8 @@ import msgspec
 from appliance.db.database import Database, Transaction
 from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx
-from appliance.kernel.record import (
-    RecordState,
-)
-from appliance.kernel.replay import (
-    Replay,
-    Taken,
-)
+from appliance.kernel.record import RecordState
+from appliance.kernel.replay import Replay, Taken
 from appliance.write.load import COLUMNS, read_state
 from appliance.write.project import FIXED, claim_calls, link_calls, row_call, slots_of
 from appliance.write.trail import STREAMS, read_streams, read_trail

@@ -20,14 +20,8 @@ from appliance.kernel.change import Entry
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.ledger import REVERSES, transfer_id
-from appliance.kernel.record import (
-    OWNER,
-    UNIT,
-    RecordState,
-)
-from appliance.kernel.replay import (
-    Replay,
-)
+from appliance.kernel.record import OWNER, UNIT, RecordState
+from appliance.kernel.replay import Replay
 from appliance.write.command import Command, Op
 from appliance.write.known import cut_call
 from appliance.write.outcome import Result

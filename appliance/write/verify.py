@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.db.database import Database
+from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.kernel.change import GENESIS, chain_hash
 from appliance.write.incoming import STRIPPED
@@ -61,9 +62,9 @@ async def _verify_stream(
     db: Database, tenant: UUID, stream: UUID, row: tuple[bytes | None, ...]
 ) -> tuple[int, list[LogFault]]:
     head, origin, oseq = int(row[1] or 0), int(row[2] or 0), int(row[3] or 0)
-    tip, log_key = _bytea(row[4]), _bytea(row[5])
+    tip, log_key = bytea_of(row[4]), bytea_of(row[5])
     (bases,) = await db.read(tenant, (_BASES, (tenant, stream)))
-    base = {int(o or 0): (int(q or 0), _bytea(h)) for o, q, h in bases}
+    base = {int(o or 0): (int(q or 0), bytea_of(h)) for o, q, h in bases}
     # What is below the floor cannot be looked at; from there on the chain is proved.
     floor = last = int(row[6] or 0)
     chains = dict[int, tuple[int, bytes]]()
@@ -85,7 +86,7 @@ async def _verify_stream(
                 known, previous = base[entry.origin]
             if entry.oseq != known + 1:
                 faults.append(LogFault(stream, seq, "an entry of its origin is missing"))
-            digest = _bytea(entry_row[14])
+            digest = bytea_of(entry_row[14])
             is_cut = known > 0 and not previous
             if not digest and (is_cut or STRIPPED in entry.body.ext):
                 # Something was kept from this node; the chain begins again behind it.
@@ -102,7 +103,3 @@ async def _verify_stream(
     if head and max(ends, base.get(origin, ends)) != (oseq, tip):
         faults.append(LogFault(stream, head, "the last hash is not the counter's"))
     return last - floor, faults
-
-
-def _bytea(value: bytes | None) -> bytes:
-    return bytes.fromhex(value[2:].decode()) if value else b""

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.kernel.change import Body, Entry, EntryOp
-from appliance.kernel.record import (
-    conflicts_of,
-    fold,
-)
-from appliance.kernel.replay import (
-    Replay,
-)
+from appliance.kernel.record import conflicts_of, fold
+from appliance.kernel.replay import Replay
 from appliance.kernel.registers import Registers, join, merge
 from appliance.kernel.shown import show
 from tests.merge import model

@@ -79,56 +79,6 @@ BEGIN
   RETURN true;
 END $$;
 
--- Deletes some of what is left of a stream; how many rows. Zero: nothing is left.
-CREATE FUNCTION purge_some(gone uuid, most int) RETURNS bigint
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-  tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
-  ids uuid[];
-  deleted bigint := 0;
-  upto bigint;
-  n bigint;
-  tab text;
-BEGIN
-  PERFORM FROM withdrawal w WHERE w.tenant_id = tenant AND w.stream = gone
-    AND w.state = 'purging' FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'stream is not withdrawn' USING ERRCODE = 'NX002';
-  END IF;
-  SELECT COALESCE(array_agg(r.id), '{}') INTO ids FROM (
-    SELECT id FROM record WHERE tenant_id = tenant AND stream = gone LIMIT most) AS r;
-  DELETE FROM record_link WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM unique_claim WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM pending_ref WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM early WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM conflict WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM record WHERE tenant_id = tenant AND id = ANY(ids);
-  deleted := cardinality(ids);
-  SELECT COALESCE(array_agg(r.id), '{}') INTO ids FROM (
-    SELECT id FROM entry WHERE tenant_id = tenant AND stream = gone LIMIT most) AS r;
-  DELETE FROM early WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM conflict WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM record_link WHERE tenant_id = tenant AND record_id = ANY(ids);
-  DELETE FROM entry WHERE tenant_id = tenant AND id = ANY(ids);
-  deleted := deleted + cardinality(ids);
-  -- By a range of the key: the planner must not need to know how many rows there are.
-  SELECT max(c.seq) INTO upto FROM (SELECT seq FROM change WHERE tenant_id = tenant
-    AND stream = gone ORDER BY seq LIMIT most) AS c;
-  DELETE FROM change WHERE tenant_id = tenant AND stream = gone AND seq <= upto;
-  GET DIAGNOSTICS n = ROW_COUNT;
-  deleted := deleted + n;
-  DELETE FROM turnover WHERE tenant_id = tenant AND unit_id = gone;
-  GET DIAGNOSTICS n = ROW_COUNT;
-  deleted := deleted + n;
-  FOREACH tab IN ARRAY ARRAY['conflict', 'parked', 'peer_stream', 'clock_cut', 'stream_vector'] LOOP
-    EXECUTE format('DELETE FROM %I WHERE tenant_id = $1 AND stream = $2', tab) USING tenant, gone;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    deleted := deleted + n;
-  END LOOP;
-  UPDATE withdrawal w SET rows = w.rows + deleted WHERE w.tenant_id = tenant AND w.stream = gone;
-  RETURN deleted;
-END $$;
-
 -- Sign-ins of all but these people leave a node that holds a part of the tenant; how many.
 CREATE FUNCTION keep_people(kept uuid[]) RETURNS bigint
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
@@ -186,8 +136,8 @@ BEGIN
   DELETE FROM tenant_state WHERE tenant_id = tenant;
 END $$;
 
-REVOKE ALL ON FUNCTION begin_purge, purge_some, keep_people, purge_tenant, forget_hold FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION begin_purge, purge_some, keep_people, purge_tenant, forget_hold TO nexus_app;
+REVOKE ALL ON FUNCTION begin_purge, keep_people, purge_tenant, forget_hold FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION begin_purge, keep_people, purge_tenant, forget_hold TO nexus_app;
 
 -- Deleted rows stay in a table's file until it is written anew, which the worker does.
 DO $$

@@ -130,12 +130,13 @@ REVOKE ALL ON FUNCTION compact_log FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION compact_log TO nexus_app;
 
 -- Deletes some of what is left of a stream; how many rows. Zero: nothing is left.
-CREATE OR REPLACE FUNCTION purge_some(gone uuid, most int) RETURNS bigint
+CREATE FUNCTION purge_some(gone uuid, most int) RETURNS bigint
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
   tenant uuid := NULLIF(current_setting('nexus.tenant', true), '')::uuid;
   ids uuid[];
   deleted bigint := 0;
+  upto bigint;
   n bigint;
   tab text;
 BEGIN
@@ -161,8 +162,10 @@ BEGIN
   DELETE FROM record_link WHERE tenant_id = tenant AND record_id = ANY(ids);
   DELETE FROM entry WHERE tenant_id = tenant AND id = ANY(ids);
   deleted := deleted + cardinality(ids);
-  DELETE FROM change c WHERE c.tenant_id = tenant AND c.stream = gone AND c.seq IN (
-    SELECT seq FROM change WHERE tenant_id = tenant AND stream = gone ORDER BY seq LIMIT most);
+  -- By a range of the key: the planner must not need to know how many rows there are.
+  SELECT max(c.seq) INTO upto FROM (SELECT seq FROM change WHERE tenant_id = tenant
+    AND stream = gone ORDER BY seq LIMIT most) AS c;
+  DELETE FROM change WHERE tenant_id = tenant AND stream = gone AND seq <= upto;
   GET DIAGNOSTICS n = ROW_COUNT;
   deleted := deleted + n;
   DELETE FROM turnover WHERE tenant_id = tenant AND unit_id = gone;
@@ -177,3 +180,5 @@ BEGIN
   UPDATE withdrawal w SET rows = w.rows + deleted WHERE w.tenant_id = tenant AND w.stream = gone;
   RETURN deleted;
 END $$;
+REVOKE ALL ON FUNCTION purge_some FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION purge_some TO nexus_app;
