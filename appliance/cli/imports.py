@@ -23,6 +23,7 @@ from appliance.files.rows import why_not
 from appliance.files.states import FileState
 from appliance.intake import mappings, plan, runs, steps
 from appliance.intake.stage import Report
+from appliance.intake.targets import known_connectors
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk.contract import Mapping
 
@@ -48,10 +49,10 @@ def import_(
 
     Parameters
     ----------
-    file: the price list.
+    file: the price list, catalogue or statement.
     tenant: the tenant's short name.
     by: the address of the person in whose name and under whose rights it is done.
-    connector: price_list.
+    connector: what reads the file: price_list, or a folder of connectors/systems.
     source: who it is from; the name of the file if not said.
     mapping: the name of a mapping that was kept, or a file with one (JSON); else one is proposed.
     dry_run: plan only, and forget the plan.
@@ -60,8 +61,8 @@ def import_(
     data: the data folder (NEXUS_DATA).
     port: where the node listens (NEXUS_PORT); files go through its content plane.
     """
-    if connector != "price_list":
-        raise Invalid("There is one connector so far: price_list.")
+    if connector not in (known := known_connectors()):
+        raise Invalid(f"There is no connector {connector}; there are: {', '.join(known)}.")
 
     async def work(at: At) -> int:
         given = await _mapping(at.node.db, at.ctx, connector, mapping)
@@ -174,7 +175,17 @@ def _show(console: Console, run: runs.IntakeRun) -> None:
             columns.add_row(
                 table.sheet, column.letters, column.header[:40], f"{column.target} {options}"
             )
-    console.print(columns)
+    if columns.row_count:
+        console.print(columns)
     counts = Table(*plan.SORTS, title="Plan: rows")
     counts.add_row(*(str(run.counts.get(s, 0)) for s in plan.SORTS))
     console.print(counts)
+    told = run.told
+    said = {**told.facts, **{k: str(n) for k, n in told.entities.items()}, **told.totals}
+    if said:
+        console.print("; ".join(f"{name}: {value}" for name, value in said.items()))
+    for warning in told.warnings:
+        console.print(f"{warning.code}: expected {warning.expected}, found {warning.found}")
+    for wanted in told.unmapped:
+        setting = f"{wanted.what}:{wanted.value}"
+        console.print(f"{wanted.rows} rows wait for the setting {setting!r} of the mapping.")

@@ -33,13 +33,13 @@ _TOUCHED = Statement(
 )
 _CLEAR = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = $2")
 _COPY_ROWS = Statement(
-    "INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data, faults, sort, target) "
-    "SELECT tenant_id, $2, no, sheet, line, key, data, faults, "
+    "INSERT INTO intake_row (tenant_id, run, no, sheet, line, entity, key, data, faults, sort, target) "
+    "SELECT tenant_id, $2, no, sheet, line, entity, key, data, faults, "
     "CASE WHEN sort IN ('new', 'changed') THEN 'unchanged' ELSE sort END, target "
     "FROM intake_row WHERE tenant_id = $1 AND run = $3"
 )
 _COPY_READING = Statement(
-    "UPDATE intake_run r SET inspection = f.inspection, mapping = f.mapping FROM intake_run f "
+    "UPDATE intake_run r SET inspection = f.inspection, mapping = f.mapping, told = f.told FROM intake_run f "
     "WHERE r.tenant_id = $1 AND r.id = $2 AND f.tenant_id = $1 AND f.id = $3"
 )
 

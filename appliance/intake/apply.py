@@ -6,7 +6,7 @@ that is killed goes on where it was; what the write path refuses stays behind as
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from collections.abc import Sequence
 from uuid import UUID, uuid5
 
 import msgspec
@@ -16,20 +16,21 @@ from appliance.base.ids import uuid7
 from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.intake.match import Catalogue, PriceType, price_types
-from appliance.intake.plan import PRODUCT_FIELDS, fit
 from appliance.intake.runs import IntakeRun, applied_call
 from appliance.intake.stage import Change, Report
+from appliance.intake.target import Phase, Row, Step, Target
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
-from appliance.write import Applied, Command, Op, Rejected, Result, Unchanged, apply, undo
+from appliance.write import Applied, Command, Rejected, Result, Unchanged, apply, undo
 
 BLOCK = 1_500
 # With the rows that this run was refused, as what they were: its blocks are the same each time.
 _ROWS = Statement(
-    "SELECT no::text, key, data, target::text, changes, coalesce(faults->0->>'was', sort) "
+    "SELECT no::text, entity, key, data, target::text, changes, coalesce(faults->0->>'was', sort) "
     "FROM intake_row WHERE tenant_id = $1 AND run = $2 AND no > $4 AND (sort = ANY($3::text[]) "
-    "OR sort = 'faulty' AND faults->0->>'was' IS NOT NULL) ORDER BY intake_row.no LIMIT $5"
+    "OR sort = 'faulty' AND faults->0->>'was' IS NOT NULL) "
+    "AND (cardinality($6::text[]) = 0 OR entity = ANY($6::text[])) "
+    "ORDER BY intake_row.no LIMIT $5"
 )
 _REFUSED = Statement(
     "UPDATE intake_row r SET sort = 'faulty', faults = u.f::jsonb "
@@ -44,38 +45,102 @@ _decode = msgspec.json.Decoder(dict[str, Json]).decode
 _decode_changes = msgspec.json.Decoder(tuple[Change, ...]).decode
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One planned row."""
+class _Work:
+    """One run on its way: what is written of it, block by block."""
 
-    no: int
-    key: str
-    data: dict[str, Json]
-    target: UUID | None
-    changes: tuple[Change, ...]
-    sort: str
+    def __init__(self, db: Database, ctx: Ctx, run: IntakeRun, target: Target) -> None:
+        self.db, self.ctx, self.run, self.target = db, ctx, run, target
+
+    async def prepare(self) -> None:
+        """What stands before all rows. Raises Clash when it is refused."""
+        commands = await self.target.prologue()
+        if not commands:
+            return
+        result = await self._write("document", commands)
+        refused = [f.detail for o in result.outcomes if isinstance(o, Rejected) for f in o.faults]
+        if refused:
+            raise Clash(f"The import cannot be written: {refused[0]}", code="intake.refused")
+
+    async def read(self, sorts: Sequence[str], last: int, phase: Phase) -> list[Row]:
+        """The next rows of a phase."""
+        tenant = self.ctx.tenant
+        args = (tenant, self.run.id, list(sorts), last, BLOCK, list(phase.entities))
+        (page,) = await self.db.read(tenant, (_ROWS, args))
+        return [_read(r) for r in page]
+
+    async def write(self, rows: list[Row], phase: Phase) -> set[int]:
+        """Write a block; the numbers of the rows of which something was refused."""
+        steps = await self.target.compose(rows, phase)
+        owned = [(s.row, c) for s in steps for c in s.commands]
+        prefix = f"apply:{phase.name}:" if phase.name else "apply:"
+        result = None
+        if owned:
+            result = await self._write(f"{prefix}{rows[0].no}", [c for _, c in owned])
+        await self._note_made(steps)
+        return await self._note_refused(steps, [row for row, _ in owned], result)
+
+    async def _write(self, name: str, commands: Sequence[Command]) -> Result:
+        tenant, run = self.ctx.tenant, self.run.id
+        step = msgspec.structs.replace(self.ctx, request_id=uuid7())
+        key = uuid5(run, name)
+        result = await apply(self.db, step, commands, command_id=key, atomic=False)
+        if result.committed and any(isinstance(o, Applied) for o in result.outcomes):
+            async with self.db.transaction(tenant) as tx:
+                await tx.run(applied_call(tenant, run, result.change_set), commit=True)
+        return result
+
+    async def _note_made(self, steps: list[Step]) -> None:
+        """Rows of new records say which ones they have become."""
+        made = {s.row.no: s.made for s in steps if s.made is not None}
+        if made:
+            columns = (Column("bigint", list(made)), Column("uuid", list(made.values())))
+            async with self.db.transaction(self.ctx.tenant) as tx:
+                await tx.run((_MADE, (self.ctx.tenant, self.run.id, *columns)), commit=True)
+
+    async def _note_refused(
+        self, steps: list[Step], owners: list[Row], result: Result | None
+    ) -> set[int]:
+        """Rows of which something was refused: they say what and why, and which class they `was`."""
+        bad: dict[int, list[dict[str, Json]]] = {
+            s.row.no: [{**f, "was": s.row.sort} for f in s.faults] for s in steps if s.faults
+        }
+        for owner, outcome in zip(owners, result.outcomes if result else (), strict=True):
+            if isinstance(outcome, Applied | Unchanged):
+                continue
+            faults = getattr(outcome, "faults", ())
+            said = [(f.code, f.detail, f.pointer) for f in faults]
+            bad.setdefault(owner.no, []).extend(
+                {"code": code, "expected": expected, "found": found, "was": owner.sort}
+                for code, expected, found in said or [("conflict", "an unchanged record", "")]
+            )
+        if bad:
+            columns = (
+                Column("bigint", list(bad)),
+                Column("text", [msgspec.json.encode(f).decode() for f in bad.values()]),
+            )
+            async with self.db.transaction(self.ctx.tenant) as tx:
+                await tx.run((_REFUSED, (self.ctx.tenant, self.run.id, *columns)), commit=True)
+        return set(bad)
 
 
 async def apply_plan(
-    db: Database, ctx: Ctx, run: IntakeRun, *, suspicious: bool, report: Report
+    db: Database, ctx: Ctx, run: IntakeRun, target: Target, *, suspicious: bool, report: Report
 ) -> dict[str, int]:
     """Write the plan; counts of rows applied and refused. Raises what the write path raises."""
-    sorts = ["new", "changed", *(["suspicious"] if suspicious else [])]
-    types = await _make_types(db, ctx, run)
-    catalogue = Catalogue(ctx, run.source)
+    sorts = [*target.written, *(["suspicious"] if suspicious else [])]
+    work = _Work(db, ctx, run, target)
+    await work.prepare()
     total = sum(run.counts.get(s, 0) for s in sorts)
-    last, done, refused = -1, 0, 0
-    while True:
-        (page,) = await db.read(ctx.tenant, (_ROWS, (ctx.tenant, run.id, sorts, last, BLOCK)))
-        rows = [_read(r) for r in page]
-        if not rows:
-            break
-        commands, owners = _commands(run, rows, types, catalogue)
-        result = await _write(db, ctx, run, f"apply:{rows[0].no}", commands)
-        await _note_made(db, ctx, run, rows)
-        refused += await _note_refused(db, ctx, run, result, owners)
-        last, done = rows[-1].no, done + len(rows)
-        await report(done, total)
-    return {"applied": done - refused, "refused": refused}
+    seen: set[int] = set()
+    refused: set[int] = set()
+    for phase in target.phases:
+        last = -1
+        while rows := await work.read(sorts, last, phase):
+            refused |= await work.write(rows, phase)
+            seen.update(r.no for r in rows)
+            last = rows[-1].no
+            await report(len(seen), total)
+    return {"applied": len(seen - refused), "refused": len(refused)}
 
 
 async def revert_run(db: Database, ctx: Ctx, run: IntakeRun, report: Report) -> list[str]:
@@ -98,146 +163,10 @@ async def revert_run(db: Database, ctx: Ctx, run: IntakeRun, report: Report) -> 
     return held
 
 
-def derived_id(run: UUID, name: str) -> UUID:
-    """The id of what a run makes: a UUIDv7 of the run's millisecond, the same each time."""
-    spread = blake2b(name.encode(), digest_size=10, key=run.bytes).digest()
-    number = int.from_bytes(run.bytes[:6] + spread)
-    number = number & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)
-
-
-async def _make_types(db: Database, ctx: Ctx, run: IntakeRun) -> dict[str, PriceType]:
-    """The document of the run, and price types that the list has and the tenant has not."""
-    known = await price_types(db, ctx)
-    wanted: dict[str, tuple[str, str]] = {}
-    for table in run.mapping.tables if run.mapping else ():
-        for column in table.columns:
-            key = column.options.get("price_type", "retail")
-            if column.target == "price" and key not in known:
-                wanted.setdefault(
-                    key, (column.header or key, column.options.get("currency", "UAH"))
-                )
-    document: dict[str, Json] = {
-        "title": run.file_name, "supplier": run.source, "state": "active", "file_hash": run.sha256,
-    }  # fmt: skip
-    commands = [_create("price_list", derived_id(run.id, "document"), document)]
-    for key, (name, currency) in wanted.items():
-        ident = derived_id(run.id, f"type:{key}")
-        known[key] = PriceType(ident, key, currency)
-        values: dict[str, Json] = {"key": key, "name": " ".join(name.split()), "currency": currency}
-        commands.append(_create("price_type", ident, values))
-    result = await _write(db, ctx, run, "document", commands)
-    refused = [f.detail for o in result.outcomes if isinstance(o, Rejected) for f in o.faults]
-    if refused:
-        raise Clash(f"The price list cannot be written: {refused[0]}", code="intake.refused")
-    return known
-
-
-def _commands(
-    run: IntakeRun, rows: list[Row], types: dict[str, PriceType], catalogue: Catalogue
-) -> tuple[list[Command], list[Row]]:
-    """The commands of a block, and the row that each belongs to."""
-    commands: list[Command] = []
-    owners: list[Row] = []
-    document = str(derived_id(run.id, "document"))
-    for row in rows:
-        made = _of_row(run, row, types, catalogue, document)
-        commands += made
-        owners += [row] * len(made)
-    return commands, owners
-
-
-def _of_row(
-    run: IntakeRun, row: Row, types: dict[str, PriceType], catalogue: Catalogue, document: str
-) -> list[Command]:
-    steps = {c.field: c.after for c in row.changes if c.field in PRODUCT_FIELDS.values()}
-    found: list[Command] = []
-    product = _product_id(run, row)
-    if row.sort == "new":
-        own: dict[str, Json] = {
-            "supplier": run.source, "source_key": catalogue.own_key(row.key),
-            "sku": row.data.get("sku"),
-        }  # fmt: skip
-        name = steps.get("name") or row.data.get("sku") or row.data.get("barcode")
-        measure = row.data.get("unit")
-        values = {**own, **steps, "name": name, "measure": measure or "pcs"}
-        found.append(
-            _create("product", product, {k: v for k, v in values.items() if v is not None})
-        )
-    elif steps:
-        found.append(Command(op=Op.UPDATE, kind="product", id=product, fields=steps))
-    moment = row.data.get("valid_from") or run.options.valid_from or run.created_at.isoformat()
-    for change in row.changes:
-        if change.field.startswith("price:"):
-            values = {
-                "product": str(product), "price_type": str(types[change.field[6:]].id),
-                "price": change.after, "currency": change.currency, "valid_from": moment,
-                "price_list": document,
-            }  # fmt: skip
-            ident = derived_id(run.id, f"{row.no}:{change.field}")
-            found.append(_create("price", ident, values))
-    return found
-
-
-async def _write(
-    db: Database, ctx: Ctx, run: IntakeRun, name: str, commands: list[Command]
-) -> Result:
-    step = msgspec.structs.replace(ctx, request_id=uuid7())
-    result = await apply(
-        db, step, commands, command_id=uuid5(run.id, name), atomic=False,
-    )  # fmt: skip
-    if result.committed and any(isinstance(o, Applied) for o in result.outcomes):
-        async with db.transaction(ctx.tenant) as tx:
-            await tx.run(applied_call(ctx.tenant, run.id, result.change_set), commit=True)
-    return result
-
-
-async def _note_made(db: Database, ctx: Ctx, run: IntakeRun, rows: list[Row]) -> None:
-    """Rows of new products say which ones they have become."""
-    made = {r.no: _product_id(run, r) for r in rows if r.sort == "new"}
-    if made:
-        columns = (Column("bigint", list(made)), Column("uuid", list(made.values())))
-        async with db.transaction(ctx.tenant) as tx:
-            await tx.run((_MADE, (ctx.tenant, run.id, *columns)), commit=True)
-
-
-def _product_id(run: IntakeRun, row: Row) -> UUID:
-    if row.target is not None and row.sort != "new":
-        return row.target
-    return derived_id(run.id, row.key or str(row.no))
-
-
-async def _note_refused(
-    db: Database, ctx: Ctx, run: IntakeRun, result: Result, owners: list[Row]
-) -> int:
-    """Rows of which something was refused: they say what and why, and which class they `was`."""
-    bad: dict[int, list[dict[str, Json]]] = {}
-    for owner, outcome in zip(owners, result.outcomes, strict=True):
-        if isinstance(outcome, Applied | Unchanged):
-            continue
-        faults = getattr(outcome, "faults", ())
-        said = [(f.code, f.detail, f.pointer) for f in faults]
-        bad.setdefault(owner.no, []).extend(
-            {"code": code, "expected": expected, "found": found, "was": owner.sort}
-            for code, expected, found in said or [("conflict", "an unchanged record", "")]
-        )
-    if bad:
-        columns = (
-            Column("bigint", list(bad)),
-            Column("text", [msgspec.json.encode(f).decode() for f in bad.values()]),
-        )
-        async with db.transaction(ctx.tenant) as tx:
-            await tx.run((_REFUSED, (ctx.tenant, run.id, *columns)), commit=True)
-    return len(bad)
-
-
-def _create(kind: str, ident: UUID, values: dict[str, Json]) -> Command:
-    return Command(op=Op.CREATE, kind=kind, id=ident, fields=values)
-
-
 def _read(row: tuple[bytes | None, ...]) -> Row:
+    no, entity, key, data, target, changes, sort = row
     return Row(
-        int(row[0] or 0), (row[1] or b"").decode(), fit(_decode(row[2] or b"{}")),
-        UUID(row[3].decode()) if row[3] else None, _decode_changes(row[4] or b"[]"),
-        (row[5] or b"").decode(),
+        int(no or 0), (entity or b"").decode(), (key or b"").decode(), _decode(data or b"{}"),
+        UUID(target.decode()) if target else None, _decode_changes(changes or b"[]"),
+        (sort or b"").decode(),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -18,13 +18,13 @@ from appliance.base.ids import uuid7
 from appliance.db.database import Database
 from appliance.db.wire import Call, Row, Statement
 from appliance.kernel.context import Ctx
-from connectors.sdk.contract import Inspection, Mapping
+from connectors.sdk.contract import Fault, Inspection, Mapping
 
 _COLUMNS = (
     "id::text, connector, source, file_name, sha256, size::text, state, detail, inspection, mapping, "
     "options, counts, held_by, job_id::text, array_to_json(change_sets)::text, created_by::text, "
     "profile_id::text, array_to_json(units)::text, approved_by::text, "
-    "blob::text, "
+    "blob::text, told, "
     'to_char(created_at, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
 )
 _INSERT = Statement(
@@ -52,7 +52,7 @@ _SET = {
     )
     for name, type_ in (
         ("inspection", "jsonb"), ("mapping", "jsonb"), ("counts", "jsonb"), ("held_by", "jsonb"),
-        ("job_id", "uuid"), ("approved_by", "uuid"), ("options", "jsonb"),
+        ("job_id", "uuid"), ("approved_by", "uuid"), ("options", "jsonb"), ("told", "jsonb"),
     )
 }  # fmt: skip
 _TWIN = Statement(
@@ -66,14 +66,42 @@ _APPLIED = Statement(
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a run is to be judged and applied; shares and factors are plain numbers."""
+    """How a run is to be judged and applied; shares and factors are plain numbers.
+
+    `gone_share_max` left out is the target's own: 20 % of a price list, 10 % of a catalogue.
+    `balance_gap`: whether a statement that does not begin where the last one ended waits for
+    somebody (`hold`) or is only told (`warn`).
+    """
 
     valid_from: str | None = None
-    gone_share_max: int = 20
+    gone_share_max: int | None = None
     changed_share_max: int = 100
     faulty_share_max: int = 5
     price_factor_max: int = 3
     four_eyes: bool = False
+    balance_gap: Literal["hold", "warn"] = "hold"
+
+
+class Unmapped(msgspec.Struct, frozen=True):
+    """A value of the source that is nothing here yet: how many rows wait for it. The setting of
+    the mapping that says what it is: `<what>:<value>`.
+    """
+
+    what: str
+    value: str
+    rows: int
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the whole of a reading said (see connectors.sdk.contract.Summary), and what nobody has
+    mapped yet, the most wanted first.
+    """
+
+    entities: dict[str, int] = {}
+    totals: dict[str, str] = {}
+    facts: dict[str, str] = {}
+    warnings: tuple[Fault, ...] = ()
+    unmapped: tuple[Unmapped, ...] = ()
 
 
 class IntakeRun(msgspec.Struct, frozen=True):
@@ -99,6 +127,7 @@ class IntakeRun(msgspec.Struct, frozen=True):
     units: list[UUID]
     approved_by: UUID | None
     blob: UUID | None
+    told: Told
     created_at: datetime
 
 
@@ -190,7 +219,7 @@ def _json(value: Any) -> str:
 def _read(row: Row) -> IntakeRun:
     text = [v.decode() if v is not None else None for v in row]
     decoded = [
-        msgspec.json.decode(v) if v is not None and n in (8, 9, 10, 11, 12, 14, 17) else v
+        msgspec.json.decode(v) if v is not None and n in (8, 9, 10, 11, 12, 14, 17, 20) else v
         for n, v in enumerate(text)
     ]
     named = dict(zip(IntakeRun.__struct_fields__, decoded, strict=True))

@@ -18,12 +18,12 @@ from connectors.sdk.contract import Done, Progress, Rows, StagedRow
 
 _CLEAR = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = $2")
 _INSERT = Statement(
-    "INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data, faults, sort, target, changes) "
-    "SELECT $1, $2, n, s, l, k, d::jsonb, f::jsonb, o, t, c::jsonb "
+    "INSERT INTO intake_row (tenant_id, run, no, sheet, line, entity, key, data, faults, sort, target, "
+    "changes) SELECT $1, $2, n, s, l, e, k, d::jsonb, f::jsonb, o, t, c::jsonb "
     "FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], "
-    "$9::text[], $10::uuid[], $11::text[]) AS u(n, s, l, k, d, f, o, t, c)"
+    "$9::text[], $10::text[], $11::uuid[], $12::text[]) AS u(n, s, l, e, k, d, f, o, t, c)"
 )
-_TYPES = ("bigint", "text", "bigint", "text", "text", "text", "text", "uuid", "text")
+_TYPES = ("bigint", "text", "bigint", "text", "text", "text", "text", "text", "uuid", "text")
 _encode = msgspec.json.encode
 Report = Callable[[int, int], Awaitable[None]]
 
@@ -79,7 +79,7 @@ def _rows_call(
 ) -> Call:
     lines = (
         (
-            n, r.place.sheet, r.place.row, r.key, _encode(r.values).decode(),
+            n, r.place.sheet, r.place.row, r.entity, r.key, _encode(r.values).decode(),
             _encode([*r.faults, *j.faults]).decode(), j.sort, j.target, _encode(j.changes).decode(),
         )
         for n, (r, j) in enumerate(zip(rows, judged, strict=True), first)

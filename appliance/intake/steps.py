@@ -7,6 +7,7 @@ reverting go on by keys that were used before. What goes wrong is said in the ru
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -22,12 +23,13 @@ from appliance.intake.again import copy_plan, note_head
 from appliance.intake.apply import apply_plan, revert_run
 from appliance.intake.files import has, locate, receive
 from appliance.intake.mappings import check_fits, find_saved, remember
-from appliance.intake.plan import count_rows, finish_plan, limits_hit, make_judge
-from appliance.intake.runs import IntakeRun
+from appliance.intake.plan import count_rows, limits_hit
+from appliance.intake.runs import IntakeRun, Told
 from appliance.intake.stage import Report, stage
+from appliance.intake.targets import PRICE_LIST, open_target, vocabulary_of
 from appliance.kernel.context import Ctx, Door
 from connectors.sdk import parent
-from connectors.sdk.contract import Done, Inspection, Mapping, Refused
+from connectors.sdk.contract import Fault, Mapping, Refused
 
 # An import of more rows than this changes what the planner should believe.
 COUNTED_ROWS = 1_000
@@ -54,16 +56,7 @@ async def prepare(
         ctx = await _act(db, run, tenant, origin)
         path = await _bring(folder, tenant, run, plane)
         await note_head(db, tenant, ident)
-        if await copy_plan(db, tenant, run):
-            counts = await count_rows(db, tenant, ident)
-            counts["rows"] = sum(n for sort, n in counts.items() if sort != "gone")
-        else:
-            read = await _read(db, ctx, run, path, report)
-            if read is None:
-                text = "No table with a name or code and a price was found."
-                await _fail(db, tenant, ident, text)
-                return
-            counts = {**await finish_plan(db, ctx, run), "rows": read.rows}
+        plan = await _plan(db, ctx, run, path, report)
     except Refused as refused:
         fault = refused.fault
         where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
@@ -75,12 +68,45 @@ async def prepare(
     except ApplianceError as error:
         await _fail(db, tenant, ident, error.detail)
         return
+    if plan is None:
+        await _fail(db, tenant, ident, "No table with a name or code and a price was found.")
+        return
     async with db.transaction(tenant) as tx:
-        await tx.run(
-            runs.set_call(tenant, ident, "counts", counts),
-            runs.set_call(tenant, ident, "held_by", limits_hit(counts, run.options)),
-        )
+        await tx.run(*(runs.set_call(tenant, ident, n, v) for n, v in plan.items()))
     await runs.move(db, tenant, ident, ["preparing"], "planned")
+
+
+async def _plan(
+    db: Database, ctx: Ctx, run: IntakeRun, path: Path, report: Report
+) -> dict[str, Any] | None:
+    """Read the file and judge its rows; what the run says of itself then. None when nothing in it
+    is a table. Raises Refused.
+    """
+    tenant, is_list = ctx.tenant, vocabulary_of(run.connector) == PRICE_LIST
+    if is_list and await copy_plan(db, tenant, run):
+        counts = await count_rows(db, tenant, run.id)
+        rows = sum(n for sort, n in counts.items() if sort != "gone")
+        return {"counts": {**counts, "rows": rows}, "held_by": limits_hit(counts, run.options)}
+    async with parent.open_input(run.connector, path) as reading:
+        run = await _map(db, tenant, run, reading, is_list=is_list)
+        if run.mapping is None or (is_list and not run.mapping.tables):
+            return None
+        target = await open_target(db, ctx, run)
+        frames = reading.read(run.mapping)
+        done = await stage(db, tenant, run.id, frames, judge=target.judge, report=report)
+    summary = done.summary
+    end = await target.finish(summary)
+    told = Told(
+        summary.entities, summary.totals, summary.facts, (*summary.warnings, *end.warnings),
+        end.unmapped,
+    )  # fmt: skip
+    held = [*end.held, *(_in_words(f) for f in summary.holds)]
+    return {"counts": {**end.counts, "rows": done.rows}, "held_by": held, "told": told}
+
+
+def _in_words(hold: Fault) -> str:
+    found = f", found {hold.found}" if hold.found else ""
+    return f"{hold.code}: expected {hold.expected}{found}"
 
 
 async def _bring(folder: Path, tenant: UUID, run: IntakeRun, plane: ContentPlane | None) -> Path:
@@ -101,7 +127,8 @@ async def carry_out(
         return
     ctx = await _act(db, run, tenant, origin)
     await remember(db, ctx, run)
-    done = await apply_plan(db, ctx, run, suspicious=suspicious, report=report)
+    target = await open_target(db, ctx, run)
+    done = await apply_plan(db, ctx, run, target, suspicious=suspicious, report=report)
     if done["applied"] > COUNTED_ROWS:
         async with db.transaction(tenant, timeout_ms=limits.EXPORT_TIMEOUT_MS) as tx:
             await tx.run(*((statement, ()) for statement in _COUNT_AGAIN))
@@ -121,24 +148,26 @@ async def take_back(db: Database, tenant: UUID, ident: UUID, origin: int, report
     await runs.move(db, tenant, ident, ["reverting"], "reverted", detail)
 
 
-async def _read(db: Database, ctx: Ctx, run: IntakeRun, path: Path, report: Report) -> Done | None:
-    """Read the file and judge its rows; None when nothing in it is a table. Raises Refused."""
-    async with parent.open_input(run.connector, path) as reading:
-        run = await _map(db, ctx.tenant, run, reading)
-        if run.mapping is None or not run.mapping.tables:
-            return None
-        judge = await make_judge(db, ctx, run, run.created_at)
-        frames = reading.read(run.mapping)
-        return await stage(db, ctx.tenant, run.id, frames, judge=judge, report=report)
+async def _map(
+    db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading, *, is_list: bool
+) -> IntakeRun:
+    """Look at the file; the run's own mapping counts, else one confirmed before, else a proposal.
 
-
-async def _map(db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading) -> IntakeRun:
-    """Look at the file; the run's own mapping counts, else one confirmed before, else a proposal."""
+    A format with a structure of its own has no layout: its settings are kept by the source, those
+    that were confirmed before the ones that the file proposes.
+    """
     found = await reading.inspect(await _learned(db, tenant, run.connector))
-    inspection: Inspection = found.inspection
-    saved = await find_saved(db, tenant, run.connector, found.proposal.fingerprint)
-    mapping: Mapping = run.mapping or (saved.mapping if saved else found.proposal)
-    if run.mapping is not None:
+    inspection, proposal = found.inspection, found.proposal
+    if not is_list and not proposal.fingerprint:
+        proposal = msgspec.structs.replace(proposal, fingerprint=f"source:{run.source}")
+    saved = await find_saved(db, tenant, run.connector, proposal.fingerprint)
+    mapping = run.mapping or (saved.mapping if saved else proposal)
+    if not is_list:
+        constants = {**proposal.constants, **mapping.constants}
+        mapping = msgspec.structs.replace(
+            mapping, constants=constants, fingerprint=proposal.fingerprint
+        )
+    elif run.mapping is not None:
         check_fits(run.mapping, inspection)
     async with db.transaction(tenant) as tx:
         await tx.run(

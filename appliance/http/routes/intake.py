@@ -30,13 +30,13 @@ from appliance.http.progress import follow
 from appliance.http.route import API, Book
 from appliance.http.streams import EVENTS, open_stream
 from appliance.intake import mappings, plan, rows, runs
+from appliance.intake.targets import known_connectors
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Inspection, Mapping
 
 book = Book("intake")
 PATH = f"{API}/intake/runs"
 ONE = f"{PATH}/{{id}}"
-CONNECTORS = frozenset({"price_list"})
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -52,7 +52,9 @@ class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """One import. `held_by`: limits that whoever approves must accept; `job`: its progress."""
+    """One import. `held_by`: limits that whoever approves must accept; `job`: its progress;
+    `told`: what the whole of it says (rows by entity, totals, facts, values that wait for a mapping).
+    """
 
     id: UUID
     connector: str
@@ -68,6 +70,7 @@ class RunView(msgspec.Struct, frozen=True):
     created_by: UUID
     approved_by: UUID | None
     created_at: datetime
+    told: runs.Told = runs.Told()
     same_as: UUID | None = None
 
 
@@ -272,9 +275,10 @@ async def revert_import(ask: Ask) -> ASGIResponse:
 
 def _check(given: NewImport) -> None:
     faults = []
-    if given.connector not in CONNECTORS:
-        known = ", ".join(sorted(CONNECTORS))
-        faults.append(FieldFault("/connector", "connector_unknown", f"Expected one of {known}."))
+    known = known_connectors()
+    if given.connector not in known:
+        told = f"Expected one of {', '.join(known)}."
+        faults.append(FieldFault("/connector", "connector_unknown", told))
     for name in ("name", "source"):
         if not 0 < len(getattr(given, name).strip()) <= 200:
             faults.append(FieldFault(f"/{name}", "out_of_range", "Expected 1 to 200 characters."))
@@ -319,5 +323,5 @@ def _view(run: runs.IntakeRun, twin: UUID | None = None) -> RunView:
     return RunView(
         run.id, run.connector, run.source, run.file_name, run.sha256, run.state, run.detail,
         run.counts, run.held_by, run.job, run.options, run.created_by, run.approved_by,
-        run.created_at, twin,
+        run.created_at, run.told, twin,
     )  # fmt: skip
