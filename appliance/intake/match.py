@@ -24,7 +24,7 @@ from appliance.kernel.text import fold
 from appliance.write.balances import key_of
 
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
-_IN_FORCE = Statement(
+IN_FORCE = Statement(
     "SELECT DISTINCT ON (key) key::text, data->>'price', data->>'currency' FROM entry "
     "WHERE tenant_id = $1 AND kind = 'price' AND key = ANY($2::uuid[]) AND at <= $3 "
     "AND reverses IS NULL AND (SELECT v.id FROM entry v WHERE v.tenant_id = $1 "
@@ -140,7 +140,7 @@ class Catalogue:
             for t in types
         }
         tenant = self._ctx.tenant
-        (rows,) = await db.read(tenant, (_IN_FORCE, (tenant, Column("uuid", list(pairs)), asof)))
+        (rows,) = await db.read(tenant, (IN_FORCE, (tenant, Column("uuid", list(pairs)), asof)))
         held: dict[UUID, dict[UUID, tuple[Decimal | None, str]]] = {}
         for key, amount, currency in rows:
             holder, type_ = pairs[UUID((key or b"").decode())]

@@ -45,13 +45,13 @@ class Desk:
         self.firm, self.folder, self.ctx = firm, folder, ctx
         self.db = firm.db
 
-    async def bring(self, content, source="Метиз-Опт", **more):
+    async def bring(self, content, source="Метиз-Опт", connector="price_list", **more):
         async def chunks():
             yield content
 
         received = await files.receive(self.folder, self.firm.id, chunks())
         new = runs.NewRun(
-            connector="price_list", source=source, file_name="list.csv", sha256=received.file,
+            connector=connector, source=source, file_name="list.csv", sha256=received.file,
             size=received.size, **more,
         )  # fmt: skip
         ident = runs.new_id()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from appliance.db.database import Database
 from appliance.intake.runs import IntakeRun
 from appliance.intake.target import Target
+from appliance.intake.targets.goods import Goods
 from appliance.intake.targets.price_list import PriceLists
 from appliance.kernel.context import Ctx
 from connectors.sdk.manifest import list_systems, read_manifest
 
 PRICE_LIST = "price_list"
+_TARGETS: dict[str, Callable[[Database, Ctx, IntakeRun], Awaitable[Target]]] = {
+    "goods": Goods.open,
+}
 
 
 def known_connectors() -> list[str]:
@@ -19,7 +25,9 @@ def known_connectors() -> list[str]:
 
 async def open_target(db: Database, ctx: Ctx, run: IntakeRun) -> Target:
     """The target of a run. Raises Invalid when the tenant lacks the kinds it needs."""
-    return await PriceLists.open(db, ctx, run)
+    vocabulary = vocabulary_of(run.connector)
+    opening = _TARGETS.get(vocabulary, PriceLists.open)
+    return await opening(db, ctx, run)
 
 
 def vocabulary_of(connector: str) -> str:

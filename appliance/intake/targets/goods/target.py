@@ -1,0 +1,170 @@
+"""Goods of another system: catalogue, prices, stock, counterparties and orders, by external id.
+
+Nothing is matched by name. What a row does not say stays as it is; a reference to something that
+is neither here nor in the run, and a word that is nothing here, stop the row and are counted, so
+that one setting of the mapping brings all of them on the next reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.db.database import Database
+from appliance.fields.base import ValueFault
+from appliance.intake.ids import derived_id
+from appliance.intake.refs import Known, Refs, kind_of
+from appliance.intake.runs import IntakeRun
+from appliance.intake.stage import Change, Judged
+from appliance.intake.target import Finished, Phase, Row, Step, fault
+from appliance.intake.targets.goods.block import Block
+from appliance.intake.targets.goods.compose import LINK, Composer
+from appliance.intake.targets.goods.facts import Facts, lookups_of
+from appliance.intake.targets.goods.fields import KINDS, LINKS, bring, values_of
+from appliance.intake.targets.goods.finish import Ending, Seen, is_full
+from appliance.intake.targets.goods.words import Unknown, Words
+from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json, Kind
+from appliance.write import Command
+from connectors.sdk.contract import StagedRow, Summary
+
+_FACTS = ("price", "stock")
+# What the server gives a new record by itself.
+_GIVEN = frozenset({"key"})
+
+
+class Goods:
+    """The target of one run; see target.Target."""
+
+    phases = (
+        Phase("base", ("category", "price_type", "warehouse", "counterparty")),
+        Phase("tree", ("category",)),
+        Phase("product", ("product",)),
+        Phase("variant", ("variant",)),
+        Phase("fact", _FACTS),
+        Phase("order", ("order",)),
+        Phase("line", ("order_line",)),
+    )
+    written = ("new", "changed", "gone")
+
+    def __init__(self, db: Database, ctx: Ctx, run: IntakeRun, words: Words) -> None:
+        self._db, self._ctx, self._run, self._words = db, ctx, run, words
+        self._refs, self._seen = Refs(db, ctx, run.source), Seen()
+        self._facts = run.inspection.facts if run.inspection else {}
+
+    @classmethod
+    async def open(cls, db: Database, ctx: Ctx, run: IntakeRun) -> Goods:
+        """Raises Invalid when the tenant has no external references."""
+        settings = run.mapping.constants if run.mapping else {}
+        return cls(db, ctx, run, await Words.read(db, ctx, settings))
+
+    async def judge(self, rows: Sequence[StagedRow]) -> list[Judged]:
+        """See Target."""
+        block = await Block.load(self._db, self._ctx, self._refs, self._words, rows)
+        facts = Facts(self._ctx, self._run, self._words, block, self._seen)
+        await facts.load(self._db, lookups_of(rows))
+        found = []
+        for row in rows:
+            if row.faults:
+                found.append(Judged("faulty"))
+                continue
+            judge = facts.judge if row.entity in _FACTS else self._judge_record
+            try:
+                judged = judge(row, block)
+            except Unknown as unknown:
+                judged = self._unmapped(unknown)
+            except ValueFault as bad:
+                judged = Judged("faulty", faults=(fault(bad.code, bad.detail, row.key),))
+            self._note(row, judged)
+            found.append(judged)
+        return found
+
+    def _judge_record(self, row: StagedRow, block: Block) -> Judged:
+        entity, words = row.entity, self._words
+        if entity == "unit":
+            words.unit(str(row.values.get("name") or ""), str(row.values.get("code") or ""))
+            return Judged("unchanged")
+        kind = kind_of(self._ctx, KINDS[entity])
+        now = block.own(row)
+        is_again = now is None and row.key in self._seen.here.get(entity, ())
+        values = values_of(entity, row.values, words, is_new=not (now or is_again))
+        if now is not None and row.values.get("name") and is_full(entity, self._facts):
+            # Gone from one full package, back in the next.
+            values.setdefault("archived", False)
+        steps, faults = _steps(kind, (now.data if now else None) or {}, values)
+        if faults:
+            return Judged("faulty", faults=tuple(faults))
+        steps += self._links(row, kind, now, block)
+        if now is not None:
+            if (kind.key, row.key) in block.by_setting:
+                steps.append(Change(LINK, None, row.key))
+            # The base unit of a product is what its stock and prices are counted in.
+            is_base = any(s.field == "measure" and s.before is not None for s in steps)
+            sort = "suspicious" if is_base and entity == "product" else "changed"
+            return Judged(sort if steps else "unchanged", now.id, tuple(steps))
+        if is_again:
+            target = derived_id(self._run.id, f"{entity}:{row.key}")
+            return Judged("changed" if steps else "unchanged", target, tuple(steps))
+        given = {s.field for s in steps} | _GIVEN
+        if any(f.required and f.default is None and f.name not in given for f in kind.fields):
+            # An offer for a product that nobody has told of.
+            raise Unknown(entity, row.key)
+        return Judged("new", None, tuple(steps))
+
+    def _links(self, row: StagedRow, kind: Kind, now: Known | None, block: Block) -> list[Change]:
+        """References of a row: to what is here, or to what the run will have made by then."""
+        steps: list[Change] = []
+        data = (now.data if now else None) or {}
+        for name, (entity, ours) in LINKS.get(row.entity, {}).items():
+            ext, field = row.values.get(name), kind.by_name.get(ours)
+            if not isinstance(ext, str) or not ext or field is None:
+                continue
+            found, before = block.link(entity, ext), data.get(field.fid)
+            if found is None:
+                self._seen.want(entity, ext)
+                steps.append(Change(ours, before, {entity: ext}))
+            elif before != str(found.id):
+                steps.append(Change(ours, before, str(found.id)))
+        return steps
+
+    def _unmapped(self, unknown: Unknown) -> Judged:
+        self._seen.unmapped[(unknown.what, unknown.value)] += 1
+        said = fault("unmapped", f"a {unknown.what} that is known here", unknown.value)
+        return Judged("faulty", faults=(said,))
+
+    def _note(self, row: StagedRow, judged: Judged) -> None:
+        """Keep of a row what the end of the plan needs."""
+        if judged.sort == "faulty":
+            return
+        self._seen.here.setdefault(row.entity, set()).add(row.key)
+        if row.entity == "price_type" and (word := row.values.get("currency")):
+            self._seen.currencies[row.key] = self._words.currency(str(word))
+        if row.entity == "category" and (parent := row.values.get("parent_id")):
+            self._seen.parents[row.key] = str(parent)
+        if row.values.get("name"):
+            self._seen.named.add(row.entity)
+
+    async def finish(self, summary: Summary) -> Finished:
+        """See Target."""
+        return await Ending(self._db, self._ctx, self._run, self._refs, self._seen).finish(summary)
+
+    async def prologue(self) -> list[Command]:
+        """Nothing stands before the rows."""
+        return []
+
+    async def compose(self, rows: Sequence[Row], phase: Phase) -> list[Step]:
+        """See Target."""
+        composer = Composer(self._ctx, self._run, self._refs, self._words)
+        return await composer.compose(rows, phase)
+
+
+def _steps(
+    kind: Kind, held: dict[str, Json], values: dict[str, Json]
+) -> tuple[list[Change], list[dict[str, Json]]]:
+    """What would change of the fields that a row speaks of."""
+    found, faults = bring(kind, values)
+    steps = []
+    for name, value in found.items():
+        before = held.get(kind.by_name[name].fid)
+        if before != value and not (before is None and value is False):
+            steps.append(Change(name, before, value))
+    return steps, faults

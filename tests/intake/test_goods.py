@@ -1,0 +1,228 @@
+"""Goods of another system on a real tenant: what a package brings, again, changed, gone, undone."""
+
+from uuid import UUID
+
+import pytest
+
+from appliance.intake import runs
+from tests.intake.staged import Staged, bring, row, sorts, speaking
+from tests.intake.test_intake import desk  # noqa: F401 - the fixture
+from tests.tenants import create, delete
+
+pytestmark = pytest.mark.anyio
+FULL = {"catalogue_full": "yes", "offers_full": "yes", "made_at": "2026-11-20T10:00:00"}
+SETTINGS = {"unit:бухта": "m"}
+
+
+@pytest.fixture
+def shop(desk, tmp_path, monkeypatch):  # noqa: F811
+    """Brings packages as one source."""
+    speaking("goods", tmp_path, monkeypatch)
+
+    async def bring_rows(rows, facts=FULL, constants=SETTINGS, **more):
+        staged = Staged(rows, facts, constants)
+        return await bring(desk, monkeypatch, staged, source="1C", **more)
+
+    return bring_rows
+
+
+def package(count=3, price="10.00", stock="5"):
+    rows = [
+        row("category", "c2", name="Болти", parent_id="c1"),
+        row("category", "c1", name="Кріплення"),
+        row("unit", "u1", name="шт", code="796"),
+        row("price_type", "t1", name="Роздріб 1С", currency="грн"),
+        row("warehouse", "w1", name="Склад 1С"),
+        row("counterparty", "k1", name="ТОВ Ромашка", tax_id="30000009", is_person=False),
+    ]
+    for n in range(count):
+        rows += [
+            row("product", f"p{n}", name=f"Болт {n}", sku=f"B{n}", unit="шт", unit_code="796 ",
+                category_id="c2", tax="20%", weight="0.0125", brand="Метиз"),
+            row("price", f"p{n}|t1", product_id=f"p{n}", price_type_id="t1", amount=price),
+            row("stock", f"p{n}|w1", product_id=f"p{n}", warehouse_id="w1", quantity=stock),
+        ]  # fmt: skip
+    rows += [
+        row("variant", "p0#v1", product_id="p0", properties='{"Колір":"синій"}'),
+        row("price", "p0#v1|t1", product_id="p0", variant_id="p0#v1", price_type_id="t1",
+            amount="11.5"),
+        row("order", "o1", counterparty_id="k1", currency="UAH"),
+        row("order_line", "o1/1", order_id="o1", product_id="p0", quantity="2", price="10.00"),
+    ]  # fmt: skip
+    return rows
+
+
+async def products(desk, *fields):  # noqa: F811
+    listed = ", ".join(f"data->>'{f}'" for f in fields)
+    return await desk.firm.sql(
+        f"SELECT {listed} FROM record WHERE kind = 'product' AND deleted_at IS NULL ORDER BY t1"
+    )
+
+
+async def balances(desk):  # noqa: F811
+    found = await desk.firm.sql(
+        "SELECT p.data->>'sku', sum((e.data->>'quantity')::numeric)::text FROM entry e JOIN record p "
+        "ON p.id = (e.data->>'product')::uuid WHERE e.kind = 'stock_move' GROUP BY 1"
+    )
+    return {sku: float(n) for sku, n in found}
+
+
+async def test_a_package_is_planned_applied_known_again_and_taken_back(shop, desk):  # noqa: F811
+    first = await shop(package())
+    assert sorts(first) == {"new": 18, "unchanged": 1}, [
+        r.faults for r in await desk.rows(first, "faulty")
+    ]
+    assert first.held_by == [] and first.told.entities["product"] == 3
+    done = await desk.approve(first)
+    assert (done.counts["applied"], done.counts["refused"]) == (18, 0), [
+        r.faults for r in await desk.rows(done, "faulty")
+    ]
+    assert await products(desk, "sku", "name", "measure", "weight") == [
+        ["B0", "Болт 0", "pcs", "0.013"], ["B1", "Болт 1", "pcs", "0.013"],
+        ["B2", "Болт 2", "pcs", "0.013"],
+    ]  # fmt: skip
+    tree = await desk.firm.sql(
+        "SELECT c.data->>'name', p.data->>'name' FROM record c LEFT JOIN record p "
+        "ON p.id = (c.data->>'parent')::uuid WHERE c.kind = 'product_category' ORDER BY 1"
+    )
+    assert tree == [["Болти", "Кріплення"], ["Кріплення", None]]
+    assert await balances(desk) == {"B0": 5, "B1": 5, "B2": 5}
+    prices = await desk.firm.sql(
+        "SELECT p.data->>'sku', v.data->>'name', e.data->>'price', e.data->>'currency' FROM entry e "
+        "JOIN record p ON p.id = (e.data->>'product')::uuid LEFT JOIN record v "
+        "ON v.id = (e.data->>'variant')::uuid WHERE e.kind = 'price' ORDER BY 1, 2 NULLS FIRST"
+    )
+    assert prices == [
+        ["B0", None, "10.000000", "UAH"], ["B0", "синій", "11.500000", "UAH"],
+        ["B1", None, "10.000000", "UAH"], ["B2", None, "10.000000", "UAH"],
+    ]  # fmt: skip
+    lines = await desk.firm.sql("SELECT data->>'net' FROM record WHERE kind = 'order_line'")
+    assert lines == [["20.00"]]
+    again = await shop(package())
+    assert sorts(again) == {"unchanged": 19}, [
+        (r.key, r.changes) for r in await desk.rows(again, "changed")
+    ]
+    assert again.held_by == []
+    nothing = await desk.approve(again)
+    assert nothing.change_sets == [] and nothing.counts["applied"] == 0
+    back = await desk.revert(done)
+    assert (back.state, back.detail) == ("reverted", "")
+    assert await products(desk, "sku") == [] and set((await balances(desk)).values()) <= {0.0}
+
+
+async def test_changes_only_touches_its_rows_and_blanks_nothing(shop, desk):  # noqa: F811
+    await desk.approve(await shop(package()))
+    changes = [
+        row("product", "p1"), row("price", "p1|t1", product_id="p1", price_type_id="t1", amount="12"),
+        row("stock", "p1|w1", product_id="p1", warehouse_id="w1", quantity="3"),
+        row("product", "p2", is_deleted=True),
+    ]  # fmt: skip
+    made = await shop(changes, {"made_at": "2026-11-21T10:00:00"})
+    assert sorts(made) == {"changed": 3, "unchanged": 1} and not made.held_by
+    await desk.approve(made)
+    assert await products(desk, "name", "archived") == [
+        ["Болт 0", "false"], ["Болт 1", "false"], ["Болт 2", "true"],
+    ]  # fmt: skip
+    assert (await balances(desk))["B1"] == 3
+    assert ("B1", "1C:t1") in await desk.prices()
+    assert (await desk.prices())[("B1", "1C:t1")] == "12.000000"
+
+
+async def test_what_was_sold_since_the_plan_stays_sold(shop, desk):  # noqa: F811
+    await desk.approve(await shop(package()))
+    made = await shop([row("stock", "x", product_id="p0", warehouse_id="w1", quantity="9")], {})
+    ((product, warehouse),) = await desk.firm.sql(
+        "SELECT data->>'product', data->>'warehouse' FROM entry e WHERE kind = 'stock_move' "
+        "AND data->>'product' = (SELECT id::text FROM record WHERE data->>'sku' = 'B0')"
+    )
+    sold = create(
+        "stock_move", product=product, warehouse=warehouse, quantity="-2", reason="shipment"
+    )
+    assert (await desk.firm.apply(sold)).committed
+    await desk.approve(made)
+    assert (await balances(desk))["B0"] == 7
+
+
+async def test_a_full_package_archives_what_is_gone_and_stops_at_ten_percent(shop, desk):  # noqa: F811
+    await desk.approve(await shop(package(20)))
+    one = [r for r in package(20) if not r.key.startswith("p19")]
+    made = await shop(one)
+    assert sorts(made)["gone"] == 1 and made.held_by == []
+    two = [r for r in package(20) if not r.key.startswith(("p19", "p18"))]
+    held = await shop(two)
+    assert held.held_by == ["mass-removal: 2 of 20 products, 10 % (limit 10 %)"]
+    told = await shop(two, options=runs.Options(gone_share_max=20))
+    assert told.held_by == [] and sorts(told)["gone"] == 2
+    await desk.approve(made)
+    archived = [s for s, a in await products(desk, "sku", "archived") if a == "true"]
+    assert archived == ["B19"]
+    back = await shop(package(20))
+    assert sorts(back) == {"changed": 1, "unchanged": sorts(back)["unchanged"]}
+    prices = [r for r in package(20) if r.entity == "price" and not r.key.startswith("p1")]
+    assert "gone" not in sorts(await shop(prices)), "prices alone are no catalogue"
+
+
+async def test_an_older_package_waits(shop, desk):  # noqa: F811
+    await desk.approve(await shop(package()))
+    older = await shop(package(), {**FULL, "made_at": "2026-11-19T10:00:00"})
+    assert older.held_by[0].startswith("older-than-applied")
+    other = await shop(package(1), {**FULL, "catalogue_id": "another"})
+    assert sorts(other).get("gone") == 2
+
+
+async def test_what_is_not_mapped_waits_is_counted_and_comes_with_one_setting(shop, desk):  # noqa: F811
+    rows = [
+        row("product", "a", name="А", unit="бухта 100м"), row("product", "b", name="Б", unit="бухта 100м"),
+        row("price", "a1", product_id="a", price_type_id="t1", amount="1"),
+        row("price", "z1", product_id="zz", price_type_id="t1", amount="1"),
+        row("product", "c", name="В", tax="Без ПДВ"), row("product", "d"),
+    ]  # fmt: skip
+    made = await shop(rows)
+    assert sorts(made) == {"faulty": 6}
+    waits = {(u.what, u.value): u.rows for u in made.told.unmapped}
+    assert waits == {
+        ("unit", "бухта 100м"): 2, ("price_type", "t1"): 2, ("product", "zz"): 1,
+        ("product", "a"): 1, ("tax", "Без ПДВ"): 1, ("product", "d"): 1,
+    }  # fmt: skip
+    told = {"unit:бухта 100м": "m", "price_type:t1": "retail", "tax:Без ПДВ": "-"}
+    mapped = await shop(rows, constants=told)
+    assert sorts(mapped) == {"new": 4, "faulty": 2}
+    done = await desk.approve(mapped)
+    assert done.counts["refused"] == 0
+    replayed = await shop(rows, constants={})
+    assert sorts(replayed) == {"unchanged": 4, "faulty": 2}, "what was confirmed is kept"
+
+
+async def test_a_number_that_is_taken_waits_for_a_rule(shop, desk):  # noqa: F811
+    await desk.firm.apply(create("product", name="Свій болт", sku="B0"))
+    rows = [row("product", "p0", name="Болт 0", sku="B0")]
+    made = await shop(rows)
+    (faulty,) = await desk.rows(made, "faulty")
+    assert faulty.faults[0]["code"] == "sku-taken"
+    linked = await shop(rows, constants={"link_by": "sku"})
+    assert sorts(linked) == {"changed": 1}
+    await desk.approve(linked)
+    assert await products(desk, "name") == [["Болт 0"]]
+    assert sorts(await shop(rows)) == {"unchanged": 1}
+
+
+async def test_ids_that_stand_twice(shop, desk):  # noqa: F811
+    rows = [
+        row("product", "p", "a.xml", name="Один", sku="S1"), row("product", "p", "b.xml", barcode="4006381333931"),
+        row("product", "q", "a.xml", name="Так", sku="S2"), row("product", "q", "a.xml", name="Інакше", sku="S2"),
+        row("category", "x", name="X", parent_id="y"), row("category", "y", name="Y", parent_id="x"),
+    ]  # fmt: skip
+    made = await shop(rows)
+    assert sorts(made) == {"new": 3, "changed": 1, "faulty": 2}
+    assert {f.code for f in made.told.warnings} == {"loop"}
+    done = await desk.approve(made)
+    assert done.counts["refused"] == 0
+    assert await products(desk, "sku", "barcode") == [["S1", "4006381333931"]]
+
+
+async def test_a_record_that_was_deleted_is_not_made_again(shop, desk):  # noqa: F811
+    await desk.approve(await shop([row("product", "p", name="Один")]))
+    ((ident,),) = await desk.firm.sql("SELECT id::text FROM record WHERE kind = 'product'")
+    await desk.firm.apply(delete("product", UUID(ident)))
+    (faulty,) = await desk.rows(await shop([row("product", "p", name="Один")]), "faulty")
+    assert faulty.faults[0]["code"] == "target-deleted"
