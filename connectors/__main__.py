@@ -1,42 +1,61 @@
-"""`python -m connectors quality FOLDER`: what would be proposed for each file, and its faults."""
+"""`python -m connectors`: make a connector, check it, run it on a file, compare its golden rows."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 
-from connectors.sdk.contract import Refused, Rows
-from connectors.systems.price_list import CONNECTOR
+from connectors.sdk.commands.check import check
+from connectors.sdk.commands.golden import golden
+from connectors.sdk.commands.new import LIKES, new
+from connectors.sdk.commands.quality import quality
+from connectors.sdk.commands.run import run
+from connectors.sdk.manifest import list_systems
 
 
 def main() -> int:
-    """Print the table."""
-    if len(sys.argv) < 3 or sys.argv[1] != "quality":
-        print(__doc__)
-        return 2
-    for path in sorted(Path(sys.argv[2]).iterdir()):
-        print(_line(path))
-    return 0
+    """Do what the command line says; its exit code."""
+    given = _parser().parse_args()
+    match given.command:
+        case "new":
+            return new(given.key, given.like, print)
+        case "check":
+            return max(check(key, print) for key in given.key or list_systems())
+        case "golden":
+            return golden(given.key, print, keep=given.keep)
+        case "run":
+            return run(given.key, given.file, dict(given.constants), print)
+        case _:
+            return quality(given.folder, given.connector, print)
 
 
-def _line(path: Path) -> str:
-    try:
-        source = CONNECTOR.open(path)
-        found = source.inspect({})
-        rows, faults = 0, Counter[str]()
-        for frame in source.read(found.proposal):
-            if isinstance(frame, Rows):
-                rows += len(frame.rows)
-                faults.update(f.code for r in frame.rows for f in r.faults)
-    except Refused as refused:
-        return f"{path.name[:50]:50} refused: {refused.fault.code}"
-    columns = [
-        f"{c.letters}={c.target}" + (f":{c.options.get('price_type')} {c.options.get('currency', '')}".rstrip() if c.target == "price" else "")
-        for t in found.proposal.tables for c in t.columns
-    ]  # fmt: skip
-    said = ", ".join(f"{k} {n}" for k, n in faults.most_common(4)) or "no faults"
-    return f"{path.name[:50]:50} {rows:6} rows  {' '.join(columns)[:160]}  {said}"
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m connectors", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("new", help="make a system folder that runs")
+    one.add_argument("key")
+    one.add_argument("--like", choices=LIKES, required=True)
+    one = commands.add_parser("check", help="manifest, vocabulary, golden rows, hostile inputs")
+    one.add_argument("key", nargs="*")
+    one = commands.add_parser("golden", help="compare golden rows, or keep them")
+    one.add_argument("key")
+    one.add_argument("--keep", action="store_true")
+    one = commands.add_parser("run", help="what one file holds")
+    one.add_argument("key")
+    one.add_argument("file", type=Path)
+    one.add_argument("--constants", type=_pair, nargs="*", default=[], metavar="K=V")
+    one = commands.add_parser("quality", help="every file of a folder")
+    one.add_argument("folder", type=Path)
+    one.add_argument("--connector", default="", help="this one for all, whatever is recognised")
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise argparse.ArgumentTypeError(f"expected name=value, not {text}")
+    return name, value
 
 
 if __name__ == "__main__":

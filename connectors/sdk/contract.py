@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -216,4 +216,13 @@ class Connector(Protocol):
 
     def open(self, path: Path) -> Source:
         """An input, opened. Raises Refused."""
+        ...
+
+
+@runtime_checkable
+class Recogniser(Protocol):
+    """What a connector also is when it can tell its inputs by their first bytes."""
+
+    def recognises(self, head: bytes, name: str) -> float:
+        """How sure it is, 0 to 1, that an input with this head is its own. Never raises."""
         ...

@@ -34,6 +34,8 @@ class Entity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One system folder. `entities` names the vocabulary; `files`: patterns of usual file names,
     for people to choose by (content decides); `settings`: default constants of its mapping.
+    `proves_whole`: the format itself shows when a part of it is missing (balances, counts, a
+    closing tag), so that no damaged input is ever read as a smaller sound one.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: tuple[str, ...] = ()
     settings: dict[str, str] = {}
     source: str = ""
+    proves_whole: bool = False
 
 
 def read_manifest(system: str) -> Manifest:
@@ -85,14 +88,21 @@ def faults_of(row: StagedRow, vocabulary: MappingOf[str, Entity]) -> list[str]:
     entity = vocabulary.get(row.entity)
     if entity is None:
         return [f"no entity {row.entity}"]
-    found = [f"no field {name}" for name in row.values if name not in entity.fields]
+    sorts = {name: _sort_of(name, entity) for name in row.values}
+    found = [f"no field {name}" for name, sort in sorts.items() if not sort]
     if not row.faults:
         found += [f"{n} is missing" for n in entity.required if row.values.get(n) in (None, "")]
     for name, value in row.values.items():
-        sort = entity.fields.get(name)
+        sort = sorts[name]
         if value is not None and sort and not _is_of(sort, value):
             found.append(f"{name} is no {sort}: {value!r}")
     return found
+
+
+def _sort_of(name: str, entity: Entity) -> str:
+    """A field `price:*` of a vocabulary is any name that begins with `price:`."""
+    family = name.partition(":")[0] + ":*" if ":" in name else name
+    return entity.fields.get(name) or entity.fields.get(family, "")
 
 
 def _is_of(sort: str, value: Value) -> bool:

@@ -83,12 +83,15 @@ class Reading:
 
 
 @contextlib.asynccontextmanager
-async def open_input(system: str, path: Path) -> AsyncGenerator[Reading, None]:
-    """A child for one input, gone when this is left."""
+async def open_input(system: str, path: Path, *, memory: int = 0) -> AsyncGenerator[Reading, None]:
+    """A child for one input, gone when this is left. `memory`: bytes it may have, 0 for as many as
+    it takes by itself.
+    """
+    more = {"CONNECTOR_MEMORY": str(memory)} if memory else {}
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-c", _START, str(_ROOT), system, str(path.absolute()),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8"}, cwd="/",
+        stderr=asyncio.subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8", **more}, cwd="/",
         start_new_session=True,
     )  # fmt: skip
     try:

@@ -18,6 +18,7 @@ from connectors.sdk.contract import (
     Rows,
     StagedRow,
 )
+from connectors.systems.price_list.head import rate_head
 from connectors.systems.price_list.items import Reader
 from connectors.systems.price_list.layout import find_layout
 from connectors.systems.price_list.propose import is_readable, mapping_of, propose
@@ -31,6 +32,10 @@ class PriceList:
     def open(self, path: Path) -> PriceListFile:
         """See sdk.contract.Connector."""
         return PriceListFile(path)
+
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser: a workbook may be a list of anything, so never sure."""
+        return rate_head(head)
 
 
 class PriceListFile:

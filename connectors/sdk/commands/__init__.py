@@ -1,0 +1,1 @@
+"""The commands of `python -m connectors`: each says its lines and answers an exit code."""
