@@ -1,0 +1,1 @@
+"""Ways to and from other systems' files. A transport moves bytes and knows nothing of formats."""
