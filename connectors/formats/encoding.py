@@ -70,3 +70,19 @@ def decode_error(error: UnicodeDecodeError, offset: int) -> Refused:
     """The refusal of bytes that are not in the encoding of the rest."""
     found = f"byte 0x{error.object[error.start]:02X} at offset {offset + error.start}"
     return Refused(Fault("bad-encoding", f"text in {error.encoding}", found, Place()))
+
+
+def reads_well(sample: bytes, declared: str) -> bool:
+    """Whether a text may be in the encoding it declares: it decodes, and no other reads better.
+
+    Encodings that are not scored (Latin-2, Greek) are believed when they decode, unless the text
+    reads as a Cyrillic one.
+    """
+    try:
+        score = _score(sample, declared)
+    except LookupError:
+        return False
+    best = _best(sample)
+    if score < 0 or (declared not in _CYRILLIC and _score(sample, best) > 1.0):
+        return False
+    return declared not in _CYRILLIC or score >= _score(sample, best) - 0.2
