@@ -140,13 +140,12 @@ class XmlFile:
         return Place(self.name, element.sourceline or 0, path)
 
     @property
-    def warnings(self) -> tuple[Fault, ...]:
-        """What was tolerated: of the head, and of what has been read by now."""
-        found = list(self.head.warnings)
-        if self.late_marks:
-            marks = f"{self.late_marks} byte order marks inside"
-            found.append(Fault("byte-order-mark", "a mark at the start only", marks, self._place()))
-        return tuple(found)
+    def late_warnings(self) -> tuple[Fault, ...]:
+        """What was tolerated in what has been read by now; `head.warnings` has the rest."""
+        if not self.late_marks:
+            return ()
+        marks = f"{self.late_marks} byte order marks inside"
+        return (Fault("byte-order-mark", "a mark at the start only", marks, self._place()),)
 
     def _parser(self, events: tuple[str, ...], tags: list[str] | None) -> Any:
         return etree.XMLPullParser(events=events, tag=tags, **_SAFE)
@@ -170,7 +169,7 @@ class XmlFile:
         self._close(parser)
         raise self._refused("too-large-node", f"a root within {ROOT_MAX} bytes", "none")
 
-    def _plain(self) -> Iterator[bytes]:
+    def iter_bytes(self) -> Iterator[bytes]:
         """The bytes as UTF-8 without marks at the start, block by block."""
         self.read_bytes = 0
         decoder = None
@@ -209,7 +208,7 @@ class XmlFile:
         gap = quotes = 0
         self.late_marks, self.has_controls = 0, False
         held: bytes | None = None
-        for block in self._plain():
+        for block in self.iter_bytes():
             chunk = self._prolog_of(block) if held is None else held + block
             chunk, held = _cut_mark(chunk)
             chunk = self._clean(chunk)

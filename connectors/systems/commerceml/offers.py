@@ -1,0 +1,258 @@
+"""Предложение: a product or a variant of it, its prices, its stock in all three forms.
+
+An offer of a product that the catalogue of the same package describes says nothing new of it, so
+it gives no row of the product; what it says alone (an offers package without a catalogue) does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.formats.xml import LOCAL, XmlFile
+from connectors.sdk.contract import Fault, Place, Value
+from connectors.systems.commerceml.goods import (
+    VARIANT_FIELDS,
+    Draft,
+    read_barcode,
+    read_characteristics,
+    read_image,
+    read_mark,
+    read_requisites,
+    read_tax,
+    read_unit,
+)
+from connectors.systems.commerceml.stream import Package, controls_in, number
+from connectors.systems.commerceml.words import REMOVED, attributes_of, texts_of
+
+_PRICE_PARTS = {
+    "Валюта": "currency",
+    "Единица": "unit",
+}
+_NUMBERS = {"ЦенаЗаЕдиницу": "amount", "Коэффициент": "factor", "МинКоличество": "minimum_quantity"}
+
+
+class Offer(Draft):
+    """An offer as it is gathered: prices and stock stand beside what it says of its product."""
+
+    __slots__ = ("characteristic", "prices", "stock", "total", "unit")
+
+    def __init__(self, package: Package, place: Place) -> None:
+        super().__init__(package, place)
+        self.characteristic = ""
+        self.unit = ""
+        self.prices: list[tuple[dict[str, Value], list[Fault]]] = []
+        self.stock: list[tuple[str, str, list[Fault]]] = []
+        self.total: tuple[str, list[Fault]] | None = None
+
+
+def read_offer(file: XmlFile, element: Any, package: Package) -> None:
+    """One Предложение: its rows of a product or variant, of prices, of stock."""
+    offer = Offer(package, file.place_of(element))
+    values = offer.values
+    status = element.get("Статус")
+    if status and status.strip().casefold() in REMOVED:
+        values["is_deleted"] = True
+    for child in element:
+        name = LOCAL[child.tag]
+        if name == "Ид":
+            offer.id = (child.text or "").strip()
+        elif name == "Цены":
+            for price in child:
+                _read_price(offer, price)
+        elif (read := _PARTS.get(name)) is not None:
+            read(offer, child)
+    package.records["offers"] += 1
+    if offer.characteristic and "#" not in offer.id:
+        offer.id = f"{offer.id}#{offer.characteristic}"
+    if file.has_controls:
+        offer.faults += controls_in(file, values, offer.place)
+    _stage(offer)
+
+
+def _stage(offer: Offer) -> None:
+    package, place = offer.package, offer.place
+    product, _, variant = offer.id.partition("#")
+    if variant == product:
+        variant = ""
+    values = offer.finished()
+    content = (
+        tuple(values.items()),
+        tuple(tuple(v.items()) for v, _ in offer.prices),
+        tuple((w, q) for w, q, _ in offer.stock),
+        offer.total and offer.total[0],
+    )
+    if not package.is_new(place, "offer", offer.id, content, offer.faults):
+        return
+    shared = [f for f in offer.faults if f.code == "duplicate-id"]
+    subject: dict[str, Value] = {"product_id": product}
+    if variant:
+        subject["variant_id"] = offer.id
+        kept = {k: v for k, v in values.items() if k in VARIANT_FIELDS}
+        if (kept or offer.faults) and not package.has_product(offer.id):
+            row = {"product_id": product, **kept}
+            package.stage(place, "variant", offer.id, row, offer.faults)
+    elif (values or offer.faults) and not package.has_product(product):
+        package.stage(place, "product", product, values, offer.faults)
+    _stage_prices(offer, subject, shared)
+    _stage_stock(offer, subject, shared)
+
+
+def _stage_prices(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
+    package, place = offer.package, offer.place
+    for values, faults in offer.prices:
+        type_ = values.get("price_type_id", "")
+        key = f"{offer.id}|{type_}"
+        least = values.get("minimum_quantity")
+        if least:
+            key = f"{key}|{least}"
+        package.stage(place, "price", key, {**subject, **values}, faults + shared)
+
+
+def _stage_stock(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
+    package, place = offer.package, offer.place
+    if offer.stock:
+        _compare_total(offer)
+        for warehouse, quantity, faults in offer.stock:
+            row = {**subject, "warehouse_id": warehouse, "quantity": quantity}
+            if not quantity:
+                del row["quantity"]
+            package.stage(place, "stock", f"{offer.id}|{warehouse}", row, faults + shared)
+    elif offer.total is not None:
+        quantity, faults = offer.total
+        row = {**subject, "quantity": quantity} if quantity else dict(subject)
+        package.stage(place, "stock", offer.id, row, faults + shared)
+
+
+def _compare_total(offer: Offer) -> None:
+    """Warehouses win over the total; a difference is told."""
+    if offer.total is None or offer.total[1] or any(f for _, _, f in offer.stock):
+        return
+    total = offer.total[0]
+    parts = [quantity for _, quantity, _ in offer.stock]
+    if len(parts) == 1 and parts[0] == total:
+        return
+    if sum(map(_exact, parts)) != _exact(total):
+        expected = "warehouses that make the total"
+        offer.package.warn("stock-differs", expected, f"{total} of {offer.id}", offer.place)
+
+
+def _exact(text: str) -> int:
+    whole, _, rest = text.partition(".")
+    return int(f"{whole}{rest:0<12}")
+
+
+def _read_price(offer: Offer, element: Any) -> None:
+    package, place = offer.package, offer.place
+    values: dict[str, Value] = {}
+    faults: list[Fault] = []
+    for child in element:
+        name = LOCAL[child.tag]
+        text = child.text
+        if not text or not (text := text.strip()):
+            continue
+        if name == "ИдТипаЦены":
+            values["price_type_id"] = text
+        elif (target := _NUMBERS.get(name)) is not None:
+            if (found := number(text, place, name, faults)) is not None:
+                values[target] = found
+        elif (target := _PRICE_PARTS.get(name)) is not None:
+            values[target] = text
+    type_ = values.get("price_type_id")
+    amount = values.get("amount")
+    if isinstance(amount, str) and not amount.strip("0."):
+        if package.zero_is_none:
+            expected = "a price above 0 (0 is read as none)"
+            package.warn("zero-price", expected, offer.id, place)
+            return
+        faults.append(Fault("zero-price", "a price above 0", amount, place))
+    elif isinstance(amount, str) and amount.startswith("-"):
+        faults.append(Fault("negative-price", "a price above 0", amount, place))
+    elif amount is None and not faults:
+        faults.append(Fault("missing", "ЦенаЗаЕдиницу", "", place))
+    if type_ is None:
+        faults.append(Fault("missing", "ИдТипаЦены", "", place))
+    elif "currency" not in values and type_ in package.currencies:
+        values["currency"] = package.currencies[str(type_)]
+    if offer.unit and "unit" not in values:
+        values["unit"] = offer.unit
+    package.refer(package.price_types, type_, "price types that the package lists", place)
+    offer.prices.append((values, faults))
+
+
+def _quantity(offer: Offer, element: Any) -> None:
+    if text := (element.text or "").strip():
+        faults: list[Fault] = []
+        offer.total = number(text, offer.place, "Количество", faults) or "", faults
+
+
+def _warehouse(offer: Offer, element: Any) -> None:
+    """Склад with attributes (to 2.08), or with children."""
+    said = attributes_of(element)
+    if not said.get("ИдСклада"):
+        said |= texts_of(element)
+    _put_stock(offer, said)
+
+
+def _rests(offer: Offer, element: Any) -> None:
+    """Остатки (2.09 and later): by warehouse, or one total."""
+    for rest in element:
+        said = texts_of(rest)
+        inner = [c for c in rest if LOCAL[c.tag] == "Склад"]
+        for warehouse in inner:
+            _put_stock(offer, said | attributes_of(warehouse) | texts_of(warehouse))
+        if not inner and "Количество" in said:
+            faults: list[Fault] = []
+            quantity = number(said["Количество"], offer.place, "Остаток", faults)
+            offer.total = quantity or "", faults
+
+
+def _put_stock(offer: Offer, said: dict[str, str]) -> None:
+    warehouse = said.get("ИдСклада") or said.get("Ид", "")
+    written = said.get("КоличествоНаСкладе") or said.get("Количество")
+    if written is None:
+        return
+    faults: list[Fault] = []
+    quantity = number(written, offer.place, "Склад", faults) or ""
+    if any(w == warehouse for w, _, _ in offer.stock):
+        expected = "one quantity of a warehouse"
+        faults.append(Fault("duplicate-warehouse", expected, warehouse, offer.place))
+    if not warehouse:
+        faults.append(Fault("missing-id", "the id of a warehouse", "", offer.place))
+    package = offer.package
+    package.refer(package.warehouses, warehouse, "warehouses that the package lists", offer.place)
+    offer.stock.append((warehouse, quantity, faults))
+
+
+def _named(target: str) -> Any:
+    def read(offer: Offer, element: Any) -> None:
+        if text := (element.text or "").strip():
+            offer.values[target] = text
+
+    return read
+
+
+def _characteristic(offer: Offer, element: Any) -> None:
+    offer.characteristic = (element.text or "").strip()
+
+
+def _unit_code(offer: Offer, element: Any) -> None:
+    offer.unit = (element.text or "").strip()
+
+
+_PARTS: dict[str, Any] = {
+    "Наименование": _named("name"),
+    "Артикул": _named("sku"),
+    "Код": _named("code"),
+    "Штрихкод": read_barcode,
+    "БазоваяЕдиница": read_unit,
+    "Картинка": read_image,
+    "ХарактеристикиТовара": read_characteristics,
+    "ЗначенияРеквизитов": read_requisites,
+    "СтавкиНалогов": read_tax,
+    "ПометкаУдаления": read_mark,
+    "Количество": _quantity,
+    "Склад": _warehouse,
+    "Остатки": _rests,
+    "ИдХарактеристики": _characteristic,
+    "КодЕдиницыИзмерения": _unit_code,
+}

@@ -1,0 +1,69 @@
+"""One walk over a document: each element to its reader, each block to the facts and holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from connectors.formats.xml import LOCAL, XmlFile
+from connectors.sdk.contract import Fault, Place, Summary
+from connectors.systems.commerceml.classifier import (
+    read_categories,
+    read_group,
+    read_price_types,
+    read_property,
+    read_units,
+    read_warehouses,
+)
+from connectors.systems.commerceml.documents import read_document
+from connectors.systems.commerceml.goods import read_product
+from connectors.systems.commerceml.offers import read_offer
+from connectors.systems.commerceml.people import read_counterparty
+from connectors.systems.commerceml.stream import Package
+from connectors.systems.commerceml.survey import Part, Rank, facts_of
+
+_Reader = Callable[[XmlFile, Any, Package], None]
+_OFFER_RANKS = frozenset((Rank.OFFERS, Rank.PRICES, Rank.RESTS))
+_LISTS = frozenset((Rank.CLASSIFIER,))
+_WHEN: dict[str, tuple[_Reader, frozenset[Rank]]] = {
+    "Группа": (read_group, _LISTS),
+    "Категории": (read_categories, _LISTS),
+    "Свойство": (read_property, _LISTS),
+    "СвойствоНоменклатуры": (read_property, _LISTS),
+    "ЕдиницыИзмерения": (read_units, _LISTS),
+    "ТипыЦен": (read_price_types, _LISTS),
+    "Склады": (read_warehouses, _LISTS),
+    "Товар": (read_product, frozenset((Rank.GOODS,))),
+    "Предложение": (read_offer, _OFFER_RANKS),
+    "Контрагент": (read_counterparty, frozenset((Rank.DOCUMENTS,))),
+    "Документ": (read_document, frozenset((Rank.DOCUMENTS,))),
+}
+_WHOLE = ("Документ", "Контрагент", "Категории", "Товар", "Предложение")
+
+
+def read_part(part: Part, ranks: frozenset[Rank] | None, package: Package) -> Iterator[None]:
+    """Stage what the elements of these ranks say; pauses after each element. Raises Refused."""
+    file = part.file
+    readers = {tag: read for tag, (read, when) in _WHEN.items() if ranks is None or ranks & when}
+    for element in file.iter_elements(*readers, whole=_WHOLE):
+        readers[LOCAL[element.tag]](file, element, package)
+        yield
+    for fault in file.late_warnings:
+        package.warn(fault.code, fault.expected, fault.found, fault.place)
+
+
+def summary_of(package: Package, parts: list[Part], warnings: Iterable[Fault]) -> Summary:
+    """What the whole of it shows: counts of records, holds of packages that would remove all."""
+    facts = facts_of(parts)
+    facts |= {f"{name}_count": str(n) for name, n in sorted(package.records.items())}
+    holds = []
+    for kind, records in (("catalogue", "goods"), ("offers", "offers")):
+        if facts.get(f"{kind}_full") == "yes" and not package.records[records]:
+            found = f"a full package of {kind} without any"
+            holds.append(Fault("mass-removal", "records in a full package", found, Place()))
+    return Summary(
+        entities=dict(package.entities),
+        holds=tuple(holds),
+        warnings=(*warnings, *package.warnings()),
+        facts=facts,
+    )
