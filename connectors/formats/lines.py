@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 import msgspec
@@ -45,7 +46,7 @@ class Text(msgspec.Struct, frozen=True):
         Raises Refused for a line of more than LINE_CHARS_MAX characters or bytes that do not
         decode.
         """
-        with self.path.open("r", encoding=self.encoding, newline=None) as file:
+        with self.path.open("rb") as raw, TextIOWrapper(raw, self.encoding, newline=None) as file:
             number = 0
             try:
                 while line := file.readline(LINE_CHARS_MAX):
@@ -57,7 +58,7 @@ class Text(msgspec.Struct, frozen=True):
                         line = line.replace("\ufeff", "")
                     yield line[:-1] if line[-1:] == "\n" else line
             except UnicodeDecodeError as error:
-                start = file.buffer.tell() - len(error.object)
+                start = raw.tell() - len(error.object)
                 raise decode_error(error, max(0, start)) from None
 
 
@@ -161,11 +162,11 @@ def _scan(path: Path, expected: str) -> tuple[str, bool, float]:
         bad = offset - len(decoder.getstate()[0])
     if bad is None:
         return "utf-8", has_controls, 1.0
-    text = b"\n".join(sample)
-    broken = text.decode("utf-8", "replace").count("\ufffd")
+    seen = b"\n".join(sample)
+    broken = seen.decode("utf-8", "replace").count("\ufffd")
     if many > 4 * broken:
         raise Refused(Fault("bad-encoding", "text in utf-8", f"a byte at offset {bad}"))
-    name, share = pick_legacy(text, expected)
+    name, share = pick_legacy(seen, expected)
     return name, has_controls, share
 
 

@@ -8,7 +8,8 @@ is held whole (research/connectors 0.2, 14 rows 25-35). A key never depends on a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping as MappingOf
+from collections.abc import Iterator
+from collections.abc import Mapping as MappingOf
 from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 
@@ -52,9 +53,6 @@ def key_line(values: MappingOf[str, Value], amount: Decimal) -> str:
 
 class Statement:
     """One statement while its lines stream by. `values` may be added to until it is closed."""
-
-    __slots__ = ("account", "closing", "currency", "key", "lines", "net", "opening", "place")
-    __slots__ += ("faults", "is_provisional", "may_tie", "values")
 
     def __init__(self, key: str, account: str, currency: str, place: Place) -> None:
         self.key, self.account, self.currency, self.place = key, account, currency, place
@@ -160,7 +158,7 @@ class Desk:
                 place = statement.place
                 faults.append(Fault(f"missing-{what}", f"the {what} of it", "none", place))
         self._entities["statement"] += 1
-        kept = {k: v for k, v in values.items() if v not in ("", None)}
+        kept: dict[str, Value] = {k: v for k, v in values.items() if v not in ("", None)}
         self.block.append(
             StagedRow(statement.place, "statement", statement.key, kept, (), tuple(faults))
         )

@@ -94,7 +94,7 @@ def parse_mt_amount(text: str) -> Decimal | None:
 
 @lru_cache(maxsize=4_096)
 def parse_day(text: str) -> tuple[str, bool]:
-    """yyMMdd as ISO text ('' when there is no such month or day), and whether the day was clamped
+    """A date as yyMMdd in ISO form ('' when there is no such month or day), and whether the day was clamped
     to the end of its month: banks write 30 February for value dates.
     """
     year, month, day = int(text[:2]), int(text[2:4]), int(text[4:])

@@ -70,9 +70,7 @@ def _read_fields(text: str) -> dict[str, str]:
     found["counterparty_account"] = _squeeze(
         one.get("31", "") or one.get("38", "") or found.get("counterparty_account", "")
     )
-    found["counterparty_bank"] = _squeeze(
-        one.get("30", "") or found.get("counterparty_bank", "")
-    )
+    found["counterparty_bank"] = _squeeze(one.get("30", "") or found.get("counterparty_bank", ""))
     found["kind"] = _squeeze(f"{code} {one.get('00', '')}")
     return found
 
@@ -107,9 +105,8 @@ def _read_slashed(text: str) -> dict[str, str]:
     pieces = _KEY.split(text)
     said: dict[str, str] = {}
     for key, value in zip(pieces[1::2], pieces[2::2], strict=True):
-        value = value.strip()
         if value.strip("/ ") and not said.get(key):
-            said[key] = value
+            said[key] = value.strip()
     party = said.get("CNTP", "").split("/")
     purpose = said.get("REMI", "")
     structured = _STRUCTURED.search(purpose)

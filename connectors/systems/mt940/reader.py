@@ -31,9 +31,6 @@ _CONTENT_MAX = 2_000
 class Header:
     """What stands before the first line or balance of a statement."""
 
-    __slots__ = ("account", "currency", "is_begun", "is_intraday", "made", "number")
-    __slots__ += ("reference", "row")
-
     def __init__(self) -> None:
         self.reference = self.account = self.number = self.currency = self.made = ""
         self.row = 0
@@ -60,7 +57,7 @@ class Reader:
         """Rows block by block; `total` of rows is a guess for the progress."""
         match, desk = _TAG.match, self._desk
         tag, content, row, number = "", [""], 0, 0
-        for number, line in enumerate(self._text.lines(), 1):  # noqa: B007 told at the end
+        for number, line in enumerate(self._text.lines(), 1):
             if line[:1] == ":" and (found := match(line)):
                 if tag:
                     self._take(tag, content, row)

@@ -1,0 +1,5 @@
+"""Payment orders as 1CClientBankExchange text."""
+
+
+def write_orders() -> None:
+    """Nothing yet."""
