@@ -22,7 +22,7 @@ LINE_CHARS_MAX = 1 << 20
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 _CONTROLS = bytes(n for n in range(32) if n not in (9, 10, 13))
-_CONTROL_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 _HIGH_LINE = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 _HIGH = re.compile(rb"[\x80-\xff]")
@@ -102,7 +102,9 @@ def refuse_unlike_text(head: bytes, expected: str = "a bank statement in text") 
 
 
 def find_control(text: str) -> bool:
-    """Whether a text holds control characters besides tab and line ends."""
+    """Whether a text holds control characters besides tab and line ends, or what an XML reader
+    shows in their place.
+    """
     return _CONTROL_TEXT.search(text) is not None
 
 

@@ -88,7 +88,7 @@ class Desk:
         self._totals: dict[str, Decimal] = {}
         self._keys: set[str] = set()
         self._closings: dict[tuple[str, str], Decimal] = {}
-        self._has_controls = has_controls
+        self.has_controls = has_controls
         self._told: Counter[str] = Counter()
 
     def open(self, key: str, account: str, currency: str, place: Place) -> Statement:
@@ -117,7 +117,7 @@ class Desk:
         if not statement.account or not statement.currency:
             what = "account" if not statement.account else "currency"
             faults += (Fault(f"missing-{what}", f"the {what} of the statement", "none", place),)
-        if self._has_controls and any(
+        if self.has_controls and any(
             isinstance(v, str) and find_control(v) for v in values.values()
         ):
             faults += (Fault("control-character", "printable text", "a control character", place),)
