@@ -32,20 +32,22 @@ def fingerprint(*parts: str) -> str:
     return blake2b("\x1f".join(parts).encode(errors="replace"), digest_size=16).hexdigest()
 
 
-def key_line(values: MappingOf[str, Value], amount: Decimal) -> str:
+def key_line(values: MappingOf[str, Value], amount: Decimal, reference: str | None = None) -> str:
     """The fingerprint of a bank line: account, value date, signed amount, currency, reference,
     counterparty's account and text, blanks and letter case aside. Equal payments have equal keys:
-    whoever posts them counts.
+    whoever posts them counts. `reference`: what to take for it where the bank's own is no identity.
     """
     get = values.get
-    reference = get("bank_reference") or get("end_to_end") or get("reference") or get("number")
+    if reference is None:
+        own = get("bank_reference") or get("end_to_end") or get("reference") or get("number")
+        reference = str(own or "")
     text = f"{get('purpose') or ''} {get('counterparty') or ''}"
     return fingerprint(
         str(get("account")),
         str(get("value_date") or get("booked")),
         str(amount.normalize()),
         str(get("currency")),
-        str(reference or ""),
+        reference,
         str(get("counterparty_account") or ""),
         " ".join(text.split()).casefold(),
     )
@@ -112,8 +114,11 @@ class Desk:
         faults: tuple[Fault, ...] = (),
         *,
         is_booked: bool = True,
+        reference: str | None = None,
     ) -> None:
-        """Stage a line. `amount` None: it could not be read; an unbooked one moves no balance."""
+        """Stage a line. `amount` None: it could not be read; an unbooked one moves no balance.
+        `reference` as in key_line.
+        """
         if not statement.account or not statement.currency:
             what = "account" if not statement.account else "currency"
             faults += (Fault(f"missing-{what}", f"the {what} of the statement", "none", place),)
@@ -124,7 +129,7 @@ class Desk:
         key = ""
         if amount is not None:
             values["amount"] = format(amount, "f")
-            key = key_line(values, amount)
+            key = key_line(values, amount, reference)
             if is_booked and not faults:
                 statement.net += amount
                 statement.lines += 1
