@@ -1,0 +1,131 @@
+"""The connector: the profile that a table's header names, or the one a person chose or wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from connectors.sdk.contract import (
+    Fault,
+    Found,
+    Inspection,
+    Mapping,
+    Place,
+    Progress,
+    Refused,
+    Rows,
+    Summary,
+)
+from connectors.systems.bank_csv.profile import (
+    Layout,
+    Profile,
+    compile_name,
+    decode_profile,
+    find_layout,
+    read_profiles,
+)
+from connectors.systems.bank_csv.reader import Reader
+from connectors.systems.bank_csv.table import Table
+
+_HEAD_ROWS = 100
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where the lines begin: the layout, the delimiter, the row of the header, what is above."""
+
+    layout: Layout
+    delimiter: str
+    row: int
+    said: dict[str, str]
+
+
+class BankCsv:
+    """Bank tables."""
+
+    def open(self, path: Path) -> BankTable:
+        """See sdk.contract.Connector."""
+        return BankTable(path)
+
+
+class BankTable:
+    """One file. Its layout is looked for when it is asked, so that a person may bring a profile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._table = Table(path)
+
+    def inspect(self, learned: dict[str, str]) -> Found:
+        """See sdk.contract.Source. Raises Refused unknown-layout naming the header it looks like."""
+        table = self._table
+        start = _find_start(table, read_profiles())
+        profile = start.layout.profile
+        facts = {"bank": profile.bank, "profile": profile.key} | start.said
+        warnings = (*table.warnings, *table.holds)
+        found = Inspection(table.format, table.encoding, (), warnings, "", facts)
+        return Found(found, Mapping(constants={"profile": profile.key}))
+
+    def read(self, mapping: Mapping) -> Iterator[Rows | Progress | Summary]:
+        """See sdk.contract.Source. Constants: `profile`, the key of one; `profile_toml`, the text of
+        an own one; `account` and `currency` where the table names none; `encoding`.
+        """
+        constants = mapping.constants
+        encoding = mapping.encoding or constants.get("encoding", "")
+        profiles = _choose(constants)
+        encoding = encoding or (profiles[0].encoding if len(profiles) == 1 else "")
+        table = Table(self._path, encoding) if encoding else self._table
+        start = _find_start(table, profiles)
+        reader = Reader(
+            table,
+            start.layout,
+            start.said,
+            constants.get("account", ""),
+            constants.get("currency", ""),
+        )
+        rows = islice(table.rows(start.delimiter), None)
+        yield from reader.read(rows, start.row, self._path.stat().st_size // 100)
+
+
+def _choose(constants: dict[str, str]) -> tuple[Profile, ...]:
+    if text := constants.get("profile_toml", ""):
+        return (decode_profile(text.encode()),)
+    profiles = read_profiles()
+    if key := constants.get("profile", ""):
+        profiles = tuple(p for p in profiles if p.key == key)
+        if not profiles:
+            known = ", ".join(p.key for p in read_profiles())
+            raise Refused(Fault("unknown-layout", f"one of the profiles {known}"[:300], key))
+    return profiles
+
+
+def _find_start(table: Table, profiles: tuple[Profile, ...]) -> Start:
+    """The header row by any delimiter. Raises Refused."""
+    looks = ""
+    for delimiter in table.delimiters:
+        said: dict[str, str] = {}
+        above: list[list[str]] = []
+        for number, cells in islice(table.rows(delimiter), _HEAD_ROWS):
+            if not any(cells):
+                continue
+            if layout := find_layout(cells, profiles):
+                for row in above:
+                    said |= _read_preamble(row, layout.profile)
+                # A table without header: its first row is a line already.
+                first = number - 1 if layout.profile.row else number
+                return Start(layout, delimiter, first, said)
+            above.append(cells)
+            if sum(map(bool, cells)) >= 3 and len(cells) > looks.count(" | ") + 1:
+                looks = " | ".join(cells)
+    expected = "a table whose header a profile knows"
+    found = looks[:300] or "no row of three cells"
+    raise Refused(Fault("unknown-layout", expected, found, Place(row=1)))
+
+
+def _read_preamble(cells: list[str], profile: Profile) -> dict[str, str]:
+    text = " ".join(" ".join(c.split()) for c in cells if c)
+    for pattern in profile.preamble:
+        if found := compile_name(pattern).fullmatch(text):
+            return {name: value.strip() for name, value in found.groupdict().items()}
+    return {}
