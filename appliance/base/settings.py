@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -71,6 +71,16 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pack_keys: str = ""
 
 
+class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """1C's exchange with a web site: bytes of one part, bytes of all that one key may have waiting,
+    and the charset of answers (1C 7.7 and 8.1 read windows-1251).
+    """
+
+    part_bytes_max: int = 16_777_216
+    box_bytes_max: int = 2_147_483_648
+    charset: Literal["utf-8", "windows-1251"] = "utf-8"
+
+
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Password and session policy. Minutes and hours are as named.
 
@@ -119,6 +129,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: Http = msgspec.field(default_factory=Http)
     login: Login = msgspec.field(default_factory=Login)
     files: Files = msgspec.field(default_factory=Files)
+    exchange: Exchange = msgspec.field(default_factory=Exchange)
     sync: SyncSettings = msgspec.field(default_factory=SyncSettings)
 
     @property

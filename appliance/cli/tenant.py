@@ -19,7 +19,7 @@ from appliance.base.settings import Settings
 from appliance.cli.node import Opened, opened, read_node_settings, read_settings
 from appliance.cli.plane import reached
 from appliance.content import ContentPlane
-from appliance.intake.files import forget_tenant
+from appliance.exchange.box import forget_here
 from appliance.runtime.content import KEY_FILE
 from appliance.sync.incarnation import note_restored
 
@@ -250,7 +250,7 @@ def erase_(
         found = await tenancy.find_tenant(node.servers, tenant)
         gone = await tenancy.erase_tenant(
             node.servers, found.id, confirm, plane=plane,
-            forget_here=partial(forget_tenant, node.settings.data_dir),
+            forget_here=partial(forget_here, node.settings.data_dir),
         )  # fmt: skip
         print(f"Erased {found.slug} ({found.id}): {gone.rows} rows.")
         print(

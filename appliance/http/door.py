@@ -30,6 +30,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_WAIT_S = 60.0
 # Files are counted and hashed by their route while they arrive; memory stays flat.
 _FILES, _UPLOADS = ["api", "v1", "files"], ["api", "v1", "uploads"]
+_EXCHANGE = ["exchange", "1c"]
 _SYNC = ["api", "v1", "sync"]
 # What people are told and decide of replication.
 _FOR_PEOPLE = (["parked"], ["status"])
@@ -124,7 +125,7 @@ def is_streamed(method: str, path: str) -> bool:
     steps = [step for step in path.split("/") if step]
     match method:
         case "POST":
-            return steps == _FILES
+            return steps in (_FILES, _EXCHANGE)
         case "PATCH":
             return steps[:-1] == _UPLOADS
         case "PUT":

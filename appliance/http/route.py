@@ -62,6 +62,9 @@ class Route:
     refuses: Sequence[int] = ()
     writes: bool = False
     gated: bool = False
+    # A protocol of others: where its credential stands, and how it is told of a refusal.
+    token: Callable[[Ask], str] | None = None
+    refuse: Callable[[Ask, ApplianceError], ASGIResponse] | None = None
     # Open also to who has not yet replaced a one-time password.
     with_first_password: bool = False
 
@@ -138,12 +141,22 @@ def _with_types(path: str) -> str:
 
 
 async def _serve(node: Node, route: Route, ask: Ask) -> ASGIResponse:
+    """Answer, in the words of the route's own protocol where it has one."""
+    if route.refuse is None:
+        return await _answer(node, route, ask)
+    try:
+        return await _answer(node, route, ask)
+    except ApplianceError as error:
+        return route.refuse(ask, error)
+
+
+async def _answer(node: Node, route: Route, ask: Ask) -> ASGIResponse:
     """Find out who asks, prove it, run the function; again when rights moved on meanwhile."""
     if route.params is not None:
         ask.read_params(route.params)
     if route.capability in (PUBLIC, PLATFORM, NODE):
         return await route.run(ask)
-    token = find_token(ask.scope)
+    token = route.token(ask) if route.token is not None else find_token(ask.scope)
     address = address_of(ask.scope)
     for left in reversed(range(_TRIES)):
         ctx, guard = await node.sessions.enter(

@@ -17,9 +17,9 @@ from dramatiq import Worker
 
 from appliance.base import logs
 from appliance.base.roles import SITE, is_mounted
+from appliance.exchange.box import forget_here
 from appliance.files.tickets import Watch
 from appliance.files.verdicts import Takes
-from appliance.intake.files import forget_tenant
 from appliance.sync.agent import Agent
 from appliance.sync.wake import Waker, ringing
 from appliance.work import actors
@@ -67,7 +67,7 @@ async def run_worker(
             if is_mounted(node.role, SITE):
                 agent = Agent(
                     db=node.db, redis=events, waker=waker, data=node.data_dir, settings=node.sync,
-                    plane=node.content, forget_files=partial(forget_tenant, node.data_dir),
+                    plane=node.content, forget_files=partial(forget_here, node.data_dir),
                 )  # fmt: skip
                 group.create_task(agent.follow(stop), name="sync")
             if node.content is not None:

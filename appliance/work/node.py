@@ -13,7 +13,7 @@ from uuid import UUID
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.base.roles import Role
-from appliance.base.settings import SyncSettings
+from appliance.base.settings import Files, SyncSettings
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx, Door
@@ -37,6 +37,7 @@ class WorkNode:
     data_dir: Path = Path("nexus-data")
     content: ContentPlane | None = None
     sync: SyncSettings = field(default_factory=SyncSettings)
+    files: Files = field(default_factory=Files)
 
 
 async def system_context(node: WorkNode, tenant: UUID, actor: UUID) -> Ctx:

@@ -233,14 +233,7 @@ async def approve_import(ask: Ask) -> ASGIResponse:
     if run.held_by and not given.accept_limits:
         faults = tuple(FieldFault("/accept_limits", "limit", text) for text in run.held_by)
         raise Clash("Limits hold this import; look at its plan.", code="intake.held", faults=faults)
-    if run.options.four_eyes and run.created_by == ask.ctx.actor:
-        raise Forbidden("Somebody else has to approve this import.")
-    await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["planned"], "applying")
-    await _run(
-        ask, runs.set_call(ask.ctx.tenant, run.id, "approved_by", ask.ctx.actor),
-        *_audit(ask, "intake.approved", run.id),
-    )  # fmt: skip
-    await _enqueue(ask, run.id, "intake.apply", suspicious=given.suspicious)
+    await approve_run(ask, run, suspicious=given.suspicious)
     return reply(_view(await _get(ask)), 202)
 
 
@@ -271,6 +264,18 @@ async def revert_import(ask: Ask) -> ASGIResponse:
     await _run(ask, *_audit(ask, "intake.reverted", run.id))
     await _enqueue(ask, run.id, "intake.revert")
     return reply(_view(await _get(ask)), 202)
+
+
+async def approve_run(ask: Ask, run: runs.IntakeRun, *, suspicious: bool) -> None:
+    """Have a plan written, whatever holds it. Raises Forbidden, Clash."""
+    if run.options.four_eyes and run.created_by == ask.ctx.actor:
+        raise Forbidden("Somebody else has to approve this import.")
+    await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["planned"], "applying")
+    await _run(
+        ask, runs.set_call(ask.ctx.tenant, run.id, "approved_by", ask.ctx.actor),
+        *_audit(ask, "intake.approved", run.id),
+    )  # fmt: skip
+    await _enqueue(ask, run.id, "intake.apply", suspicious=suspicious)
 
 
 def _check(given: NewImport) -> None:
