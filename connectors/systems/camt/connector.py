@@ -71,7 +71,7 @@ class CamtFile:
         raise Refused(Fault("not-this-format", "a report, statement or notification", looks))
 
     def _warnings(self) -> tuple[Fault, ...]:
-        warnings: tuple[Fault, ...] = self._xml.warnings
+        warnings: tuple[Fault, ...] = self._xml.head.warnings + self._xml.late_warnings
         known = _VERSION.fullmatch(self._version)
         if known is None:
             expected = f"the namespace of camt.{self._kind}"
