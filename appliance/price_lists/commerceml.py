@@ -48,46 +48,47 @@ def _head(ctx: Ctx, asked: Asked, found: Offers) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     yield f'<КоммерческаяИнформация xmlns="{NAMESPACE}" ВерсияСхемы="{VERSION}" '
     yield f'ДатаФормирования="{made}"><ПакетПредложений СодержитТолькоИзменения="true">'
-    yield _element("Ид", f"{ctx.tenant}#") + _element("Наименование", "Пакет предложений")
-    yield _element("ИдКаталога", str(ctx.tenant)) + _element("Описание", note)
-    yield "<Владелец>" + _element("Ид", str(ctx.tenant)) + _element("Наименование", owner)
-    yield _element("ОфициальноеНаименование", owner) + "</Владелец><ТипыЦен>"
+    yield element("Ид", f"{ctx.tenant}#") + element("Наименование", "Пакет предложений")
+    yield element("ИдКаталога", str(ctx.tenant)) + element("Описание", note)
+    yield "<Владелец>" + element("Ид", str(ctx.tenant)) + element("Наименование", owner)
+    yield element("ОфициальноеНаименование", owner) + "</Владелец><ТипыЦен>"
     for type_ in found.types:
-        yield "<ТипЦены>" + _element("Ид", type_.id) + _element("Наименование", type_.name)
-        yield _element("Валюта", type_.currency)
+        yield "<ТипЦены>" + element("Ид", type_.id) + element("Наименование", type_.name)
+        yield element("Валюта", type_.currency)
         if type_.tax_included is not None:
             included = "true" if type_.tax_included else "false"
-            yield f"<Налог>{_element('Наименование', 'НДС')}"
-            yield f"{_element('УчтеноВСумме', included)}</Налог>"
+            yield f"<Налог>{element('Наименование', 'НДС')}"
+            yield f"{element('УчтеноВСумме', included)}</Налог>"
         yield "</ТипЦены>"
     yield "</ТипыЦен>"
     if found.warehouses:
         yield "<Склады>"
         for place in found.warehouses:
-            yield f"<Склад>{_element('Ид', place.id)}{_element('Наименование', place.name)}</Склад>"
+            yield f"<Склад>{element('Ид', place.id)}{element('Наименование', place.name)}</Склад>"
         yield "</Склады>"
     yield "<Предложения>\n"
 
 
 def _offer(offer: Offer, types: list[PriceType]) -> Iterator[str]:
-    yield "<Предложение>" + _element("Ид", offer.id, _ID_MAX)
+    yield "<Предложение>" + element("Ид", offer.id, _ID_MAX)
     if _BARCODE.fullmatch(offer.barcode):
-        yield _element("Штрихкод", offer.barcode)
+        yield element("Штрихкод", offer.barcode)
     if offer.sku:
-        yield _element("Артикул", offer.sku)
-    yield _element("Наименование", offer.name) + _measure(offer.measure) + "<Цены>"
+        yield element("Артикул", offer.sku)
+    yield element("Наименование", offer.name) + measure_element(offer.measure) + "<Цены>"
     for type_, price in zip(types, offer.prices, strict=True):
         if price is not None:
             yield _price(type_, *price, offer.measure.name)
     yield "</Цены>"
     if offer.stock:
-        yield _element("Количество", _quantity(sum(offer.stock.values(), Decimal(0))))
+        yield element("Количество", plain_quantity(sum(offer.stock.values(), Decimal(0))))
         for place, amount in offer.stock.items():
-            yield f'<Склад ИдСклада="{place}" КоличествоНаСкладе="{_quantity(amount)}"/>'
+            yield f'<Склад ИдСклада="{place}" КоличествоНаСкладе="{plain_quantity(amount)}"/>'
     yield "</Предложение>"
 
 
-def _measure(measure: Measure) -> str:
+def measure_element(measure: Measure) -> str:
+    """БазоваяЕдиница, with the international code where it is one."""
     code = f' Код="{measure.code}"' if _OKEI.fullmatch(measure.code) else ""
     name = _clean(measure.name, _NAME_MAX)
     short = quoteattr(name)
@@ -98,17 +99,19 @@ def _price(type_: PriceType, amount: Decimal, currency: str, measure: str) -> st
     currency = currency or type_.currency
     shown = f"{written(amount)} {currency}" + (f" за {measure}" if measure else "")
     return (
-        f"<Цена>{_element('Представление', shown)}{_element('ИдТипаЦены', type_.id)}"
-        f"{_element('ЦенаЗаЕдиницу', written(amount))}{_element('Валюта', currency)}</Цена>"
+        f"<Цена>{element('Представление', shown)}{element('ИдТипаЦены', type_.id)}"
+        f"{element('ЦенаЗаЕдиницу', written(amount))}{element('Валюта', currency)}</Цена>"
     )
 
 
-def _quantity(amount: Decimal) -> str:
+def plain_quantity(amount: Decimal) -> str:
+    """A quantity without zeros at its end."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") or "0" if "." in text else text
 
 
-def _element(name: str, text: str, most: int = _NAME_MAX) -> str:
+def element(name: str, text: str, most: int = _NAME_MAX) -> str:
+    """An element with a text that XML can hold, cut to the length of the schema."""
     return f"<{name}>{escape(_clean(text, most))}</{name}>"
 
 

@@ -103,19 +103,19 @@ async def _blocks(
     head: tuple[list[PriceType], list[Warehouse] | None, list[str], str], guard: Guard | None,
 ) -> AsyncIterator[list[Offer]]:  # fmt: skip
     types, places, names, system = head
-    measures = await _measures(db, ctx)
+    measures = await read_measures(db, ctx)
     async for block in read_products(db, ctx, names, guard):
         prices = await read_prices(db, ctx, asked, types, [str(r["id"]) for r in block])
         priced = {product for product, _ in prices}
         offered = [r for r in block if str(r["id"]) in priced]
         ids = [str(r["id"]) for r in offered]
-        outer = await _outer_ids(db, ctx, system, ids)
+        outer = await outer_ids(db, ctx, system, ids)
         stock = None if places is None else await _stock(db, ctx, asked, places, ids)
         yield [
             Offer(
                 id=outer.get(i, i), name=str(row.get("name") or row.get("number") or i),
                 sku=str(row.get("sku") or ""), barcode=str(row.get("barcode") or ""),
-                measure=_measure(measures, str(row.get("measure") or "")),
+                measure=find_measure(measures, str(row.get("measure") or "")),
                 prices=tuple(prices.get((i, t.id)) for t in types),
                 stock=_by_place(stock, places, i),
             )
@@ -131,9 +131,9 @@ def _by_place(
     return {p.id: stock.get((product, p.id), Decimal(0)) for p in places}
 
 
-async def _measures(db: Database, ctx: Ctx) -> dict[str, Measure]:
+async def read_measures(db: Database, ctx: Ctx) -> dict[str, Measure]:
     """Units by key and by name."""
-    if not _leaves(ctx, "unit_of_measure", "key", "name", "code"):
+    if not may_leave(ctx, "unit_of_measure", "key", "name", "code"):
         return {}
     raw: Json = {"from": "unit_of_measure", "select": ["key", "name", "code"]}
     found: dict[str, Measure] = {}
@@ -144,23 +144,24 @@ async def _measures(db: Database, ctx: Ctx) -> dict[str, Measure]:
     return found
 
 
-def _measure(known: dict[str, Measure], text: str) -> Measure:
+def find_measure(known: dict[str, Measure], text: str) -> Measure:
+    """The unit that a record names by key or by name."""
     return known.get(text) or known.get(text.casefold().rstrip(".")) or Measure(text)
 
 
-async def _outer_ids(
-    db: Database, ctx: Ctx, system: str, products: Sequence[str]
+async def outer_ids(
+    db: Database, ctx: Ctx, system: str, records: Sequence[str], kind: str = "product"
 ) -> dict[str, str]:
-    """Ids in another system by product, the oldest where it has several."""
+    """Ids in another system by record, the oldest where it has several."""
     names = ("system", "local_kind", "external_id", "record")
-    if not (system and products and _leaves(ctx, "external_ref", *names)):
+    if not (system and records and may_leave(ctx, "external_ref", *names)):
         return {}
     raw: Json = {
         "from": "external_ref", "select": ["record", "external_id"], "sort": ["id"],
         "where": {"and": [
             {"field": "system", "op": "eq", "value": system},
-            {"field": "local_kind", "op": "eq", "value": "product"},
-            {"field": "record", "op": "in", "value": [*products]},
+            {"field": "local_kind", "op": "eq", "value": kind},
+            {"field": "record", "op": "in", "value": [*records]},
         ]},
     }  # fmt: skip
     found: dict[str, str] = {}
@@ -174,8 +175,8 @@ async def _warehouses(db: Database, ctx: Ctx, unit: UUID | None) -> list[Warehou
     whole = all(
         ctx.profile.scope("stock_move", action).kind in _WHOLE for action in ("read", "export")
     )
-    if not (whole and _leaves(ctx, "stock_move", "product", "warehouse", "quantity")
-            and _leaves(ctx, "warehouse", "name", "branch", "active")):  # fmt: skip
+    if not (whole and may_leave(ctx, "stock_move", "product", "warehouse", "quantity")
+            and may_leave(ctx, "warehouse", "name", "branch", "active")):  # fmt: skip
         return None
     raw: dict[str, Json] = {
         "from": "warehouse", "select": ["id", "name", "branch"], "sort": ["name"],
@@ -203,7 +204,7 @@ async def _stock(
     """What is there, less what is promised, as far as the reader may see promises."""
     found: _Stock = {}
     for ledger, sign in (("stock_move", 1), ("reservation", -1)):
-        if sign < 0 and not _leaves(ctx, ledger, "product", "warehouse", "quantity"):
+        if sign < 0 and not may_leave(ctx, ledger, "product", "warehouse", "quantity"):
             continue
         if ctx.profile.scope(ledger, "export").kind not in _WHOLE:
             continue
@@ -235,7 +236,7 @@ def _tiles(
             yield inside, [*products[first : first + step]]
 
 
-def _leaves(ctx: Ctx, kind: str, *names: str) -> bool:
+def may_leave(ctx: Ctx, kind: str, *names: str) -> bool:
     """Whether the reader may take these fields of a kind away."""
     found = ctx.schema.kind(kind)
     if found is None or not ctx.profile.sees(found):

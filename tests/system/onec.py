@@ -72,7 +72,8 @@ class OneC:
             auth=self.auth if signed else None,
         )  # fmt: skip
         self.seconds = answer.elapsed.total_seconds()
-        assert answer.headers["content-type"].startswith("text/plain")
+        media = "application/xml" if mode == "query" else "text/plain"
+        assert answer.headers["content-type"].startswith(media), answer.text
         return answer.text.splitlines()
 
     def sign_in(self):

@@ -4,6 +4,7 @@ import time
 
 import httpx
 import pytest
+from lxml import etree
 
 from tests.system.onec import OneC, catalogue, offers, packed
 
@@ -94,6 +95,37 @@ def test_a_full_package_with_much_missing_stops_and_asks(owner, onec):
     assert run["held_by"]
     assert not [p for p in owner.rows("product limit 200") if p["fields"].get("archived")]
     owner.post(f"/intake/runs/{run['id']}/cancel", {}, 202)
+
+
+def test_orders_are_told_until_they_are_confirmed(owner, onec):
+    customer = owner.make("customer", name="Dovzhenko Interiors", tax_id="12345678")
+    product = owner.rows('product where sku = "A-00005"')[0]
+    order = owner.make("order", customer=customer["id"])
+    line = {"order": order["id"], "product": product["id"], "quantity": "2", "unit_price": "5.50"}
+    owner.make("order_line", text="Болт", **line)
+    first, again = (told(onec) for _ in range(2))
+    assert first == again == {order["id"]: ("Новый", "11.00", ["p-5"])}
+    assert onec.ask("success", type="sale") == ["success"]
+    assert told(onec) == {}
+    owner.make("order_line", text="Ещё", **line)
+    assert told(onec) == {order["id"]: ("Новый", "22.00", ["p-5", "p-5"])}
+    assert onec.ask("success", type="sale") == ["success"] and told(onec) == {}
+
+
+def told(onec):
+    """What a query answers, by order: state, amount, products."""
+    text = "\n".join(onec.ask("query", type="sale"))
+    root = etree.fromstring(text.encode())
+    space = "{urn:1C.ru:commerceml_2}"
+    found = {}
+    for one in root.iter(f"{space}Документ"):
+        details = {d.findtext(f"{space}Наименование"): d.findtext(f"{space}Значение")
+                   for d in one.find(f"{space}ЗначенияРеквизитов")}  # fmt: skip
+        goods = [g.findtext(f"{space}Ид") for g in one.iter(f"{space}Товар")]
+        found[one.findtext(f"{space}Ид")] = (
+            details["Статус заказа"], one.findtext(f"{space}Сумма"), goods,
+        )  # fmt: skip
+    return found
 
 
 def test_what_1c_shows_when_it_is_refused(node, onec):

@@ -19,8 +19,9 @@ from litestar.response.base import ASGIResponse
 from appliance.access.session import ended
 from appliance.base.errors import ApplianceError, Clash, Invalid, Refused, Unauthenticated
 from appliance.base.ids import uuid7
-from appliance.exchange import packages
+from appliance.exchange import orders, packages
 from appliance.exchange.box import Box
+from appliance.exchange.documents import write_orders
 from appliance.http.answers import raw
 from appliance.http.ask import Ask
 from appliance.http.credentials import check_transport
@@ -70,7 +71,7 @@ def refuse(ask: Ask, error: ApplianceError) -> ASGIResponse:
             token=find_key, refuse=refuse)  # fmt: skip
 async def talk(ask: Ask) -> ASGIResponse:
     """One step of 1C's exchange: `type` catalog or sale; `mode` checkauth, init, import,
-    deactivate or complete; `filename` for import.
+    deactivate, complete, for sale also query and success; `filename` for import.
     """
     given = _query(ask)
     sort = _sort(given)
@@ -81,6 +82,10 @@ async def talk(ask: Ask) -> ASGIResponse:
             return await _init(ask, sort)
         case "import":
             return await _import(ask, sort, _name(given))
+        case "query" if sort == "sale":
+            return await _tell_orders(ask)
+        case "success" if sort == "sale":
+            return await _confirm(ask)
         case "deactivate" | "complete":
             # What is gone is told by full packages alone; these only say that 1C has finished.
             return _say(ask, "success")
@@ -170,6 +175,24 @@ async def _tell(ask: Ask, run: runs.IntakeRun) -> ASGIResponse:
             raise Clash(run.detail or f"The import is {run.state}.", code="exchange.refused")
         case _:
             return _say(ask, "success", f"Read: {counted}.")
+
+
+async def _tell_orders(ask: Ask) -> ASGIResponse:
+    """Orders that this base has not confirmed in their present version, as CommerceML."""
+    await ask.verify()
+    found, note = await orders.due_orders(ask.node.db, ask.ctx)
+    if found:
+        async with ask.node.db.transaction(ask.ctx.tenant) as tx:
+            await tx.run(note, commit=True)
+    body = write_orders(ask.ctx, found).encode()
+    return raw(body, 200, media="application/xml; charset=utf-8")
+
+
+async def _confirm(ask: Ask) -> ASGIResponse:
+    await ask.verify()
+    async with ask.node.db.transaction(ask.ctx.tenant) as tx:
+        await tx.run(orders.confirm_call(ask.ctx), commit=True)
+    return _say(ask, "success")
 
 
 async def _enqueue(ask: Ask, ident: object) -> None:

@@ -18,10 +18,26 @@ CREATE TABLE exchange_package (
 );
 CREATE UNIQUE INDEX exchange_package_id ON exchange_package (tenant_id, id);
 
-ALTER TABLE exchange_package ENABLE ROW LEVEL SECURITY;
-ALTER TABLE exchange_package FORCE ROW LEVEL SECURITY;
-CREATE POLICY one_tenant ON exchange_package USING (tenant_id = (SELECT
-  NULLIF(current_setting('nexus.tenant', true), '')::uuid));
-CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON exchange_package
-  FOR EACH STATEMENT WHEN (current_user = 'nexus_app') EXECUTE FUNCTION refuse_fenced();
-GRANT SELECT, INSERT, UPDATE, DELETE ON exchange_package TO nexus_app;
+-- Which version of an order a base has confirmed, and which it was told last (exchange/orders).
+CREATE TABLE exchange_order (
+  tenant_id uuid NOT NULL,
+  session_id uuid NOT NULL,
+  record_id uuid NOT NULL,
+  told text,
+  telling text,
+  PRIMARY KEY (tenant_id, session_id, record_id)
+);
+
+DO $$
+DECLARE tab text;
+BEGIN
+  FOREACH tab IN ARRAY ARRAY['exchange_package', 'exchange_order'] LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', tab);
+    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', tab);
+    EXECUTE format('CREATE POLICY one_tenant ON %I USING (tenant_id = (SELECT '
+      'NULLIF(current_setting(''nexus.tenant'', true), '''')::uuid))', tab);
+    EXECUTE format('CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON %I '
+      'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
+  END LOOP;
+END $$;
+GRANT SELECT, INSERT, UPDATE, DELETE ON exchange_package, exchange_order TO nexus_app;
