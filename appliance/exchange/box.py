@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -77,6 +78,9 @@ class Box:
                     _sync(folder)
             finally:
                 draft.unlink(missing_ok=True)
+        except ConnectionError:
+            # Of whoever sends; the disk has no part in it.
+            raise
         except OSError as error:
             raise StorageFull(
                 "The part could not be stored on this node; free space and repeat.",
@@ -128,6 +132,17 @@ def forget_here(data_dir: Path, tenant: UUID) -> None:
     """Remove what this node's disk holds of a tenant's imports; may be repeated. Raises Unavailable."""
     shutil.rmtree(data_dir / FOLDER / tenant.hex, ignore_errors=True)
     forget_tenant(data_dir, tenant)
+
+
+def forget_left(data_dir: Path, *, days: int) -> int:
+    """Remove boxes that nobody has put anything into for so long; how many."""
+    since, gone = time.time() - days * 86_400, 0
+    for place in (data_dir / FOLDER).glob("*/*"):
+        newest = max((p.stat().st_mtime for p in (place, *place.rglob("*"))), default=0.0)
+        if newest < since:
+            shutil.rmtree(place, ignore_errors=True)
+            gone += 1
+    return gone
 
 
 async def _write(draft: Path, pieces: AsyncIterable[bytes], *, room: int) -> tuple[int, str]:

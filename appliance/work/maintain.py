@@ -6,11 +6,13 @@ security, and doing it twice changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Unavailable
 from appliance.db.wire import Statement
+from appliance.exchange.box import forget_left
 from appliance.files.keeping import ask_for_missed, purge_due
 from appliance.sync.checking import ask_check
 from appliance.sync.nodes import hub_of
@@ -23,6 +25,7 @@ COMMAND_DAYS = 30
 SESSION_DAYS = 30
 JOB_DAYS = 30
 CODE_DAYS = 7
+PACKAGE_DAYS = 7
 DELETE_ROWS_MAX = 5_000
 # What the node does of its own is nobody's.
 NOBODY = UUID(int=0)
@@ -46,6 +49,17 @@ _OLD_CODES = Statement(
 _OLD_JOBS = Statement(
     "DELETE FROM job WHERE tenant_id = $1 AND id IN (SELECT id FROM job WHERE tenant_id = $1 "
     "AND outbox_id IS NULL AND updated_at < now() - make_interval(days => $2) LIMIT $3)"
+)
+# Keys end within a year and a day: what was told to a base that has none any more is of no use.
+_OLD_ORDERS = Statement(
+    "DELETE FROM exchange_order WHERE tenant_id = $1 AND (session_id, record_id) IN (SELECT "
+    "x.session_id, x.record_id FROM exchange_order x WHERE x.tenant_id = $1 AND NOT EXISTS (SELECT "
+    "FROM session s WHERE s.tenant_id = $1 AND s.id = x.session_id AND s.expires_at > now() - "
+    "make_interval(days => $2)) LIMIT $3)"
+)
+_OLD_PACKAGES = Statement(
+    "DELETE FROM exchange_package WHERE tenant_id = $1 AND id IN (SELECT id FROM exchange_package "
+    "WHERE tenant_id = $1 AND created_at < now() - make_interval(days => $2) LIMIT $3)"
 )
 # A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
 _UNREADY = Statement(
@@ -74,14 +88,17 @@ async def seal_audit(node: WorkNode) -> int:
 
 
 async def forget_old(node: WorkNode) -> int:
-    """Delete answered commands, ended sessions, spent codes and ended jobs past their time."""
+    """Delete answered commands, ended sessions, spent codes, ended jobs and what 1C left behind,
+    past their time.
+    """
     gone = 0
     for route in node.db.routes.all():
         limits = ((_OLD_COMMANDS, COMMAND_DAYS), (_OLD_SESSIONS, SESSION_DAYS),
-                  (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS))  # fmt: skip
+                  (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS),
+                  (_OLD_PACKAGES, PACKAGE_DAYS), (_OLD_ORDERS, SESSION_DAYS))  # fmt: skip
         for statement, days in limits:
             gone += await _repeat(node, route.tenant, statement, days)
-    return gone
+    return gone + await asyncio.to_thread(forget_left, node.data_dir, days=PACKAGE_DAYS)
 
 
 async def _repeat(node: WorkNode, tenant: UUID, statement: Statement, days: int) -> int:
