@@ -78,6 +78,7 @@ class Reader:
                 content.append(line)
         if tag:
             self._take(tag, content, row)
+        self._tell_unbegun()
         self._close()
         yield from desk.flush(every=1)
         yield desk.summary({"statements": str(self._statements)})
@@ -123,6 +124,7 @@ class Reader:
             is_page = self._page is not None or not self._is_closed
             if self._statement is not None and not is_page:
                 self._close()
+            self._tell_unbegun()
             is_intraday = header.is_intraday and self._statement is None
             self._header = header = Header()
             header.row = row
@@ -139,6 +141,15 @@ class Reader:
         elif tag == "34F":
             header.currency = parse_floor(value)
             header.is_intraday = True
+
+    def _tell_unbegun(self) -> None:
+        """A header that nothing followed: the rest of its statement is missing."""
+        header = self._header
+        if (header.reference or header.account) and not header.is_begun:
+            place = Place(row=header.row)
+            found = header.account or header.reference
+            fault = Fault("balance-missing", "balances after the header", found[:80], place)
+            self._desk.hold(fault, "*")
 
     def _open_page(self, tag: str, value: str, row: int) -> None:
         balance = parse_balance(value)
