@@ -75,8 +75,8 @@ def open_lines(path: Path, encoding: str = "", *, expected: str = "cp1252") -> T
         if head.startswith(mark):
             found = name if name == "utf-16" else _scan(path, expected)[0]
             return Text(path, found, True, _marks_inside(path) if name == "utf-8" else ())
-    if b"\0" in head and detect_encoding(head).startswith("utf-16"):
-        return Text(path, detect_encoding(head), has_controls=True)
+    if wide := _find_wide(head):
+        return Text(path, wide, has_controls=True)
     name, has_controls, share = _scan(path, expected)
     holds: tuple[Fault, ...] = ()
     if share < 0.5:
@@ -101,6 +101,17 @@ def refuse_unlike_text(head: bytes, expected: str = "a bank statement in text") 
         raise Refused(Fault("not-this-format", expected, looks))
 
 
+def _find_wide(head: bytes) -> str:
+    """UTF-16 without a mark: every other byte of the start is zero. Raises Refused: binary data."""
+    zeros = head.count(b"\0")
+    if zeros * 4 < len(head):
+        return ""
+    even, odd = head[0::2].count(b"\0"), head[1::2].count(b"\0")
+    if min(even, odd) * 10 > zeros:
+        raise Refused(Fault("not-this-format", "a bank statement in text", "zero bytes"))
+    return "utf-16-be" if even > odd else "utf-16-le"
+
+
 def find_control(text: str) -> bool:
     """Whether a text holds control characters besides tab and line ends, or what an XML reader
     shows in their place.
@@ -117,7 +128,7 @@ def pick_legacy(sample: bytes, expected: str) -> tuple[str, float]:
     mixed = sum(1 for w in words if _LOW.search(w))
     pure = sum(1 for w in words if len(w) > 1 and not _LOW.search(w))
     if pure > mixed:
-        name = detect_encoding(sample[:_SAMPLE])
+        name = detect_encoding(sample[:_SAMPLE].replace(b"\0", b""))
     elif mixed == pure:
         name = expected
     else:

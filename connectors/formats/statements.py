@@ -119,7 +119,7 @@ class Desk:
         """Stage a line. `amount` None: it could not be read; an unbooked one moves no balance.
         `reference` as in key_line.
         """
-        if not statement.account or not statement.currency:
+        if not faults and not (statement.account and statement.currency):
             what = "account" if not statement.account else "currency"
             faults += (Fault(f"missing-{what}", f"the {what} of the statement", "none", place),)
         if self.has_controls and any(
