@@ -27,6 +27,7 @@ _LEFT_OUT = frozenset(
     {"INVBUY", "INVSELL", "INCOME", "REINVEST", "TRANSFER", "INVEXPENSE", "MARGININTEREST"}
     | {"JRNLFUND", "JRNLSEC", "RETOFCAP", "SPLIT", "CLOSUREOPT"}
 )
+_AGGREGATES = _STATEMENTS | _LINES | _PARTS
 _FIELDS_MAX = 500
 _THREE = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 
@@ -55,7 +56,7 @@ class Reader:
         part, row, number = "", 0, 0
         with self._text.path.open("r", encoding=self._text.encoding, newline=None) as file:
             for name, text, number in self._tokens(file):
-                if text:
+                if text and name not in _AGGREGATES:
                     if len(fields) < _FIELDS_MAX and name[0] != "/":
                         fields.setdefault(f"{part}.{name}" if part else name, text)
                 elif name in _LINES:
