@@ -11,9 +11,9 @@ from decimal import Decimal
 from functools import lru_cache
 
 _SPACES = re.compile("[\\s\u00a0\u202f\u2009\u2007'\u2019`]")
+_WORDS = r"US\$|[$€£₴₽₸¥]|руб\.?|р\.|грн\.?|тг\.?"
 _MONEY = re.compile(
-    r"^(?:US\$|[$€£₴₽₸¥]|[A-Z]{3}\b|руб\.?|р\.|грн\.?|тг\.?)|"
-    r"(?:US\$|[$€£₴₽₸¥]|\b[A-Z]{3}|руб\.?|р\.|грн\.?|тг\.?)$",
+    rf"^(?:{_WORDS}|(?-i:[A-Z]{{3}})(?=[\d.,]))|(?:{_WORDS}|(?<=[\d.,])(?-i:[A-Z]{{3}}))$",
     re.IGNORECASE,
 )
 _NUMBER = {
@@ -53,7 +53,9 @@ def parse_money(text: str, decimal: str) -> Decimal | None:
     if text.startswith("(") and text.endswith(")"):
         text, sign = text[1:-1], "-"
     if text[:1] in ("-", "+"):
-        text, sign = text[1:], sign or text[0]
+        if sign:
+            return None
+        text, sign = text[1:], text[0]
     text = _MONEY.sub("", text)
     if text[-1:] in ("-", "+"):
         text, sign = text[:-1], "?" if sign else text[-1]
