@@ -23,7 +23,6 @@ _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 _CONTROLS = bytes(n for n in range(32) if n not in (9, 10, 13))
 _CONTROL_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
-_HIGH_LINE = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]+")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _LOW = re.compile(rb"[A-Za-z]")
@@ -157,7 +156,7 @@ def _scan(path: Path, expected: str) -> tuple[str, bool, float]:
             has_controls |= len(chunk.translate(None, _CONTROLS)) != len(chunk)
             if not chunk.isascii() or decoder.getstate()[0]:
                 if size < _SAMPLE:
-                    found = b"\n".join(_HIGH_LINE.findall(chunk))[:_SAMPLE]
+                    found = b"\n".join(_high_lines(chunk))[:_SAMPLE]
                     sample.append(found)
                     size += len(found)
                 if bad is None:
@@ -195,8 +194,12 @@ def _marks_inside(path: Path) -> tuple[Fault, ...]:
     return ()
 
 
+def _high_lines(chunk: bytes) -> list[bytes]:
+    return [line for line in chunk.splitlines() if not line.isascii()]
+
+
 def _previews(path: Path, name: str) -> str:
     with path.open("rb") as file:
-        high = _HIGH_LINE.search(file.read(_CHUNK))
-    line = high[0][:80] if high else b""
+        lines = _high_lines(file.read(_CHUNK))
+    line = lines[0][:80] if lines else b""
     return " | ".join(f"{n}: {line.decode(n, 'backslashreplace')}" for n in {name: 0, "cp1252": 0})

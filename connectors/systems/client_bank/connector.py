@@ -35,6 +35,11 @@ class ClientBank:
         """See sdk.contract.Connector."""
         return ClientBankFile(path)
 
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser: by its first word."""
+        start = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+        return 1.0 if start[: len(_SIGN)].lower() == _SIGN.encode() else 0.0
+
 
 class ClientBankFile:
     """One file. Its own keywords tell its encoding: what it declares is only compared."""

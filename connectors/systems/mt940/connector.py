@@ -21,6 +21,7 @@ from connectors.sdk.contract import (
 from connectors.systems.mt940.reader import Reader
 
 _HEAD = 5_000
+_TAGS = re.compile(rb"^(?:\xef\xbb\xbf)?:(20|25|60F|60M|61|34F) ?:", re.MULTILINE)
 _REFERENCE = re.compile(r":20 ?:|:25P? ?:")
 _INTRADAY = re.compile(r":(?:34F|90D|90C|942):|\{2:[IO]942")
 
@@ -31,6 +32,11 @@ class Mt940:
     def open(self, path: Path) -> Mt940File:
         """See sdk.contract.Connector."""
         return Mt940File(path)
+
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser: by its tags."""
+        tags = set(_TAGS.findall(head.replace(b"\0", b"")))
+        return 0.95 if tags >= {b"20", b"25"} and tags & {b"60F", b"60M", b"61", b"34F"} else 0.0
 
 
 class Mt940File:

@@ -47,6 +47,10 @@ class Ofx:
         """See sdk.contract.Connector."""
         return OfxFile(path)
 
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser: by its first aggregate."""
+        return 0.95 if _START.search(head.replace(b"\0", b"")) else 0.0
+
 
 class OfxFile:
     """One file."""
