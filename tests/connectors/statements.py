@@ -152,3 +152,41 @@ def ofx(lines, closing="0.00", end="</BANKTRANLIST></STMTRS></STMTTRNRS></BANKMS
         "<BANKMSGSRSV1><STMTTRNRS><TRNUID>1<STMTRS><CURDEF>EUR\n<BANKACCTFROM><BANKID>B\n<ACCTID>4711\n"
         f"</BANKACCTFROM><BANKTRANLIST><DTSTART>20260101\n<DTEND>20260131\n{body}{end}\n"
     )
+
+
+TRANSACTIONS = {
+    "client_bank": lambda n: document(n, "5.00", ПлательщикИНН="7707083893", ПлательщикБИК="044525225",
+                                      ПлательщикКПП="770701001", ПлательщикБанк1="ПАО Банк", ВидОплаты="01"),
+    "mt940": lambda n: (
+        f":61:2601020102CR5,00NTRFTFNr 4{n}//0724710{n}\n:86:166?00GUTSCHRIFT?100399?20EREF+TFNR {n:08}"
+        f"?21SVWZ+Rechnung {n} vom 12.1?220.2026?30BYLADEMM\n?31DE99700500000000012345?32Finanzamt Muench"
+        "en?34992\n"
+    ),
+    "camt": lambda n: entry(
+        "5.00", more=f"<AcctSvcrRef>A{n}</AcctSvcrRef><BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>RCDT</Cd><SubFmlyCd>"
+        "ESCT</SubFmlyCd></Fmly></Domn></BkTxCd><NtryDtls>" + (
+            f"<TxDtls><Refs><EndToEndId>E{n}</EndToEndId></Refs><Amt Ccy='EUR'>5.00</Amt><CdtDbtInd>CRDT</CdtDbtInd>"
+            "<RltdPties><Dbtr><Pty><Nm>Payer GmbH</Nm></Pty></Dbtr><DbtrAcct><Id><IBAN>DE99700500000000012345</IBAN>"
+            "</Id></DbtrAcct></RltdPties><RltdAgts><DbtrAgt><FinInstnId><BICFI>BYLADEMM</BICFI></FinInstnId></DbtrAgt>"
+            f"</RltdAgts><RmtInf><Ustrd>Rechnung {n} vom 12.10.2026</Ustrd></RmtInf></TxDtls></NtryDtls>\n")),
+    "ofx": lambda n: (f"<STMTTRN>\n<TRNTYPE>CREDIT\n<DTPOSTED>20260105120000\n<TRNAMT>5.00\n<FITID>{n}\n<CHECKNUM>{n}\n"
+                      f"<NAME>Coffee &amp; Cake\n<MEMO>Card payment {n}\n</STMTTRN>\n"),
+    "bank_csv": lambda n: f"01.06.2026;02.06.2026;Zahlung Auftrag {n} an Muster AG;;5.00;{(n + 1) * 5}.00;\n",
+}  # fmt: skip
+
+
+def large(system, path, entries):
+    """A statement of `entries` payments of five, streamed to a file; all but OFX tie."""
+    total, mark = f"{entries * 5}.00", "@"
+    whole = {
+        "client_bank": lambda: exchange([mark], closing=total, came=total),
+        "mt940": lambda: swift([], "0,", f"{entries * 5},").replace(":62F:", f"{mark}:62F:"),
+        "camt": lambda: camt([mark], closing=total),
+        "ofx": lambda: ofx([]).replace("</BANKTRANLIST>", f"{mark}</BANKTRANLIST>"),
+        "bank_csv": lambda: f"Buchung;Valuta;Buchungstext;Belastung;Gutschrift;Saldo CHF;\n{mark}",
+    }[system]()
+    head, tail = whole.split(mark)
+    with path.open("w", encoding="cp1251" if system == "client_bank" else "utf-8") as file:
+        file.write(head)
+        file.writelines(map(TRANSACTIONS[system], range(entries)))
+        file.write(tail)

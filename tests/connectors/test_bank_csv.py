@@ -50,15 +50,28 @@ def count(path):
     mark = "," if any(word in name for word in COMMA) else "."
     found = []
     for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-        if len(row) <= max(amounts) or not re.search(r"\d[-/. ]\w+[-/. ]\d", row[day]) or "Failed" in row:
+        if (
+            len(row) <= max(amounts)
+            or not re.search(r"\d[-/. ]\w+[-/. ]\d", row[day])
+            or "Failed" in row
+        ):
             continue
-        cells = {n: re.sub(rf"[^\d\-{re.escape(mark)}]", "", row[n]).replace(mark, ".") for n in amounts}
+        cells = {
+            n: re.sub(rf"[^\d\-{re.escape(mark)}]", "", row[n]).replace(mark, ".") for n in amounts
+        }
         if not any(cells.values()) or ".." in "".join(cells.values()):
             continue
         amount = sum(sign * Decimal(cells[n]) for n, sign in amounts.items() if cells[n])
         for column in (3, 4, 8):
             word = row[column].lower() if column < len(row) else ""
-            if name.startswith(("OCA__debit", "jbms__mint", "microsoft__PNC")) and word in ("d", "dr", "debit", "c", "cr", "credit"):
+            if name.startswith(("OCA__debit", "jbms__mint", "microsoft__PNC")) and word in (
+                "d",
+                "dr",
+                "debit",
+                "c",
+                "cr",
+                "credit",
+            ):
                 amount = -abs(amount) if word in ("d", "dr", "debit") else abs(amount)
         found.append(amount)
     return found
@@ -78,7 +91,11 @@ def test_each_sample_against_a_count_of_its_own(path):
 
 
 TABLE = "Buchung;Valuta;Buchungstext;Belastung;Gutschrift;Saldo CHF;\n"
-OLD = ["01.06.2026;02.06.2026;Eins;;5.00;5.00;", "02.06.2026;;Zwei;2.00;;;", "02.06.2026;;Drei;;1.00;4.00;"]
+OLD = [
+    "01.06.2026;02.06.2026;Eins;;5.00;5.00;",
+    "02.06.2026;;Zwei;2.00;;;",
+    "02.06.2026;;Drei;;1.00;4.00;",
+]
 
 
 def put(path, text, encoding="utf-8"):
@@ -87,19 +104,40 @@ def put(path, text, encoding="utf-8"):
 
 
 def read(tmp_path, rows, head=TABLE, **constants):
-    return Told("bank_csv", put(tmp_path / "a.csv", head + "".join(f"{r}\n" for r in rows)), **{"account": "A", **constants})
+    return Told(
+        "bank_csv",
+        put(tmp_path / "a.csv", head + "".join(f"{r}\n" for r in rows)),
+        **{"account": "A", **constants},
+    )
 
 
 def test_a_table_and_its_chain_either_way(tmp_path):
     for rows in (OLD, OLD[::-1]):
         told = read(tmp_path, rows)
         values = told.statements[0].values
-        assert (values["opening"], values["closing"], values["net"], values["ties"]) == ("0.00", "4.00", "4.00", True)
-        assert (values["from"], values["to"], values["currency"]) == ("2026-06-01", "2026-06-02", "CHF")
+        assert (values["opening"], values["closing"], values["net"], values["ties"]) == (
+            "0.00",
+            "4.00",
+            "4.00",
+            True,
+        )
+        assert (values["from"], values["to"], values["currency"]) == (
+            "2026-06-01",
+            "2026-06-02",
+            "CHF",
+        )
     assert told.inspection.facts["profile"] == "akb"
     broken = read(tmp_path, [OLD[0], OLD[1], OLD[2].replace("1.00", "1.50")])
     assert broken.ties == [False] and broken.holds == ["balance-mismatch"]
-    gone = read(tmp_path, [OLD[0], "02.06.2026;;Zwei;2.00;;3.00;", "03.06.2026;;Vier;;1.00;9.00;", "04.06.2026;;X;5.00;;4.00;"])
+    gone = read(
+        tmp_path,
+        [
+            OLD[0],
+            "02.06.2026;;Zwei;2.00;;3.00;",
+            "03.06.2026;;Vier;;1.00;9.00;",
+            "04.06.2026;;X;5.00;;4.00;",
+        ],
+    )
     assert gone.ties == [False] and gone.holds == ["balance-mismatch"]
 
 
@@ -131,7 +169,11 @@ def test_money_is_read_by_the_mark_of_the_profile_alone(text, decimal, amount):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.decimals("-999999999", "999999999", places=2), st.sampled_from(".,"), st.sampled_from(["", "'", " ", "\u00a0"]))
+@given(
+    st.decimals("-999999999", "999999999", places=2),
+    st.sampled_from(".,"),
+    st.sampled_from(["", "'", " ", "\u00a0"]),
+)
 def test_money_written_is_money_read(amount, decimal, group):
     text = f"{amount:,.2f}".replace(",", "G").replace(".", decimal).replace("G", group)
     assert parse_money(text, decimal) == amount
@@ -164,7 +206,9 @@ def test_wrong_rows_cost_themselves(tmp_path):
 def test_many_ragged_rows_hold_the_table(tmp_path):
     told = read(tmp_path, [OLD[0], "02.06.2026;;a;;1.00;;;x;y"] * 3)
     assert "ragged" in told.holds and told.faults == ["ragged-row"] * 3
-    fault = refusal("bank_csv", put(tmp_path / "a.csv", TABLE + ";".join("x" * 5_000) + "\n"), account="A")
+    fault = refusal(
+        "bank_csv", put(tmp_path / "a.csv", TABLE + ";".join("x" * 5_000) + "\n"), account="A"
+    )
     assert fault.code == "too-wide" and fault.place.row == 2
 
 
@@ -186,7 +230,9 @@ def test_encodings(tmp_path, encoding):
     head = "Номер счета;Валюта;Дата операции;Референс проводки;Описание операции;Приход;Расход\n"
     rows = "40702810000000000001;RUR;05.06.26;CRD_1;Оплата товара в магазине;0,00;1 500,50\n"
     told = Told("bank_csv", put(tmp_path / "a.csv", head + rows, encoding))
-    assert told.lines[0].values["purpose"] == "Оплата товара в магазине" and told.amounts == [Decimal("-1500.50")]
+    assert told.lines[0].values["purpose"] == "Оплата товара в магазине" and told.amounts == [
+        Decimal("-1500.50")
+    ]
     assert told.statements[0].values["currency"] == "RUB"
 
 

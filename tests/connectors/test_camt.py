@@ -94,14 +94,34 @@ def test_a_reversal_flag_never_flips_the_sign(tmp_path):
 
 
 def test_a_batch_is_its_transactions_only_where_they_sum_to_it(tmp_path):
-    whole = entry("30.00", "CRDT", batch(("1", "10.00", "CRDT"), ("2", "25.00", "CRDT"), ("3", "5.00", "DBIT")))
+    whole = entry(
+        "30.00",
+        "CRDT",
+        batch(("1", "10.00", "CRDT"), ("2", "25.00", "CRDT"), ("3", "5.00", "DBIT")),
+    )
     repeated = entry("8.00", "DBIT", batch(("4", "8.00", "DBIT"), ("5", "8.00", "DBIT")))
     told = Told("camt", put(tmp_path / "a.xml", camt([whole, repeated], closing="22.00")))
-    assert told.amounts == [10, 25, -5, -8] and told.ties == [True] and told.warnings == ["batch-mismatch"]
-    assert len({r.values.get("batch") for r in told.lines[:3]}) == 1 and "batch" not in told.lines[3].values
-    assert told.lines[1].values["end_to_end"] == "2" and told.lines[1].values["counterparty_account"] == "DE2"
-    assert "Text 4" in told.lines[3].values["purpose"] and "Text 5" in told.lines[3].values["purpose"]
-    told = Told("camt", put(tmp_path / "a.xml", camt([whole, repeated], closing="22.00")), split_batches="no")
+    assert (
+        told.amounts == [10, 25, -5, -8]
+        and told.ties == [True]
+        and told.warnings == ["batch-mismatch"]
+    )
+    assert (
+        len({r.values.get("batch") for r in told.lines[:3]}) == 1
+        and "batch" not in told.lines[3].values
+    )
+    assert (
+        told.lines[1].values["end_to_end"] == "2"
+        and told.lines[1].values["counterparty_account"] == "DE2"
+    )
+    assert (
+        "Text 4" in told.lines[3].values["purpose"] and "Text 5" in told.lines[3].values["purpose"]
+    )
+    told = Told(
+        "camt",
+        put(tmp_path / "a.xml", camt([whole, repeated], closing="22.00")),
+        split_batches="no",
+    )
     assert told.amounts == [30, -8] and told.ties == [True]
 
 
@@ -151,7 +171,11 @@ def test_a_statement_that_does_not_tie_is_held_and_the_next_is_not(tmp_path):
 def test_another_currency_is_held(tmp_path):
     foreign = entry("5.00").replace("EUR", "USD")
     told = Told("camt", put(tmp_path / "a.xml", camt([foreign, entry("1.00")], closing="1.00")))
-    assert told.holds == ["currency-mismatch"] and told.faults == ["currency-mismatch"] and told.ties == [True]
+    assert (
+        told.holds == ["currency-mismatch"]
+        and told.faults == ["currency-mismatch"]
+        and told.ties == [True]
+    )
 
 
 @pytest.mark.parametrize(("bad", "code"), [
@@ -172,8 +196,14 @@ def test_kinds_and_versions(tmp_path, version, kind, report, code):
     text = camt([entry("5.00")], closing="5.00", kind=kind, report=report)
     text = text.replace("camt.053.001.08", f"camt.{code}.001.{version}")
     told = Told("camt", put(tmp_path / "a.xml", text))
-    assert told.inspection.version == f"camt.{code}.001.{version}" and told.ties == [True] and not told.warnings
-    told = Told("camt", put(tmp_path / "a.xml", text.replace("<Bal>", "<Old>").replace("</Bal>", "</Old>")))
+    assert (
+        told.inspection.version == f"camt.{code}.001.{version}"
+        and told.ties == [True]
+        and not told.warnings
+    )
+    told = Told(
+        "camt", put(tmp_path / "a.xml", text.replace("<Bal>", "<Old>").replace("</Bal>", "</Old>"))
+    )
     assert told.holds == (["balance-missing"] if code == "053" else [])
     assert told.statements[0].values.get("is_provisional", False) is (code != "053")
 
@@ -197,7 +227,10 @@ def test_encodings(tmp_path):
     plain = Told("camt", put(path, text))
     assert plain.lines[0].values["purpose"] == "Text Ж"
     for encoding in ("utf-8-sig", "utf-16"):
-        assert Told("camt", put(path, text.replace("encoding='UTF-8'", ""), encoding)).rows == plain.rows
+        assert (
+            Told("camt", put(path, text.replace("encoding='UTF-8'", ""), encoding)).rows
+            == plain.rows
+        )
     russian = text.replace("Text Ж", "Оплата по договору за товары")
     told = Told("camt", put(path, russian, "cp1251"))
     assert told.lines[0].values["purpose"] == "Оплата по договору за товары"
@@ -224,7 +257,9 @@ def test_hostile_documents_are_refused_at_once(tmp_path):
 
 
 def test_every_cut_is_refused(tmp_path):
-    whole = camt([entry("5.00", more=batch(("1", "5.00", "CRDT"))), entry("1.00")], closing="6.00").encode()
+    whole = camt(
+        [entry("5.00", more=batch(("1", "5.00", "CRDT"))), entry("1.00")], closing="6.00"
+    ).encode()
     path = tmp_path / "a.xml"
     for cut in range(1, 16):
         path.write_bytes(whole[: len(whole) * cut // 16])

@@ -53,7 +53,9 @@ def test_a_line_says_who_and_what_for(tmp_path):
 
 
 def test_directions(tmp_path):
-    between = document("3", "5.00", out=True, ПолучательСчет="40702810000000000002", ДатаПоступило="06.06.2026")
+    between = document(
+        "3", "5.00", out=True, ПолучательСчет="40702810000000000002", ДатаПоступило="06.06.2026"
+    )
     strange = document("4", "9.00", ПолучательСчет="40702810000000000777", ДатаСписано="05.06.2026")
     text = exchange(
         [document("1", "10.00"), document("2", "4.00", out=True), between, strange],
@@ -83,10 +85,20 @@ def test_every_day_has_its_own_section(tmp_path):
         )
 
     head = f"1CClientBankExchange\nВерсияФормата=1.02\nКодировка=Windows\nРасчСчет={OWN}\n"
-    days = day("01.06.2026", "0.00", "5.00") + day("02.06.2026", "5.00", "2.00") + day("03.06.2026", "3.00", "3.00")
-    documents = document("2", "3.00", out=True, day="02.06.2026") + document("1", "5.00", day="01.06.2026")
+    days = (
+        day("01.06.2026", "0.00", "5.00")
+        + day("02.06.2026", "5.00", "2.00")
+        + day("03.06.2026", "3.00", "3.00")
+    )
+    documents = document("2", "3.00", out=True, day="02.06.2026") + document(
+        "1", "5.00", day="01.06.2026"
+    )
     told = Told("client_bank", put(tmp_path / "a.txt", head + days + documents + "КонецФайла\n"))
-    assert told.ties == [True] * 3 and [s.values["lines"] for s in told.statements] == ["1", "1", "0"]
+    assert told.ties == [True] * 3 and [s.values["lines"] for s in told.statements] == [
+        "1",
+        "1",
+        "0",
+    ]
     assert told.warnings == ["balance-gap"] and not told.holds
 
 
@@ -102,16 +114,22 @@ def test_the_bytes_tell_the_encoding(tmp_path, declared, encoding, mismatch):
     assert [f.code for f in told.inspection.warnings] == ["encoding-mismatch"] * mismatch
 
 
-@pytest.mark.parametrize("day", ["23.08.201819202122", "30.02.2026", "05.13.2026", "2026-06-05", "вчера"])
+@pytest.mark.parametrize(
+    "day", ["23.08.201819202122", "30.02.2026", "05.13.2026", "2026-06-05", "вчера"]
+)
 def test_a_malformed_date_costs_its_row(tmp_path, day):
-    text = exchange([document("1", "5.00", day=day), document("2", "3.00")], closing="8.00", came="8.00")
+    text = exchange(
+        [document("1", "5.00", day=day), document("2", "3.00")], closing="8.00", came="8.00"
+    )
     told = Told("client_bank", put(tmp_path / "a.txt", text))
     assert told.faults == ["malformed-date"] and len(told.sound) == 1
     assert told.lines[0].faults[0].found == day and told.lines[0].place.row == 14
     assert set(told.holds) == {"balance-mismatch", "totals-mismatch"}
 
 
-@pytest.mark.parametrize("amount", ["NaN", "inf", "1e5", "0x10", "-5.00", "", "1 000.00", "٣.00", "9" * 40])
+@pytest.mark.parametrize(
+    "amount", ["NaN", "inf", "1e5", "0x10", "-5.00", "", "1 000.00", "٣.00", "9" * 40]
+)
 def test_a_malformed_amount_costs_its_row(tmp_path, amount):
     text = exchange([document("1", amount), document("2", "3.00")], closing="3.00", came="3.00")
     told = Told("client_bank", put(tmp_path / "a.txt", text, "utf-8"))
@@ -127,7 +145,11 @@ def test_what_is_tolerated(tmp_path):
     text = exchange([loose, document("2", "3.00")], closing="8.00", came="8.00", end="")
     told = Told("client_bank", put(tmp_path / "a.txt", text, end="\r"))
     first = told.lines[0].values
-    assert (first["kind"], first["number"], first["amount"]) == ("Платежное требование", "1", "5.00")
+    assert (first["kind"], first["number"], first["amount"]) == (
+        "Платежное требование",
+        "1",
+        "5.00",
+    )
     assert first["purpose"] == "За товары" and told.ties == [True] and not told.holds
     assert told.warnings == ["unclosed-section", "unclosed-file"]
 
@@ -150,12 +172,16 @@ def test_a_cut_file_is_refused_or_held(tmp_path):
 
 def test_truncation_names_its_line(tmp_path):
     whole = exchange([document("1", "5.00")], closing="5.00", came="5.00")
-    fault = refusal("client_bank", put(tmp_path / "a.txt", whole[: whole.index("НазначениеПлатежа")]))
+    fault = refusal(
+        "client_bank", put(tmp_path / "a.txt", whole[: whole.index("НазначениеПлатежа")])
+    )
     assert (fault.code, fault.expected, fault.place.row) == ("truncated", "КонецДокумента", 22)
 
 
 def test_controls_cost_their_row(tmp_path):
-    text = exchange([document("1", "5.00", Плательщик1="ООО\x00Клиент")], closing="5.00", came="5.00")
+    text = exchange(
+        [document("1", "5.00", Плательщик1="ООО\x00Клиент")], closing="5.00", came="5.00"
+    )
     told = Told("client_bank", put(tmp_path / "a.txt", text))
     assert told.faults == ["control-character"] and "balance-mismatch" in told.holds
 

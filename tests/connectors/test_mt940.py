@@ -38,12 +38,18 @@ def test_each_sample_against_a_count_of_its_own(path):
 
 
 def test_reversals_are_signed_by_what_they_undo():
-    path = files_of("mt940") and next(p.values[0] for p in files_of("mt940") if "WoLpH__sepa_mt9401" in p.id)
+    path = files_of("mt940") and next(
+        p.values[0] for p in files_of("mt940") if "WoLpH__sepa_mt9401" in p.id
+    )
     if not path:
         pytest.skip("the samples are not part of the repository")
     told = Told("mt940", path)
     first = told.statements[0].values
-    assert (first["opening"], first["net"], first["closing"]) == ("-1234718.36", "-2909.87", "-1237628.23")
+    assert (first["opening"], first["net"], first["closing"]) == (
+        "-1234718.36",
+        "-2909.87",
+        "-1237628.23",
+    )
     assert told.ties == [True] * 20 and not told.holds
     undone = [r.values for r in told.lines if r.values.get("is_reversal")]
     assert undone and all(r["amount"] == "-204.88" for r in undone[:1])
@@ -64,7 +70,12 @@ def test_reversals_are_signed_by_what_they_undo():
 ])  # fmt: skip
 def test_lines_as_banks_write_them(text, mark, amount, code, reference):
     found = parse_entry(text)
-    assert (found.mark, found.amount, found.code, found.reference) == (mark, Decimal(amount), code, reference)
+    assert (found.mark, found.amount, found.code, found.reference) == (
+        mark,
+        Decimal(amount),
+        code,
+        reference,
+    )
 
 
 @pytest.mark.parametrize(("text", "value_date", "booked"), [
@@ -92,15 +103,25 @@ def test_a_malformed_line_holds_its_statement_and_no_other(tmp_path):
     last = swift(["260103D3,00NTRFX//3"], "10,", "7,", number="3/1", day="260103")
     path.write_text(good + bad + last)
     told = Told("mt940", path)
-    assert len(told.lines) == 4 and told.faults == ["malformed-line"] and told.ties == [True, True, True]
+    assert (
+        len(told.lines) == 4
+        and told.faults == ["malformed-line"]
+        and told.ties == [True, True, True]
+    )
     (held,) = told.summary.holds
-    assert (held.code, held.place.row, held.place.column) == ("malformed-line", 13, told.statements[1].key)
+    assert (held.code, held.place.row, held.place.column) == (
+        "malformed-line",
+        13,
+        told.statements[1].key,
+    )
     assert "26133C9,99NTRFTHE WRONG ONE" in held.found
 
 
 def test_a_statement_that_does_not_tie_is_held_with_its_sums(tmp_path):
     path = tmp_path / "a.sta"
-    path.write_text(swift(["260102C5,00NTRFX"], "1,00", "7,00") + swift([], "7,", "7,", number="2/1"))
+    path.write_text(
+        swift(["260102C5,00NTRFX"], "1,00", "7,00") + swift([], "7,", "7,", number="2/1")
+    )
     told = Told("mt940", path)
     (held,) = told.summary.holds
     assert held.code == "balance-mismatch" and held.place.column == told.statements[0].key
@@ -124,7 +145,11 @@ def test_pages_are_one_statement(tmp_path):
     )
     told = Told("mt940", path)
     first, second = told.statements
-    assert (first.values["opening"], first.values["closing"], first.values["lines"]) == ("1", "7", "3")
+    assert (first.values["opening"], first.values["closing"], first.values["lines"]) == (
+        "1",
+        "7",
+        "3",
+    )
     assert told.ties == [True, True] and first.key != second.key and not told.holds
 
 
@@ -209,7 +234,10 @@ def test_encodings_are_decided_by_the_bytes(tmp_path):
     text += swift(["260102C1,NTRFX\n:86:Gebühr für Müller"], "5000,", "5001,", number="2/1")
     path.write_bytes(text.encode("cp1252"))
     told = Told("mt940", path)
-    assert told.inspection.encoding == "cp1252" and told.lines[-1].values["purpose"] == "Gebühr für Müller"
+    assert (
+        told.inspection.encoding == "cp1252"
+        and told.lines[-1].values["purpose"] == "Gebühr für Müller"
+    )
     path.write_bytes(swift(["260102C1,NTRFX\n:86:utalás jóváírása"], "0,", "1,").encode("cp852"))
     assert Told("mt940", path).lines[0].values["purpose"] == "utalás jóváírása"
     path.write_bytes(swift(["260102C1,NTRFX\n:86:Оплата счёта"], "0,", "1,").encode("utf-8"))

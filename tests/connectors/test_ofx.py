@@ -92,17 +92,30 @@ def test_dates(text, day):
 def test_several_statements_and_accounts(tmp_path):
     one = ofx([LINE.format("-5.00")])
     body = one[one.index("<STMTTRNRS>") : one.index("</BANKMSGSRSV1>")]
-    card = body.replace("STMTRS", "CCSTMTRS").replace("BANKACCTFROM", "CCACCTFROM").replace("4711", "0815")
+    card = (
+        body.replace("STMTRS", "CCSTMTRS")
+        .replace("BANKACCTFROM", "CCACCTFROM")
+        .replace("4711", "0815")
+    )
     balance = "<LEDGERBAL><BALAMT>-7.00<DTASOF>20260131</LEDGERBAL></CCSTMTRS>"
     text = one.replace(body, body + card.replace("</CCSTMTRS>", balance))
     first, second = Told("ofx", put(tmp_path / "a.ofx", text)).statements
     assert (first.values["account"], second.values["account"]) == ("4711", "0815")
-    assert "closing" not in first.values and second.values["closing"] == "-7.00" and "ties" not in second.values
+    assert (
+        "closing" not in first.values
+        and second.values["closing"] == "-7.00"
+        and "ties" not in second.values
+    )
 
 
 def test_a_fitid_is_kept_and_not_trusted(tmp_path):
-    same = Told("ofx", put(tmp_path / "a.ofx", ofx([LINE.format("-5.00")] * 2 + [LINE.format("-6.00")])))
-    other = Told("ofx", put(tmp_path / "b.ofx", ofx([LINE.format("-5.00").replace("<FITID>1", "<FITID>999")])))
+    same = Told(
+        "ofx", put(tmp_path / "a.ofx", ofx([LINE.format("-5.00")] * 2 + [LINE.format("-6.00")]))
+    )
+    other = Told(
+        "ofx",
+        put(tmp_path / "b.ofx", ofx([LINE.format("-5.00").replace("<FITID>1", "<FITID>999")])),
+    )
     keys = [r.key for r in same.lines]
     assert keys[0] == keys[1] == other.lines[0].key != keys[2]
     assert [r.values["bank_reference"] for r in same.lines] == ["1"] * 3
@@ -123,7 +136,11 @@ def test_headers_as_they_come(tmp_path, header):
 def test_charsets_lie_and_the_bytes_decide(tmp_path):
     text = ofx([LINE.format("-5.00").replace("Coffee", "Café für Zoë")])
     path = tmp_path / "a.ofx"
-    for encoding, warned in (("cp1252", []), ("utf-8", ["encoding-mismatch"]), ("utf-8-sig", ["encoding-mismatch"])):
+    for encoding, warned in (
+        ("cp1252", []),
+        ("utf-8", ["encoding-mismatch"]),
+        ("utf-8-sig", ["encoding-mismatch"]),
+    ):
         told = Told("ofx", put(path, text, encoding))
         assert told.lines[0].values["purpose"] == "Café für Zoë" and told.warnings == warned
     russian = text.replace("Café für Zoë", "Оплата товара").replace("1252", "1251")
@@ -141,7 +158,13 @@ def test_cuts_are_refused(tmp_path):
 
 
 def test_pending_lines_and_other_currencies(tmp_path):
-    text = ofx([LINE.format("-5.00"), LINE.format("-6.00"), LINE.format("-7.00") + "\n<CURRENCY><CURSYM>USD</CURRENCY>"])
+    text = ofx(
+        [
+            LINE.format("-5.00"),
+            LINE.format("-6.00"),
+            LINE.format("-7.00") + "\n<CURRENCY><CURSYM>USD</CURRENCY>",
+        ]
+    )
     at = text.rindex("<STMTTRN>", 0, text.index("-6.00"))
     end = text.index("</STMTTRN>", at)
     text = f"{text[:at]}<STMTTRNP>{text[at + 9 : end]}</STMTTRNP>{text[end + 10 :]}"

@@ -42,17 +42,27 @@ RUSSIAN = Party(
     bank_city="г. Москва", correspondent="30101810400000000225", tax_id="7707083893",
     registration_code="770701001",
 )  # fmt: skip
-PAYEE = msgspec.structs.replace(RUSSIAN, name="АО Вектор", account=account(BIK, "40702810900000000777"))
+PAYEE = msgspec.structs.replace(
+    RUSSIAN, name="АО Вектор", account=account(BIK, "40702810900000000777")
+)
 ORDER = PaymentOrder(
     number="15", execute_on=DAY, amount=Decimal("1500.50"), currency="RUB", payee=PAYEE,
     purpose="Оплата по счёту № 7 от 01.06.2026. В т.ч. НДС 20% 250-08",
 )  # fmt: skip
-EUROPEAN = Party(name="Romashka GmbH", account="DE89370400440532013000", bank="COBADEFFXXX", city="Koeln", country="DE")
+EUROPEAN = Party(
+    name="Romashka GmbH",
+    account="DE89370400440532013000",
+    bank="COBADEFFXXX",
+    city="Koeln",
+    country="DE",
+)
 SELLER = Party(name="Vector SARL", account="FR1420041010050500013M02606", street="Rue X", building="4",
                post_code="75001", city="Paris", country="FR")  # fmt: skip
 TRANSFER = PaymentOrder(number="A-15", execute_on=DAY, amount=Decimal("99.90"), currency="EUR", payee=SELLER,
                         purpose="Invoice 2026/7")  # fmt: skip
-UKRAINIAN = Party(name="ТОВ Ромашка", account="UA213223130000026007233566001", bank="322313", tax_id="14360570")
+UKRAINIAN = Party(
+    name="ТОВ Ромашка", account="UA213223130000026007233566001", bank="322313", tax_id="14360570"
+)
 
 
 def batch(*orders, payer=RUSSIAN, key="M-1"):
@@ -78,7 +88,9 @@ def test_check_digits_by_known_numbers():
     assert is_ukrainian_tax_id("14360570") and not is_ukrainian_tax_id("14360571")
     assert is_russian_account("30101810400000000225", BIK)
     assert not is_russian_account("30101810400000000226", BIK)
-    assert is_creditor_reference("RF18 5390 0754 7034") and not is_creditor_reference("RF19539007547034")
+    assert is_creditor_reference("RF18 5390 0754 7034") and not is_creditor_reference(
+        "RF19539007547034"
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -92,7 +104,9 @@ def test_one_wrong_digit_of_an_account_is_seen(digits, place, by):
 
 
 def test_orders_are_written_as_1c_reads_them(tmp_path):
-    budget = Budget(status="01", kbk="18210301000011000110", oktmo="45382000", basis="ТП", period="МС.05.2026")
+    budget = Budget(
+        status="01", kbk="18210301000011000110", oktmo="45382000", basis="ТП", period="МС.05.2026"
+    )
     tax = change(ORDER, number="16", amount=Decimal(7), budget=budget, code="0")
     data = OrderWriter().write(batch(ORDER, tax))
     text = data.decode("cp1251")
@@ -109,15 +123,28 @@ def test_orders_are_written_as_1c_reads_them(tmp_path):
     path.write_bytes(data)
     told = Told("client_bank", path)  # orders that are not executed are no lines of an account
     assert not told.lines and told.summary.facts == {"documents": "2", "not_executed": "2"}
-    assert OrderWriter("cp866").write(batch(ORDER)).decode("cp866").splitlines()[2] == "Кодировка=DOS"
+    assert (
+        OrderWriter("cp866").write(batch(ORDER)).decode("cp866").splitlines()[2] == "Кодировка=DOS"
+    )
 
 
 def test_an_order_of_ukraine(tmp_path):
-    order = change(ORDER, payee=change(UKRAINIAN, name="ТОВ «Їжак»"), currency="UAH", purpose="Сплата за рахунком")
+    order = change(
+        ORDER,
+        payee=change(UKRAINIAN, name="ТОВ «Їжак»"),
+        currency="UAH",
+        purpose="Сплата за рахунком",
+    )
     text = OrderWriter().write(batch(order, payer=UKRAINIAN)).decode("cp1251")
-    assert "Получатель1=ТОВ «Їжак»" in text and "ПлательщикСчет=UA213223130000026007233566001" in text
-    wrong = change(order, payee=change(UKRAINIAN, tax_id="14360571", account="UA213223130000026007233566002"))
-    assert {f[2] for f in faults_of(OrderWriter(), batch(wrong, payer=UKRAINIAN))} == {"wrong-check-digit"}
+    assert (
+        "Получатель1=ТОВ «Їжак»" in text and "ПлательщикСчет=UA213223130000026007233566001" in text
+    )
+    wrong = change(
+        order, payee=change(UKRAINIAN, tax_id="14360571", account="UA213223130000026007233566002")
+    )
+    assert {f[2] for f in faults_of(OrderWriter(), batch(wrong, payer=UKRAINIAN))} == {
+        "wrong-check-digit"
+    }
 
 
 def test_every_fault_of_orders_at_once():
@@ -127,7 +154,11 @@ def test_every_fault_of_orders_at_once():
                      registration_code="7"),
         purpose="ы" * 211, priority="9", code="12",
     )  # fmt: skip
-    other = change(ORDER, purpose="два\r\nКонецДокумента", payee=change(PAYEE, name="株式会社", account=PAYEE.account[:-1] + "0"))
+    other = change(
+        ORDER,
+        purpose="два\r\nКонецДокумента",
+        payee=change(PAYEE, name="株式会社", account=PAYEE.account[:-1] + "0"),
+    )
     same = change(ORDER, amount=Decimal(0))
     found = faults_of(OrderWriter(), batch(wrong, other, same))
     assert set(found) == {
@@ -151,7 +182,13 @@ def schema(version):
 @pytest.mark.parametrize("version", ["03", "09"])
 @pytest.mark.parametrize("is_sepa", [True, False])
 def test_transfers_are_valid_and_read_back(tmp_path, version, is_sepa):
-    later = change(TRANSFER, number="A-16", execute_on=date(2026, 6, 9), purpose="", reference="RF18539007547034")
+    later = change(
+        TRANSFER,
+        number="A-16",
+        execute_on=date(2026, 6, 9),
+        purpose="",
+        reference="RF18539007547034",
+    )
     orders = [later, TRANSFER]
     if not is_sepa:
         hryvnia = change(TRANSFER, number="A-17", amount=Decimal("1000.01"), currency="UAH", payee=UKRAINIAN,
@@ -165,12 +202,16 @@ def test_transfers_are_valid_and_read_back(tmp_path, version, is_sepa):
     path.write_bytes(data)
     told = read_batch(path)
     assert (told.key, told.version, told.faults) == ("M-1", f"pain.001.001.{version}", ())
-    assert sorted((t.end_to_end, t.amount, t.currency, t.execute_on, t.payee_account) for t in told.transfers) == sorted(
+    assert sorted(
+        (t.end_to_end, t.amount, t.currency, t.execute_on, t.payee_account) for t in told.transfers
+    ) == sorted(
         (o.number, o.amount, o.currency, o.execute_on.isoformat(), o.payee.account) for o in orders
     )
     assert {t.reference for t in told.transfers} >= {"RF18539007547034"}
     tree = etree.fromstring(data)
-    assert tree.xpath("string(//*[local-name()='GrpHdr']/*[local-name()='CtrlSum'])") == str(sum(o.amount for o in orders))
+    assert tree.xpath("string(//*[local-name()='GrpHdr']/*[local-name()='CtrlSum'])") == str(
+        sum(o.amount for o in orders)
+    )
     assert len(tree.xpath("//*[local-name()='PmtInf']")) == 2
 
 
@@ -181,7 +222,10 @@ def test_every_fault_of_transfers_at_once():
     )  # fmt: skip
     other = change(TRANSFER, number="//x", amount=Decimal("NaN"), reference="RF00539007547034",
                    payee=change(SELLER, account=UKRAINIAN.account, name="n" * 71))  # fmt: skip
-    found = faults_of(TransferWriter(), batch(wrong, other, change(other, purpose=""), payer=EUROPEAN, key="k" * 36))
+    found = faults_of(
+        TransferWriter(),
+        batch(wrong, other, change(other, purpose=""), payer=EUROPEAN, key="k" * 36),
+    )
     assert set(found) >= {
         (0, "key", "malformed"), (1, "execute_on", "past-date"), (1, "amount", "malformed-amount"),
         (1, "currency", "not-sepa"), (1, "purpose", "not-latin"), (1, "payee.name", "not-latin"),
@@ -190,7 +234,9 @@ def test_every_fault_of_transfers_at_once():
         (2, "payee.account", "not-sepa"), (2, "payee.name", "too-long"), (2, "purpose", "both-given"),
         (3, "end_to_end", "duplicate-number"),
     }  # fmt: skip
-    bare = change(TRANSFER, payee=Party(name="KK", account="1234567"), currency="JPY", amount=Decimal("5.5"))
+    bare = change(
+        TRANSFER, payee=Party(name="KK", account="1234567"), currency="JPY", amount=Decimal("5.5")
+    )
     assert set(faults_of(TransferWriter(is_sepa=False), batch(bare, payer=EUROPEAN))) == {
         (1, "payee.bank", "missing"), (1, "amount", "malformed-amount"),
     }  # fmt: skip
@@ -208,4 +254,6 @@ def test_each_sample_of_transfers_against_xpath(path):
     told, tree = read_batch(path), etree.parse(str(path))
     mine = [Decimal(a.text.strip()) for a in tree.xpath("//*[local-name()='InstdAmt']")]
     assert [t.amount for t in told.transfers] == mine
-    print(f"{path.name:50} {told.version:16} transfers {len(mine):2} sum {sum(mine)} {[f.code for f in told.faults]}")
+    print(
+        f"{path.name:50} {told.version:16} transfers {len(mine):2} sum {sum(mine)} {[f.code for f in told.faults]}"
+    )

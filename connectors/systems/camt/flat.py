@@ -19,7 +19,13 @@ Flat = dict[str, str]
 _PASSED = frozenset({"PstlAdr", "CtctDtls", "SplmtryData", "Tax", "RltdDts", "RltdPric"})
 _JOINED = frozenset({"Ustrd", "AddtlRmtInf", "AddtlTxInf", "AddtlNtryInf"})
 _ABSENT = frozenset({"NOTPROVIDED", "NONREF", "NOT PROVIDED", "NOTAVAILABLE"})
-_PLAIN, _AMOUNT, _JOIN, _DETAIL = range(4)
+# What never has a text of its own, in any version.
+_CONTAINERS = frozenset(
+    "BkTxCd Domn Fmly NtryDtls Btch Refs AmtDtls TxAmt CntrValAmt RltdPties Dbtr Cdtr UltmtDbtr "
+    "UltmtCdtr DbtrAcct CdtrAcct Pty OrgId PrvtId Othr SchmeNm RltdAgts DbtrAgt CdtrAgt FinInstnId "
+    "RmtInf Strd CdtrRefInf CdOrPrtry BookgDt ValDt PstlAdr Chrgs Rcrd".split()
+)
+_PLAIN, _AMOUNT, _JOIN, _DETAIL, _CONTAINER = range(5)
 _NODES_MAX = 20_000
 
 
@@ -39,6 +45,8 @@ class Paths(dict[str, "tuple[str, Paths, int]"]):
             return self._keep(tag, ("", Paths(), _DETAIL))
         path = "" if is_passed else self._prefix + name
         kind = _AMOUNT if name.endswith("Amt") else _JOIN if name in _JOINED else _PLAIN
+        if name in _CONTAINERS:
+            kind = _CONTAINER
         return self._keep(tag, (path, Paths(path + "/", is_passed=is_passed), kind))
 
     def _keep(self, tag: str, node: tuple[str, Paths, int]) -> tuple[str, Paths, int]:
@@ -69,11 +77,12 @@ def flatten(element: Element, paths: Paths) -> tuple[Flat, list[Flat]]:
         last = child
         path, inner, kind = paths[child.tag]
         inside = found
-        text = child.text
+        if kind == _CONTAINER:
+            continue
         if kind == _DETAIL:
             inside = {}
             details.append(inside)
-        elif text is not None and path and not text.isspace():
+        elif path and (text := child.text) and not text.isspace():
             if path not in found:
                 found[path] = text.strip()
                 if kind == _AMOUNT:
@@ -136,26 +145,33 @@ def read_kind(flat: Flat) -> str:
     return "-".join(p for p in parts if p) or flat.get("BkTxCd/Prtry/Cd", "")
 
 
-def read_party(flat: Flat, role: str, values: dict[str, Value]) -> None:
-    """The other side: `role` is Dbtr or Cdtr."""
-    at = f"RltdPties/{role}/"
-    name = pick(
-        flat,
+def _party_paths(role: str) -> tuple[tuple[str, ...], ...]:
+    at, agent = f"RltdPties/{role}/", f"RltdAgts/{role}Agt/FinInstnId/"
+    ultimate = f"RltdPties/Ultmt{role}/"
+    name = (
         f"{at}Nm",
         f"{at}Pty/Nm",
-        f"RltdPties/Ultmt{role}/Nm",
-        f"RltdPties/Ultmt{role}/Pty/Nm",
+        f"{ultimate}Nm",
+        f"{ultimate}Pty/Nm",
         f"{at}Agt/FinInstnId/Nm",
     )
-    account = pick(flat, f"RltdPties/{role}Acct/Id/IBAN", f"RltdPties/{role}Acct/Id/Othr/Id")
-    agent = f"RltdAgts/{role}Agt/FinInstnId/"
-    bank = pick(flat, f"{agent}BICFI", f"{agent}BIC", f"{agent}ClrSysMmbId/MmbId", f"{agent}Nm")
-    if name:
+    account = (f"RltdPties/{role}Acct/Id/IBAN", f"RltdPties/{role}Acct/Id/Othr/Id")
+    bank = (f"{agent}BICFI", f"{agent}BIC", f"{agent}ClrSysMmbId/MmbId", f"{agent}Nm")
+    return name, account, bank, (f"{at}Id/OrgId/Othr/", f"{at}Pty/Id/OrgId/Othr/")
+
+
+_PARTIES = {role: _party_paths(role) for role in ("Dbtr", "Cdtr")}
+
+
+def read_party(flat: Flat, role: str, values: dict[str, Value]) -> None:
+    """The other side: `role` is Dbtr or Cdtr."""
+    names, accounts, banks, identities = _PARTIES[role]
+    if name := pick(flat, *names):
         values["counterparty"] = name
-    if account:
+    if account := pick(flat, *accounts):
         values["counterparty_account"] = account.replace(" ", "")
-    if bank:
+    if bank := pick(flat, *banks):
         values["counterparty_bank"] = bank
-    for one in (f"{at}Id/OrgId/Othr/", f"{at}Pty/Id/OrgId/Othr/"):
+    for one in identities:
         if flat.get(f"{one}SchmeNm/Cd") == "TXID":
             values["counterparty_tax_id"] = flat.get(f"{one}Id", "")
