@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
+
+import msgspec
 
 from connectors.sdk.commands.check import check
 from connectors.sdk.commands.golden import golden
@@ -12,6 +15,16 @@ from connectors.sdk.commands.new import LIKES, new
 from connectors.sdk.commands.quality import quality
 from connectors.sdk.commands.run import run
 from connectors.sdk.manifest import list_systems
+from connectors.sdk.retry import Trouble
+from connectors.work.main import work
+from connectors.work.settings import (
+    Misconfigured,
+    Name,
+    Worker,
+    check_node,
+    read_key,
+    read_sources,
+)
 
 
 def main() -> int:
@@ -24,6 +37,8 @@ def main() -> int:
             return max(check(key, print) for key in given.key or list_systems())
         case "golden":
             return golden(given.key, print, keep=given.keep)
+        case "work":
+            return _work(given)
         case "run":
             return run(given.key, given.file, dict(given.constants), print)
         case _:
@@ -45,10 +60,35 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("key")
     one.add_argument("file", type=Path)
     one.add_argument("--constants", type=_pair, nargs="*", default=[], metavar="K=V")
+    one = commands.add_parser("work", help="read the runs of a node, and look at sources")
+    one.add_argument("--node", required=True, metavar="URL")
+    one.add_argument("--key-file", required=True, type=Path)
+    one.add_argument("--name", required=True, help="as the runs' option `worker` names it")
+    one.add_argument("--sources", type=Path, help="a TOML file with [[source]] tables")
+    one.add_argument("--source", action="append", default=[], metavar="KEY", help="these alone")
+    one.add_argument("--data", type=Path, default=Path("connector-data"))
+    one.add_argument("--ca-file", default="", help="who signs the node, if not the system's own")
+    one.add_argument("--plain-http", action="store_true", help="in a network that is yours")
+    one.add_argument("--once", action="store_true", help="do what waits, then end")
     one = commands.add_parser("quality", help="every file of a folder")
     one.add_argument("folder", type=Path)
     one.add_argument("--connector", default="", help="this one for all, whatever is recognised")
     return parser
+
+
+def _work(given: argparse.Namespace) -> int:
+    try:
+        sources = read_sources(given.sources, given.source) if given.sources else ()
+        worker = Worker(
+            name=msgspec.convert(given.name, Name), key=read_key(given.key_file),
+            node=check_node(given.node, is_plain_allowed=given.plain_http),
+            data=given.data.absolute(), sources=sources, ca_file=given.ca_file,
+        )  # fmt: skip
+        asyncio.run(work(worker, is_once=given.once))
+    except (Misconfigured, Trouble, msgspec.ValidationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _pair(text: str) -> tuple[str, str]:

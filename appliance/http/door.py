@@ -36,6 +36,9 @@ _SYNC = ["api", "v1", "sync"]
 _FOR_PEOPLE = (["parked"], ["status"])
 _BETWEEN_NODES = (b"content-type", MEDIA.encode())
 _BLOBS = ["api", "v1", "sync", "blobs"]
+# What connector workers elsewhere post.
+_WORK = ["api", "v1", "intake", "work"]
+FRAMES = "application/msgpack"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Headers = [
     (b"cache-control", b"no-store"),
@@ -198,13 +201,22 @@ async def _read_rest(receive: Receive, first: bytes) -> bytes:
 
 def _check_media_type(scope: Scope) -> None:
     given = [v for k, v in scope["headers"] if k == b"content-type"]
-    name, media = ("MessagePack", MEDIA) if is_between_nodes(scope["path"]) else ("JSON", JSON)
+    name, media = _form_at(scope["path"])
     if len(given) != 1 or given[0].strip().lower() != media.encode():
         raise WrongMediaType(
             f"Send the body as {name} with the header Content-Type: {media} and nothing after it."
         )
     if header(scope, b"content-encoding") not in (None, "", "identity"):
         raise WrongMediaType("Send the body as it is, without Content-Encoding.")
+
+
+def _form_at(path: str) -> tuple[str, str]:
+    """In what form a body comes at an address."""
+    if is_between_nodes(path):
+        return "MessagePack", MEDIA
+    steps = [step for step in path.split("/") if step]
+    is_frame = steps[:4] == _WORK and steps[5:] == ["frames"]
+    return ("MessagePack", FRAMES) if is_frame else ("JSON", JSON)
 
 
 def _too_large() -> TooLarge:

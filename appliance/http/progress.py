@@ -13,6 +13,7 @@ from appliance.base.errors import ApplianceError, Refused, Unauthenticated
 from appliance.http.ask import Ask
 from appliance.http.streams import HEARTBEAT_S, Reader, frame
 from appliance.intake import runs
+from appliance.intake.lease import how_far
 
 # A look is two reads by key; nobody sees more than a few steps in a second.
 LOOK_S = 0.2
@@ -35,10 +36,13 @@ async def look(ask: Ask, ident: UUID) -> Progress:
     run = await runs.get_run(ask.node.db, ask.ctx.tenant, ident)
     if run.created_by != ask.ctx.actor and not ask.ctx.profile.may("import.approve"):
         raise Refused("There is no such import for you.", code="intake.run_unknown")
-    done, total = 0, None
+    done: int = 0
+    total: int | None = None
     if run.job is not None:
         job = await ask.node.jobs.get_job(ask.ctx.tenant, run.job)
         done, total = job.progress, job.total
+    elif run.options.worker and run.state == "received":
+        done, total = await how_far(ask.node.db, ask.ctx.tenant, ident)
     return Progress(run.state, done, total, run.counts, run.held_by, run.detail)
 
 

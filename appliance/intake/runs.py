@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -70,7 +70,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     `gone_share_max` left out is the target's own: 20 % of a price list, 10 % of a catalogue.
     `balance_gap`: whether a statement that does not begin where the last one ended waits for
-    somebody (`hold`) or is only told (`warn`).
+    somebody (`hold`) or is only told (`warn`). `worker`: the connector worker elsewhere that reads
+    the file; without one this node does.
     """
 
     valid_from: str | None = None
@@ -80,6 +81,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     price_factor_max: int = 3
     four_eyes: bool = False
     balance_gap: Literal["hold", "warn"] = "hold"
+    worker: Annotated[str, msgspec.Meta(pattern="^([a-z0-9][a-z0-9_-]{0,39})?$")] = ""
 
 
 class Unmapped(msgspec.Struct, frozen=True):

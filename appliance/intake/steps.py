@@ -18,18 +18,18 @@ from appliance.base.errors import ApplianceError, Invalid, Unavailable
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.intake import runs
+from appliance.intake import lease, runs
 from appliance.intake.again import copy_plan, note_head
 from appliance.intake.apply import apply_plan, revert_run
 from appliance.intake.files import has, locate, receive
 from appliance.intake.mappings import check_fits, find_saved, remember
 from appliance.intake.plan import count_rows, limits_hit
+from appliance.intake.posted import Answered, Looked, open_reading
 from appliance.intake.runs import IntakeRun, Told
 from appliance.intake.stage import Report, stage
 from appliance.intake.targets import PRICE_LIST, open_target, vocabulary_of
 from appliance.kernel.context import Ctx, Door
-from connectors.sdk import parent
-from connectors.sdk.contract import Fault, Mapping, Refused
+from connectors.sdk.contract import Fault, Found, Mapping, Refused
 
 # An import of more rows than this changes what the planner should believe.
 COUNTED_ROWS = 1_000
@@ -51,6 +51,9 @@ async def prepare(
     run = await runs.get_run(db, tenant, ident)
     if run.state not in ("received", "preparing"):
         return
+    if run.options.worker and not await lease.is_read(db, tenant, run):
+        await lease.offer(db, tenant, run)
+        return
     await runs.move(db, tenant, ident, ["received", "preparing"], "preparing")
     try:
         ctx = await _act(db, run, tenant, origin)
@@ -58,10 +61,7 @@ async def prepare(
         await note_head(db, tenant, ident)
         plan = await _plan(db, ctx, run, path, report)
     except Refused as refused:
-        fault = refused.fault
-        where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
-        text = f"{fault.code}{where}: expected {fault.expected}, found {fault.found or 'nothing'}."
-        await _fail(db, tenant, ident, text)
+        await _fail(db, tenant, ident, refusal_text(refused.fault))
         return
     except Unavailable:
         raise
@@ -74,6 +74,8 @@ async def prepare(
     async with db.transaction(tenant) as tx:
         await tx.run(*(runs.set_call(tenant, ident, n, v) for n, v in plan.items()))
     await runs.move(db, tenant, ident, ["preparing"], "planned")
+    if run.options.worker:
+        await lease.forget(db, tenant, ident)
 
 
 async def _plan(
@@ -87,7 +89,7 @@ async def _plan(
         counts = await count_rows(db, tenant, run.id)
         rows = sum(n for sort, n in counts.items() if sort != "gone")
         return {"counts": {**counts, "rows": rows}, "held_by": limits_hit(counts, run.options)}
-    async with parent.open_input(run.connector, path) as reading:
+    async with open_reading(db, tenant, run, path) as reading:
         run = await _map(db, tenant, run, reading, is_list=is_list)
         if run.mapping is None or (is_list and not run.mapping.tables):
             return None
@@ -102,6 +104,12 @@ async def _plan(
     )  # fmt: skip
     held = [*end.held, *(_in_words(f) for f in summary.holds)]
     return {"counts": {**end.counts, "rows": done.rows}, "held_by": held, "told": told}
+
+
+def refusal_text(fault: Fault) -> str:
+    """A refusal of the whole input in the words of its run."""
+    where = f" at {fault.place.sheet} row {fault.place.row}" if fault.place.row else ""
+    return f"{fault.code}{where}: expected {fault.expected}, found {fault.found or 'nothing'}."
 
 
 def _in_words(hold: Fault) -> str:
@@ -149,14 +157,14 @@ async def take_back(db: Database, tenant: UUID, ident: UUID, origin: int, report
 
 
 async def _map(
-    db: Database, tenant: UUID, run: IntakeRun, reading: parent.Reading, *, is_list: bool
+    db: Database, tenant: UUID, run: IntakeRun, reading: Looked, *, is_list: bool
 ) -> IntakeRun:
     """Look at the file; the run's own mapping counts, else one confirmed before, else a proposal.
 
     A format with a structure of its own has no layout: its settings are kept by the source, those
     that were confirmed before the ones that the file proposes.
     """
-    found = await reading.inspect(await _learned(db, tenant, run.connector))
+    found = await reading.inspect(await learned_words(db, tenant, run.connector))
     inspection, proposal = found.inspection, found.proposal
     if not is_list and not proposal.fingerprint:
         proposal = msgspec.structs.replace(proposal, fingerprint=f"source:{run.source}")
@@ -177,7 +185,13 @@ async def _map(
     return await runs.get_run(db, tenant, run.id)
 
 
-async def _learned(db: Database, tenant: UUID, connector: str) -> dict[str, str]:
+async def choose_mapping(db: Database, tenant: UUID, run: IntakeRun, found: Found) -> IntakeRun:
+    """The run with the mapping that a worker elsewhere is to read by, after what it has found."""
+    is_list = vocabulary_of(run.connector) == PRICE_LIST
+    return await _map(db, tenant, run, Answered(found), is_list=is_list)
+
+
+async def learned_words(db: Database, tenant: UUID, connector: str) -> dict[str, str]:
     """Header texts that somebody confirmed before, the newest word last."""
     (rows,) = await db.read(tenant, (_LEARNED, (tenant, connector)))
     found: dict[str, str] = {}

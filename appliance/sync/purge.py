@@ -101,6 +101,8 @@ _RUNS = Statement(
     "(units && $2::uuid[] OR ($3::uuid[] IS NOT NULL AND NOT units <@ $3::uuid[]))"
 )
 _RUN_ROWS = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = ANY($2::uuid[])")
+_RUN_FRAMES = Statement("DELETE FROM intake_frame WHERE tenant_id = $1 AND run = ANY($2::uuid[])")
+_RUN_WORK = Statement("DELETE FROM intake_work WHERE tenant_id = $1 AND run = ANY($2::uuid[])")
 _RUN = Statement("DELETE FROM intake_run WHERE tenant_id = $1 AND id = ANY($2::uuid[])")
 _JOBS = Statement(
     "DELETE FROM job WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled')"
@@ -253,7 +255,8 @@ async def _purge_rest(db: Database, tenant: UUID, done: list[_Leaving], tools: T
     ids = [run for run, _ in found]
     async with db.transaction(tenant, timeout_ms=60_000) as tx:
         await tx.run(
-            (_OUTBOX, (tenant,)), (_RUN_ROWS, (tenant, ids)), (_RUN, (tenant, ids)),
+            (_OUTBOX, (tenant,)), (_RUN_ROWS, (tenant, ids)),
+            (_RUN_FRAMES, (tenant, ids)), (_RUN_WORK, (tenant, ids)), (_RUN, (tenant, ids)),
             (_JOBS, (tenant,)), (_KEEP, (tenant, kept)), commit=True,
         )  # fmt: skip
 

@@ -17,12 +17,13 @@ TAKEN_MAX = 20_000
 
 
 class Book(msgspec.Struct, omit_defaults=True):
-    """`seen`: stamps of the last look; `taken`: stamps of what was handed over; `known`: what the
-    transport itself remembers (an ETag, the last message), as text.
+    """`seen`: stamps of the last look; `taken`: stamps of what was handed over, and in `hashes` of
+    what bytes; `known`: what the transport itself remembers (an ETag, the last message), as text.
     """
 
     seen: dict[str, str] = {}
     taken: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     known: dict[str, str] = {}
 
 
@@ -55,9 +56,12 @@ def find_ready(book: Book, listing: Listing) -> list[Entry]:
     return ready
 
 
-def note_taken(book: Book, entry: Entry) -> None:
+def note_taken(book: Book, entry: Entry, sha256: str = "") -> None:
     """It was handed over; it is not offered again as long as it stays as it is."""
     book.taken.pop(entry.name, None)
     book.taken[entry.name] = entry.stamp
+    book.hashes[entry.name] = sha256
     while len(book.taken) > TAKEN_MAX:
-        book.taken.pop(next(iter(book.taken)))
+        oldest = next(iter(book.taken))
+        book.taken.pop(oldest)
+        book.hashes.pop(oldest, None)

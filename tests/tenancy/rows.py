@@ -57,6 +57,9 @@ INSERT INTO intake_row (tenant_id, run, no, sheet, line, entity, key, data)
 INSERT INTO exchange_package (tenant_id, session_id, sort, name, id, actor, profile_id)
   VALUES (%(t)s, %(t)s, 'catalog', %(x)s, %(t)s, %(t)s, %(t)s);
 INSERT INTO exchange_order VALUES (%(t)s, %(t)s, %(t)s, %(x)s, NULL);
+INSERT INTO intake_work (tenant_id, run, worker, found, lease_until)
+  VALUES (%(t)s, %(t)s, 'books', '\\x00ff', 'infinity');
+INSERT INTO intake_frame SELECT %(t)s, %(t)s, n, '\\x00ff' FROM generate_series(1, %(rows)s) AS n;
 INSERT INTO conflict VALUES (%(t)s, %(t)s, 'field', 'name', 'deal', %(t)s, '[]', now());
 INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, body, is_logged)
   VALUES (%(t)s, %(t)s, %(t)s, 2, 1, 2, 1, 'poison', '\\x00', true);

@@ -243,8 +243,8 @@ async def cancel_import(ask: Ask) -> ASGIResponse:
     run = await _get(ask)
     if run.state == "planned":
         await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["planned"], "cancelled")
-    elif run.job is None and run.state == "received":
-        # It waits for the verdict on its file.
+    elif run.state == "received" and (run.job is None or run.options.worker):
+        # It waits for the verdict on its file, or for a worker elsewhere.
         await runs.move(ask.node.db, ask.ctx.tenant, run.id, ["received"], "cancelled")
     elif run.job is not None and run.state in ("received", "preparing", "applying"):
         await ask.node.jobs.cancel_job(ask.ctx.tenant, run.job)

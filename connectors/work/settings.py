@@ -1,0 +1,122 @@
+"""What a worker is told: which node, by which key, and the sources that it looks at.
+
+Secrets stand in files of their own, never on a command line, which everybody on a machine can read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from connectors.sdk.manifest import list_systems
+from connectors.sdk.retry import Policy
+from connectors.transports.places import Place
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Files that are looked for again and again.
+
+    `name`: the source as the node knows it; `pattern`: names that are taken (`*.txt`); `options`
+    and `mapping` go into each run as they are.
+    """
+
+    key: Name
+    connector: Name
+    name: str
+    place: Place
+    pattern: str = "*"
+    every_s: Annotated[float, msgspec.Meta(ge=1)] = 60.0
+    bytes_max: int = 512 << 20
+    options: dict[str, str | int | bool] = {}
+    mapping: str = ""
+    retry: Policy = Policy(tries=3, deadline_s=600)
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker: `data` holds what is on its way and what was taken."""
+
+    name: str
+    node: str
+    key: str
+    data: Path
+    sources: tuple[Source, ...] = ()
+    ca_file: str = ""
+    runs_at_once: int = 2
+
+
+class Misconfigured(Exception):
+    """The worker cannot start; the text says what to do."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    source: tuple[Source, ...] = ()
+
+
+def read_sources(path: Path, chosen: Sequence[str] = ()) -> tuple[Source, ...]:
+    """The sources of a file, all or those chosen. Raises Misconfigured saying what is wrong."""
+    try:
+        found = msgspec.toml.decode(path.read_bytes(), type=_File).source
+    except (OSError, msgspec.DecodeError) as error:
+        raise Misconfigured(f"{path}: {error}") from None
+    keys = [s.key for s in found]
+    twice = sorted({k for k in keys if keys.count(k) > 1})
+    unknown = sorted({s.connector for s in found} - set(list_systems()))
+    if twice or unknown:
+        text = f"keys that stand twice: {twice}; connectors that are not here: {unknown}"
+        raise Misconfigured(f"{path}: {text}")
+    if missing := sorted(set(chosen) - set(keys)):
+        raise Misconfigured(f"{path}: there is no source {', '.join(missing)}")
+    return tuple(s for s in found if not chosen or s.key in chosen)
+
+
+def read_key(path: Path) -> str:
+    """The API key in a file that nobody else may read. Raises Misconfigured."""
+    try:
+        mode, text = path.stat().st_mode, path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"the key file {path} cannot be read: {error}") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise Misconfigured(f"{path} can be read by others; chmod 600 it")
+    if not text:
+        raise Misconfigured(f"{path} is empty; it holds the key that the node has shown once")
+    return text
+
+
+def check_node(url: str, *, is_plain_allowed: bool) -> str:
+    """The address of the node. Raises Misconfigured where the key would be read on its way."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise Misconfigured(f"{url} is no address like https://node.example")
+    if parts.scheme == "http" and not (is_plain_allowed or _is_here(parts.hostname)):
+        raise Misconfigured(
+            f"{url} would carry the key in the clear; give an https address, or --plain-http "
+            "inside a network that is yours"
+        )
+    return url.rstrip("/")
+
+
+def reader_digest() -> str:
+    """Names this program: only the same one goes on with a reading that another one began."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*")):
+        if path.suffix in (".py", ".toml"):
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0")
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
