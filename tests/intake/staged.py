@@ -5,9 +5,8 @@ from collections import Counter
 
 import msgspec
 
-from appliance.intake import steps
 from appliance.intake.plan import SORTS
-from connectors.sdk import manifest
+from connectors.sdk import manifest, parent
 from connectors.sdk.contract import (
     Done,
     Found,
@@ -64,7 +63,7 @@ async def bring(desk, monkeypatch, staged, **more):
     async def opened(_system, _path):
         yield staged
 
-    monkeypatch.setattr(steps.parent, "open_input", opened)
+    monkeypatch.setattr(parent, "open_input", opened)
     content = repr((staged.rows, staged.facts)).encode()
     return await desk.bring(content, connector="test_system", **more)
 
