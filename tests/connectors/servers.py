@@ -35,12 +35,13 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def make_certificate(folder):
+def make_certificate(folder, *addresses):
     """A certificate for localhost that signs itself; the file with both its halves, and its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.DNSName("localhost")]
+    names += [x509.IPAddress(ipaddress.ip_address(a)) for a in ("127.0.0.1", *addresses)]
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(1))
@@ -269,6 +270,47 @@ def run_https(certificate, answer):
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"https://localhost:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def run_tls_front(certificate, address, port):
+    """TLS before a port of loopback, as a proxy of a company has it; the port it listens on."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection(("127.0.0.1", port)) as behind:
+                back = threading.Thread(target=self.pump, args=(behind, self.request), daemon=True)
+                back.start()
+                self.pump(self.request, behind)
+                back.join(5)
+
+        def pump(self, source, sink):
+            with contextlib.suppress(OSError):
+                while piece := source.recv(65_536):
+                    sink.sendall(piece)
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+
+        def get_request(self):
+            sock, peer = super().get_request()
+            return context.wrap_socket(sock, server_side=True), peer
+
+        def handle_error(self, request, client_address):
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = Server((address, 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
