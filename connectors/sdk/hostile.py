@@ -38,7 +38,7 @@ _START = (
 class Outcome(msgspec.Struct, frozen=True):
     """How one input was answered. `refused`: code; `crash`: what was raised that must not be.
 
-    `sound`: digest of the rows without their places; `figures`: of their entities and decimals.
+    `figures`: digest of the rows' entities and decimals.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Outcome(msgspec.Struct, frozen=True):
     crash: str = ""
     rows: int = 0
     flags: int = 0
-    sound: str = ""
     figures: str = ""
     peak_bytes: int = 0
 
@@ -127,8 +126,8 @@ def _judge(outcome: Outcome, origin: Outcome | None, manifest: Manifest) -> list
     if outcome.crash or outcome.refused or origin.refused or outcome.flags > origin.flags:
         return found
     if manifest.proves_whole and outcome.name.startswith(("cut", "dropped")):
-        if outcome.sound != origin.sound:
-            found.append("read as sound, though not whole")
+        if outcome.figures != origin.figures:
+            found.append("read as sound with other figures, though not whole")
     if outcome.name.startswith("encoded") and outcome.figures != origin.figures:
         found.append("other figures in another encoding, and nobody is told")
     return found

@@ -60,7 +60,7 @@ def _try(system: str, connector: Connector, path: Path) -> Outcome:
     except Exception as error:  # noqa: BLE001 - that nothing else is raised is what is tried
         crash = f"{type(error).__name__}: {str(error)[:200]}"
     return Outcome(
-        path.name, refused, crash or seen.wrong, seen.rows, seen.flags, seen.sound.hexdigest(),
+        path.name, refused, crash or seen.wrong, seen.rows, seen.flags,
         seen.figures.hexdigest(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )  # fmt: skip
 
@@ -72,18 +72,17 @@ class _Seen:
         self._vocabulary = read_vocabulary(read_manifest(system).entities)
         self.rows = self.flags = 0
         self.wrong = ""
-        self.sound, self.figures = hashlib.sha256(), hashlib.sha256()
+        self.figures = hashlib.sha256()
 
     def take(self, rows: tuple[StagedRow, ...]) -> None:
         """Count a block."""
         for row in rows:
             self.rows += 1
             self.flags += len(row.faults)
-            self.sound.update(_encode([row.entity, row.key, row.values]))
             fields = self._vocabulary[row.entity].fields if row.entity in self._vocabulary else {}
             figures = {
                 name: value for name, value in row.values.items()
-                if fields.get(name) in ("decimal", "date") or name.startswith("price:")
+                if fields.get(name) == "decimal" or name.startswith("price:")
             }  # fmt: skip
             self.figures.update(_encode([row.entity, figures]))
             unlike = faults_of(row, self._vocabulary)

@@ -142,12 +142,14 @@ def test_a_new_connector_runs_as_it_is(like, tmp_path):
 
 
 def test_a_damaged_input_read_as_a_smaller_sound_one_is_found(tmp_path, monkeypatch):
-    sound = hostile.Outcome("list", rows=3, sound="a", figures="b")
-    cut = hostile.Outcome("cut-1-list", rows=2, sound="c", figures="d")
+    sound = hostile.Outcome("list", rows=3, figures="b")
+    cut = hostile.Outcome("cut-1-list", rows=2, figures="d")
     proving = read_manifest("price_list").__class__(
         key="x", labels={}, entities="goods", proves_whole=True
     )
-    assert hostile._judge(cut, sound, proving) == ["read as sound, though not whole"]
+    assert hostile._judge(cut, sound, proving) == [
+        "read as sound with other figures, though not whole"
+    ]
     assert hostile._judge(cut, sound, read_manifest("price_list")) == []
     crashed = hostile.Outcome("cut-1-list", crash="KeyError: 1", peak_bytes=1 << 30)
     assert len(hostile._judge(crashed, sound, proving)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from connectors.systems.commerceml.survey import (
 from connectors.systems.commerceml.words import ROOT
 
 BLOCK = 1_000
+_MARKS = tuple(ROOT.encode(e) for e in ("utf-8", "cp1251", "cp866", "utf-16-le", "utf-16-be"))
+_MEMBERS = re.compile(rb"(?:import|offers|prices|rests|orders|goods|catalog)[\w.-]{0,60}\.xml")
 _STARTS = (b"<", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -40,6 +43,12 @@ class CommerceML:
     def open(self, path: Path) -> CommerceMLPackage:
         """See sdk.contract.Connector."""
         return CommerceMLPackage(path)
+
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser. Of a zip only the names of its first members are seen."""
+        if head.startswith(b"PK\x03\x04"):
+            return 0.9 if _MEMBERS.search(head) else 0.0
+        return 0.95 if any(mark in head for mark in _MARKS) else 0.0
 
 
 class CommerceMLPackage:
