@@ -45,28 +45,33 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class BankCsv:
-    """Bank tables."""
+    """Bank tables. `own`: the profiles of a connector for one bank; without them all of `profiles`."""
+
+    def __init__(self, own: tuple[Profile, ...] = ()) -> None:
+        self._own = own
 
     def open(self, path: Path) -> BankTable:
         """See sdk.contract.Connector."""
-        return BankTable(path)
+        return BankTable(path, self._own)
 
     def recognises(self, head: bytes, name: str) -> float:
         """See sdk.contract.Recogniser: a table whose header is that of a profile."""
-        return 0.9 if find_profile(head) else 0.0
+        if not find_profile(head, self._own or read_profiles()):
+            return 0.0
+        return 0.95 if self._own else 0.9
 
 
 class BankTable:
     """One file. Its layout is looked for when it is asked, so that a person may bring a profile."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, own: tuple[Profile, ...] = ()) -> None:
+        self._path, self._own = path, own
         self._table = Table(path)
 
     def inspect(self, learned: dict[str, str]) -> Found:
         """See sdk.contract.Source. Raises Refused unknown-layout naming the header it looks like."""
         table = self._table
-        start = _find_start(table, read_profiles())
+        start = _find_start(table, self._own or read_profiles())
         profile = start.layout.profile
         facts = {"bank": profile.bank, "profile": profile.key} | start.said
         warnings = (*table.warnings, *table.holds)
@@ -79,7 +84,7 @@ class BankTable:
         """
         constants = mapping.constants
         encoding = mapping.encoding or constants.get("encoding", "")
-        profiles = _choose(constants)
+        profiles = _choose(constants, self._own)
         encoding = encoding or (profiles[0].encoding if len(profiles) == 1 else "")
         table = Table(self._path, encoding) if encoding else self._table
         start = _find_start(table, profiles)
@@ -94,7 +99,7 @@ class BankTable:
         yield from reader.read(rows, start.row, self._path.stat().st_size // 100)
 
 
-def find_profile(head: bytes) -> str:
+def find_profile(head: bytes, profiles: tuple[Profile, ...]) -> str:
     """The key of the profile whose header stands in the first bytes of a text, '' when none does."""
     wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if wide else ("utf-8", "cp1251", "koi8-u"):
@@ -103,19 +108,19 @@ def find_profile(head: bytes) -> str:
         for delimiter in DELIMITERS:
             for line in lines:
                 cells = [clean_cell(c.strip().strip('"')) for c in line.split(delimiter)]
-                if len(cells) > 2 and (found := find_layout(cells, read_profiles())):
+                if len(cells) > 2 and (found := find_layout(cells, profiles)):
                     return found.profile.key
     return ""
 
 
-def _choose(constants: dict[str, str]) -> tuple[Profile, ...]:
+def _choose(constants: dict[str, str], own: tuple[Profile, ...]) -> tuple[Profile, ...]:
     if text := constants.get("profile_toml", ""):
         return (decode_profile(text.encode()),)
-    profiles = read_profiles()
+    profiles = own or read_profiles()
     if key := constants.get("profile", ""):
         profiles = tuple(p for p in profiles if p.key == key)
         if not profiles:
-            known = ", ".join(p.key for p in read_profiles())
+            known = ", ".join(p.key for p in own or read_profiles())
             raise Refused(Fault("unknown-layout", f"one of the profiles {known}"[:300], key))
     return profiles
 
