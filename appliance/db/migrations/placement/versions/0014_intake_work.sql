@@ -44,4 +44,4 @@ BEGIN
       'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
   END LOOP;
 END $$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON intake_work, intake_frame TO nexus_app;
+GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN ON intake_work, intake_frame TO nexus_app;

@@ -40,4 +40,4 @@ BEGIN
       'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
   END LOOP;
 END $$;
-GRANT SELECT, INSERT, UPDATE, DELETE ON exchange_package, exchange_order TO nexus_app;
+GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN ON exchange_package, exchange_order TO nexus_app;
