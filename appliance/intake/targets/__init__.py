@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from appliance.db.database import Database
 from appliance.intake.runs import IntakeRun
 from appliance.intake.target import Target
+from appliance.intake.targets.bank import Bank
 from appliance.intake.targets.goods import Goods
 from appliance.intake.targets.price_list import PriceLists
 from appliance.kernel.context import Ctx
@@ -14,6 +15,7 @@ from connectors.sdk.manifest import list_systems, read_manifest
 
 PRICE_LIST = "price_list"
 _TARGETS: dict[str, Callable[[Database, Ctx, IntakeRun], Awaitable[Target]]] = {
+    "bank": Bank.open,
     "goods": Goods.open,
 }
 
