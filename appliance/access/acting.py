@@ -39,7 +39,7 @@ async def act_as(
     if known is None or not len(active):
         raise Refused("Whoever asked for this may not do it any more.", code="job.rights_gone")
     nodes = read_tree(tree)
-    own = units & nodes.keys()
+    own = frozenset(units & nodes.keys())
     unit = next(iter(sorted(own)), None)
     return Ctx(
         tenant=tenant, origin=origin, actor=person, profile=known,

@@ -74,6 +74,11 @@ parked = App(name="parked", help="Entries of other nodes that were not applied."
 app.command(parked)
 for _name in ("list", "show", "release", "skip"):
     parked.command(f"appliance.cli.parked:{_name}_", name=_name)
+bank = App(name="bank", help="Bank lines and invoices: match, list, confirm, take back.")
+app.command(bank)
+bank.command("appliance.cli.bank:match")
+for _name in ("list", "confirm", "unmatch"):
+    bank.command(f"appliance.cli.bank:{_name}_", name=_name)
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

@@ -9,7 +9,7 @@ TOPICS = {
     "idle": "idle", "imports": "imports", "ledgers": "ledgers",
     "large_csv": "large_csv", "exports": "exports", "scanner": "scanner",
     "blobs": "blobs", "checks": "quarantine_pipeline", "files": "files", "live": "live",
-    "wire": "wire", "sync": "replication", "statements": "statements",
+    "wire": "wire", "sync": "replication", "statements": "statements", "matching": "matching",
 }  # fmt: skip
 
 if __name__ == "__main__":

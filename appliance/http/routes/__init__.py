@@ -5,6 +5,7 @@ from __future__ import annotations
 from appliance.http.route import Route
 from appliance.http.routes import (
     audit,
+    banking,
     changes,
     conflicts,
     exchange,
@@ -35,7 +36,7 @@ from appliance.http.routes import (
 )
 
 _BOOKS = (
-    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, merging.book,
+    session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, banking.book, merging.book,
     changes.book, live.book, conflicts.book, parked.book,
     audit.book, intake.book, intakework.book, exchange.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, health.book,
 )  # fmt: skip
