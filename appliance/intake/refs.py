@@ -44,11 +44,16 @@ class Refs:
     def __init__(self, db: Database, ctx: Ctx, system: str) -> None:
         self._db, self._ctx, self.system = db, ctx, system
         kind = kind_of(ctx, KIND)
-        slots = {n: slot_of(kind, n) for n in ("external_id", "system", "local_kind")}
+        slots = {n: slot_of(kind, n) for n in ("external_id", "system", "record")}
         self._find = Statement(
             "SELECT data->>'local_kind', data->>'external_id', data->>'record' FROM record "
             "WHERE tenant_id = $1 AND kind = 'external_ref' AND deleted_at IS NULL "
             f"AND {slots['external_id']} = ANY($2::text[]) AND data->>'system' = $3"
+        )
+        self._of = Statement(
+            "SELECT data->>'record' FROM record WHERE tenant_id = $1 AND kind = 'external_ref' "
+            f"AND deleted_at IS NULL AND {slots['record']} = ANY($2::text[]) "
+            "AND data->>'system' = $3"
         )
         self._all = Statement(
             "SELECT data->>'external_id', data->>'record' FROM record WHERE tenant_id = $1 "
@@ -84,6 +89,15 @@ class Refs:
         tenant = self._ctx.tenant
         (rows,) = await self._db.read(tenant, (_LIVE, (tenant, Column("uuid", wanted))))
         return {UUID((i or b"").decode()): _decode(d or b"{}") for i, d in rows}
+
+    async def brought(self, ids: Iterable[UUID]) -> set[UUID]:
+        """Those of some records that this source knows by an id of its own."""
+        wanted = [str(i) for i in set(ids)]
+        if not wanted:
+            return set()
+        tenant = self._ctx.tenant
+        (rows,) = await self._db.read(tenant, (self._of, (tenant, folded(wanted), self.system)))
+        return {UUID((i or b"").decode()) for i in rows.column()}
 
     async def all_of(self, kind: str) -> dict[str, UUID]:
         """Every external id of a kind that this source has ever brought."""

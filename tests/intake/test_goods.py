@@ -206,6 +206,22 @@ async def test_a_number_that_is_taken_waits_for_a_rule(shop, desk):  # noqa: F81
     assert sorts(await shop(rows)) == {"unchanged": 1}
 
 
+async def test_an_article_that_the_source_repeats_stays_with_the_first(shop, desk):  # noqa: F811
+    rows = [row("price_type", "net", name="Нетто", currency="UAH", tax_included=False)]
+    for n in range(3):
+        rows += [row("product", f"p{n}", name=f"Болт {n}", sku="SAME"),
+                 row("variant", f"p{n}#v", product_id=f"p{n}", name="синій", sku="SAME")]  # fmt: skip
+    made = await shop(rows)
+    assert sorts(made) == {"new": 7}
+    assert [(w.code, w.found) for w in made.told.warnings] == [("number-repeated", "4 rows")]
+    done = await desk.approve(made)
+    assert done.counts["refused"] == 0
+    assert sorted(await products(desk, "name", "sku")) == [
+        ["Болт 0", "SAME"], ["Болт 1", None], ["Болт 2", None],
+    ]  # fmt: skip
+    assert sorts(await shop(rows)) == {"unchanged": 7}
+
+
 async def test_ids_that_stand_twice(shop, desk):  # noqa: F811
     rows = [
         row("product", "p", "a.xml", name="Один", sku="S1"), row("product", "p", "b.xml", barcode="4006381333931"),

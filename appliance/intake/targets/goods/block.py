@@ -2,7 +2,8 @@
 
 A product with a number of its own, or a counterparty with a tax id, may be here already without a
 reference. It is linked only when a setting says so (`link_by` = `sku`, `tax_id`, or both); without
-it the row waits, because a second record of that number cannot be made.
+it the row waits, because a second record of that number cannot be made. Sources repeat such numbers
+among their own records (an article for all variants): the first one has it, the others go without.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from appliance.kernel.kind import Json
 from appliance.kernel.text import fold
 from connectors.sdk.contract import StagedRow
 
-_UNIQUE = {"product": "sku", "variant": "sku", "counterparty": "tax_id"}
+UNIQUE = {"product": "sku", "variant": "sku", "counterparty": "tax_id"}
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 
 
@@ -33,9 +34,14 @@ class Block:
     """The look-ups of one block. `by_setting`: what is known without a reference so far."""
 
     def __init__(
-        self, known: dict[Key, list[Known]], by_setting: set[Key], taken: dict[Key, list[Known]]
+        self,
+        known: dict[Key, list[Known]],
+        by_setting: set[Key],
+        taken: dict[Key, list[Known]],
+        brought: set[UUID],
     ) -> None:
         self._known, self.by_setting, self._taken = known, by_setting, taken
+        self._brought = brought
 
     @classmethod
     async def load(
@@ -47,33 +53,39 @@ class Block:
         known = await refs.find(keys)
         linked = linked_by(words, keys - known.keys())
         held = {**words.records, **await refs.read(set(linked.values()) - words.records.keys())}
-        taken = await _taken(
-            db, ctx, [r for r in sound if (KINDS.get(r.entity), r.key) not in known]
-        )
+        taken = await _taken(db, ctx, sound)
+        brought = await refs.brought({k.id for found in taken.values() for k in found})
         rule = {n.strip() for n in words.setting("link_by").split(",")}
         for row in sound:
             key = (KINDS.get(row.entity, ""), row.key)
-            number = _UNIQUE.get(row.entity, "")
+            number = UNIQUE.get(row.entity, "")
             found = taken.get((row.entity, fold(str(row.values.get(number) or ""))))
-            if found and number in rule and key not in known and key not in linked:
+            is_free = key not in known and key not in linked
+            if found and number in rule and is_free and found[0].id not in brought:
                 linked[key], held[found[0].id] = found[0].id, found[0].data or {}
+                brought.add(found[0].id)
         by_setting = {key: [Known(i, held.get(i))] for key, i in linked.items()}
-        return cls(known | by_setting, set(by_setting), taken)
+        return cls(known | by_setting, set(by_setting), taken, brought)
 
     def own(self, row: StagedRow) -> Known | None:
         """The record that a row is about. Raises ValueFault."""
         key = (KINDS[row.entity], row.key)
         if found := self._known.get(key):
             return _only(found, row.entity)
-        number = _UNIQUE.get(row.entity, "")
-        value = str(row.values.get(number) or "")
-        if value and self._taken.get((row.entity, fold(value))):
+        number = UNIQUE.get(row.entity, "")
+        if any(holder not in self._brought for holder in self.holders(row)):
             raise ValueFault(
                 f"{number.replace('_', '-')}-taken",
                 f"A {row.entity} with a {number} of its own; to link the one that is here, map its "
                 f"id, or set link_by to {number}.",
             )
         return None
+
+    def holders(self, row: StagedRow) -> list[UUID]:
+        """The records that have the unique number of a row already, its own among them."""
+        value = str(row.values.get(UNIQUE.get(row.entity, "")) or "")
+        found = self._taken.get((row.entity, fold(value))) if value else None
+        return [known.id for known in found or ()]
 
     def link(self, entity: str, external_id: str) -> Known | None:
         """What an id means; None when only the whole run can say. Raises ValueFault."""
@@ -110,7 +122,7 @@ _ENTITIES = {kind: entity for entity, kind in KINDS.items()}
 async def _taken(db: Database, ctx: Ctx, rows: Sequence[StagedRow]) -> dict[Key, list[Known]]:
     """Records that have the unique numbers of rows without a reference: by entity and number."""
     found: dict[Key, list[Known]] = {}
-    for entity, number in _UNIQUE.items():
+    for entity, number in UNIQUE.items():
         values = [
             str(r.values[number]) for r in rows if r.entity == entity and r.values.get(number)
         ]

@@ -91,6 +91,8 @@ class Seen:
         self.here: dict[str, set[str]] = {}
         self.wanted: dict[str, set[str]] = {}
         self.unmapped: Counter[tuple[str, str]] = Counter()
+        self.numbers: dict[tuple[str, str], str] = {}
+        self.repeated: Counter[str] = Counter()
         self.parents: dict[str, str] = {}
         self.named: set[str] = set()
         self.currencies: dict[str, str] = {}
@@ -123,6 +125,10 @@ class Ending:
         facts = {**(self._run.inspection.facts if self._run.inspection else {}), **summary.facts}
         former = await self._former()
         warnings = [Fault("loop", "a section below another one", key) for key in looped]
+        for number, rows in sorted(self._seen.repeated.items()):
+            if rows:
+                expected = f"a {number} of its own; the first record has it, the others go without"
+                warnings.append(Fault("number-repeated", expected, f"{rows} rows"))
         held = _older(facts, former)
         others = {i for told in former for i in _lines(told, "catalogue_id")}
         if others <= set(_lines(facts, "catalogue_id")):

@@ -16,14 +16,15 @@ from appliance.intake.refs import Known, Refs, kind_of
 from appliance.intake.runs import IntakeRun
 from appliance.intake.stage import Change, Judged
 from appliance.intake.target import Finished, Phase, Row, Step, fault
-from appliance.intake.targets.goods.block import Block
+from appliance.intake.targets.goods.block import UNIQUE, Block
 from appliance.intake.targets.goods.compose import LINK, Composer
 from appliance.intake.targets.goods.facts import Facts, lookups_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS, bring, values_of
 from appliance.intake.targets.goods.finish import Ending, Seen, is_full
-from appliance.intake.targets.goods.words import Unknown, Words
+from appliance.intake.targets.goods.words import NONE, Unknown, Words
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
+from appliance.kernel.text import fold
 from appliance.write import Command
 from connectors.sdk.contract import StagedRow, Summary
 
@@ -90,6 +91,8 @@ class Goods:
         if now is not None and row.values.get("name") and is_full(entity, self._facts):
             # Gone from one full package, back in the next.
             values.setdefault("archived", False)
+        if self._is_repeated(row, now, block):
+            values.pop(UNIQUE[entity], None)
         steps, faults = _steps(kind, (now.data if now else None) or {}, values)
         if faults:
             return Judged("faulty", faults=tuple(faults))
@@ -110,6 +113,18 @@ class Goods:
             raise Unknown(entity, row.key)
         return Judged("new", None, tuple(steps))
 
+    def _is_repeated(self, row: StagedRow, now: Known | None, block: Block) -> bool:
+        """Whether the number of a row, unique here, is that of another record of the source."""
+        number = UNIQUE.get(row.entity, "")
+        value = str(row.values.get(number) or "")
+        if not value:
+            return False
+        own = now.id if now else None
+        first = self._seen.numbers.setdefault((row.entity, fold(value)), row.key)
+        is_repeated = first != row.key or any(i != own for i in block.holders(row))
+        self._seen.repeated[number] += is_repeated
+        return is_repeated
+
     def _links(self, row: StagedRow, kind: Kind, now: Known | None, block: Block) -> list[Change]:
         """References of a row: to what is here, or to what the run will have made by then."""
         steps: list[Change] = []
@@ -117,6 +132,8 @@ class Goods:
         for name, (entity, ours) in LINKS.get(row.entity, {}).items():
             ext, field = row.values.get(name), kind.by_name.get(ours)
             if not isinstance(ext, str) or not ext or field is None:
+                continue
+            if self._words.setting(f"{entity}:{ext}") == NONE:
                 continue
             found, before = block.link(entity, ext), data.get(field.fid)
             if found is None:
@@ -164,7 +181,9 @@ def _steps(
     found, faults = bring(kind, values)
     steps = []
     for name, value in found.items():
-        before = held.get(kind.by_name[name].fid)
-        if before != value and not (before is None and value is False):
+        field = kind.by_name[name]
+        before = held.get(field.fid)
+        is_same = before is None and value is False and field.default is not True
+        if before != value and not is_same:
             steps.append(Change(name, before, value))
     return steps, faults
