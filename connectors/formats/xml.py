@@ -140,8 +140,13 @@ class XmlFile:
         return Place(self.name, element.sourceline or 0, path)
 
     @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """What was tolerated: of the head, and of what has been read by now."""
+        return (*self.head.warnings, *self.late_warnings)
+
+    @property
     def late_warnings(self) -> tuple[Fault, ...]:
-        """What was tolerated in what has been read by now; `head.warnings` has the rest."""
+        """What was tolerated in what has been read by now, without those of the head."""
         if not self.late_marks:
             return ()
         marks = f"{self.late_marks} byte order marks inside"

@@ -70,35 +70,40 @@ def read_offer(file: XmlFile, element: Any, package: Package) -> None:
 
 
 def _stage(offer: Offer) -> None:
-    package, place = offer.package, offer.place
     product, _, variant = offer.id.partition("#")
     if variant == product:
         variant = ""
     values = offer.finished()
-    content = (
-        tuple(values.items()),
-        tuple(tuple(v.items()) for v, _ in offer.prices),
-        tuple((w, q) for w, q, _ in offer.stock),
-        offer.total and offer.total[0],
-    )
-    if not package.is_new(place, "offer", offer.id, content, offer.faults):
-        return
-    shared = [f for f in offer.faults if f.code == "duplicate-id"]
     subject: dict[str, Value] = {"product_id": product}
     if variant:
         subject["variant_id"] = offer.id
         kept = {k: v for k, v in values.items() if k in VARIANT_FIELDS}
-        if (kept or offer.faults) and not package.has_product(offer.id):
-            row = {"product_id": product, **kept}
-            package.stage(place, "variant", offer.id, row, offer.faults)
-    elif (values or offer.faults) and not package.has_product(product):
-        package.stage(place, "product", product, values, offer.faults)
-    _stage_prices(offer, subject, shared)
-    _stage_stock(offer, subject, shared)
+        if kept or offer.faults:
+            _stage_described(offer, "variant", offer.id, {"product_id": product, **kept})
+    elif values or offer.faults:
+        _stage_described(offer, "product", product, values)
+    if offer.prices:
+        _stage_prices(offer, subject)
+    if offer.stock or offer.total is not None:
+        _stage_stock(offer, subject)
 
 
-def _stage_prices(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
+def _stage_described(offer: Offer, entity: str, key: str, values: dict[str, Value]) -> None:
+    """What an offer says of its product, if nothing of this package said it before.
+
+    A set of files says it several times in several words: that is no fault.
+    """
+    package = offer.package
+    if package.seen.put(hash(("product", key)), 0) is None:
+        package.stage(offer.place, entity, key, values, offer.faults)
+
+
+def _stage_prices(offer: Offer, subject: dict[str, Value]) -> None:
     package, place = offer.package, offer.place
+    content = tuple([tuple(v.items()) for v, _ in offer.prices])
+    shared: list[Fault] = []
+    if not package.is_new(place, "offer with prices", offer.id, content, shared):
+        return
     for values, faults in offer.prices:
         type_ = values.get("price_type_id", "")
         key = f"{offer.id}|{type_}"
@@ -108,8 +113,12 @@ def _stage_prices(offer: Offer, subject: dict[str, Value], shared: list[Fault]) 
         package.stage(place, "price", key, {**subject, **values}, faults + shared)
 
 
-def _stage_stock(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
+def _stage_stock(offer: Offer, subject: dict[str, Value]) -> None:
     package, place = offer.package, offer.place
+    content = tuple([(w, q) for w, q, _ in offer.stock]), offer.total and offer.total[0]
+    shared: list[Fault] = []
+    if not package.is_new(place, "offer with stock", offer.id, content, shared):
+        return
     if offer.stock:
         _compare_total(offer)
         for warehouse, quantity, faults in offer.stock:

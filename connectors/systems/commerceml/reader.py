@@ -20,10 +20,9 @@ from connectors.systems.commerceml.goods import read_product
 from connectors.systems.commerceml.offers import read_offer
 from connectors.systems.commerceml.people import read_counterparty
 from connectors.systems.commerceml.stream import Package
-from connectors.systems.commerceml.survey import Part, Rank, facts_of
+from connectors.systems.commerceml.survey import OFFER_RANKS, Part, Rank, facts_of
 
 _Reader = Callable[[XmlFile, Any, Package], None]
-_OFFER_RANKS = frozenset((Rank.OFFERS, Rank.PRICES, Rank.RESTS))
 _LISTS = frozenset((Rank.CLASSIFIER,))
 _WHEN: dict[str, tuple[_Reader, frozenset[Rank]]] = {
     "Группа": (read_group, _LISTS),
@@ -34,7 +33,7 @@ _WHEN: dict[str, tuple[_Reader, frozenset[Rank]]] = {
     "ТипыЦен": (read_price_types, _LISTS),
     "Склады": (read_warehouses, _LISTS),
     "Товар": (read_product, frozenset((Rank.GOODS,))),
-    "Предложение": (read_offer, _OFFER_RANKS),
+    "Предложение": (read_offer, OFFER_RANKS),
     "Контрагент": (read_counterparty, frozenset((Rank.DOCUMENTS,))),
     "Документ": (read_document, frozenset((Rank.DOCUMENTS,))),
 }
@@ -44,7 +43,11 @@ _WHOLE = ("Документ", "Контрагент", "Категории", "Т�
 def read_part(part: Part, ranks: frozenset[Rank] | None, package: Package) -> Iterator[None]:
     """Stage what the elements of these ranks say; pauses after each element. Raises Refused."""
     file = part.file
-    readers = {tag: read for tag, (read, when) in _WHEN.items() if ranks is None or ranks & when}
+    taken = ranks
+    if ranks is not None and ranks & OFFER_RANKS and Rank.CLASSIFIER not in part.ranks:
+        # Lists of a package of offers; with a classifier before it they were taken with that.
+        taken = ranks | _LISTS
+    readers = {tag: read for tag, (read, when) in _WHEN.items() if taken is None or taken & when}
     for element in file.iter_elements(*readers, whole=_WHOLE):
         readers[LOCAL[element.tag]](file, element, package)
         yield

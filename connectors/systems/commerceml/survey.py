@@ -34,12 +34,14 @@ _KINDS = {
 }
 # One literal start keeps the look fast; blocks with a prefix are read in the order they come.
 _BLOCK = re.compile(f"<({'|'.join(_KINDS)})(?=[\\s>/])([^<>]*)>".encode())
+_PREFIXED = re.compile(f":(?:{'|'.join(_KINDS)})[\\s>/]".encode())
 _ITEM = re.compile("<(?:Предложение|Товар|Группа|Контрагент)[\\s>]".encode())
 _ID = re.compile("<Ид(?:\\s[^<>]*)?>([^<]*)</Ид>".encode())
 _CATALOGUE = re.compile("<ИдКаталога(?:\\s[^<>]*)?>([^<]*)</ИдКаталога>".encode())
 _FLAG = re.compile(f"{CHANGES_ONLY}\\s*=\\s*[\"']([^\"']*)[\"']".encode())
 _FLAG_CHILD = re.compile(f"<{CHANGES_ONLY}(?:\\s[^<>]*)?>([^<]*)</".encode())
 _VERSION = re.compile(r"2\.\d+|3\.\d+")
+_PACKAGE = "ПакетПредложений>".encode()
 _NAMED = "<Наименование".encode()
 _PRICED = "<Цена".encode()
 _STOCKED = ("<Остат".encode(), "<Количество".encode(), "<Склад ".encode())
@@ -56,6 +58,7 @@ class Rank(IntEnum):
     DOCUMENTS = 5
 
 
+OFFER_RANKS = frozenset((Rank.OFFERS, Rank.PRICES, Rank.RESTS))
 _RANKS = {
     "classifier": Rank.CLASSIFIER,
     "lists": Rank.CLASSIFIER,
@@ -90,6 +93,8 @@ def look_at(file: XmlFile) -> Part:
     """The blocks of a document. Raises Refused where its bytes end the look."""
     found: list[Block] = []
     for window, start in _windows(file):
+        if _PREFIXED.search(window):
+            return Part(file, ())
         for match in _BLOCK.finditer(window, 0, start):
             kind = _KINDS[match[1].decode()]
             last = found[-1].kind if found else ""
@@ -102,10 +107,11 @@ def look_at(file: XmlFile) -> Part:
                 expected = f"at most {BLOCKS_MAX} blocks"
                 raise Refused(Fault("too-large-node", expected, "more", place))
             found.append(_block(kind, match, window[match.end() : match.end() + _WINDOW]))
-    offers = [b.rank for b in found if b.kind == "offers"]
+    # Offers of one document are read in one go.
+    offers = [b.rank for b in found if b.rank in OFFER_RANKS]
     if offers:
         lowest = min(offers)
-        found = [replace(b, rank=lowest) if b.kind == "offers" else b for b in found]
+        found = [replace(b, rank=lowest) if b.rank in OFFER_RANKS else b for b in found]
     return Part(file, tuple(found))
 
 
@@ -192,10 +198,12 @@ def _block(kind: str, match: re.Match[bytes], after: bytes) -> Block:
 
 
 def _rank_of_offers(after: bytes) -> Rank:
-    """Offers with names come before those with prices only, and these before rests."""
+    """Offers with names come before those with prices only, and these before rests; a package of
+    lists alone is a classifier.
+    """
     offer = after.find("<Предложение".encode())
     if offer < 0:
-        return Rank.OFFERS
+        return Rank.CLASSIFIER if b"</" + _PACKAGE in after else Rank.OFFERS
     body = after[offer:]
     if _NAMED in body:
         return Rank.OFFERS
