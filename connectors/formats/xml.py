@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 from lxml import etree
 
-from connectors.formats.xml_head import choose_encoding, read_prolog
+from connectors.formats.xml_head import choose_encoding, read_full, read_prolog
 from connectors.sdk.contract import Fault, Place, Refused
 
 CHUNK = 1 << 16
@@ -162,17 +162,23 @@ class XmlFile:
             self._feed(parser, chunk)
             seen += len(chunk)
             for _, root in parser.read_events():
-                namespace, _, name = root.tag.rpartition("}")
-                if roots and name not in roots:
-                    expected = "the root " + " or ".join(sorted(roots))
-                    looks = "a page of HTML" if name.lower() == "html" else f"<{name}>"
-                    raise self._refused("not-this-format", expected, looks)
-                attributes = {LOCAL[k]: v for k, v in root.attrib.items()}
-                return Head(name, namespace[1:], attributes, self._encoding, declared, warnings)
+                return self._head_of(root, declared, warnings, roots)
             if seen > ROOT_MAX:
-                break
+                raise self._refused("too-large-node", f"a root within {ROOT_MAX} bytes", "none")
         self._close(parser)
-        raise self._refused("too-large-node", f"a root within {ROOT_MAX} bytes", "none")
+        _, root = next(parser.read_events())
+        return self._head_of(root, declared, warnings, roots)
+
+    def _head_of(
+        self, root: Element, declared: str, warnings: tuple[Fault, ...], roots: frozenset[str]
+    ) -> Head:
+        namespace, _, name = root.tag.rpartition("}")
+        if roots and name not in roots:
+            expected = "the root " + " or ".join(sorted(roots))
+            looks = "a page of HTML" if name.lower() == "html" else f"<{name}>"
+            raise self._refused("not-this-format", expected, looks)
+        attributes = {LOCAL[k]: v for k, v in root.attrib.items()}
+        return Head(name, namespace[1:], attributes, self._encoding, declared, warnings)
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The bytes as UTF-8 without marks at the start, block by block."""
@@ -182,7 +188,7 @@ class XmlFile:
             decoder = codecs.getincrementaldecoder(self._encoding)()
         start = True
         with self._open() as file:
-            while block := file.read(CHUNK):
+            while block := read_full(file, CHUNK):
                 chunk = block if decoder is None else self._decode(decoder, block)
                 self.read_bytes += len(block)
                 if start:

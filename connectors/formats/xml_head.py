@@ -51,13 +51,24 @@ class Prolog(msgspec.Struct, frozen=True):
     doctype: tuple[int, int] | None = None
 
 
+def read_full(file: BinaryIO, size: int) -> bytes:
+    """So many bytes, fewer at the end only: what gives less at a time is asked again."""
+    block = file.read(size)
+    while block and len(block) < size:
+        more = file.read(size - len(block))
+        if not more:
+            break
+        block += more
+    return block
+
+
 def choose_encoding(file: BinaryIO, chosen: str, name: str) -> Chosen:
     """Marks win, then strict UTF-8, then the declaration if it reads well, then the best score.
 
     The sample is the first 64 KB that hold anything but ASCII. Raises Refused (not-this-format
     for an empty file, bad-encoding when nothing reads well or UTF-8 is broken in places).
     """
-    head = file.read(SAMPLE)
+    head = read_full(file, SAMPLE)
     if not head.strip(b" \t\r\n\0"):
         raise _not_this_format("an empty file", name)
     if chosen:
