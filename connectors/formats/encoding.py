@@ -59,11 +59,9 @@ def _score(sample: bytes, name: str) -> float:
     pairs = sum(lower[n : n + 2] in _PAIRS for n in range(len(lower) - 1))
     letters = sum(c.isalpha() for c in high) / len(high)
     strange = sum(0x80 <= ord(c) < 0xA0 or "\u2500" <= c <= "\u259f" for c in high) / len(high)
-    # Capitals in the middle of words are the sign of a wrong Cyrillic page; names of elements in
-    # ASCII (CdtDbtInd) are none.
-    odd = sum(a.islower() and b.isupper() and not b.isascii() for a, b in pairwise(text)) / len(
-        high
-    )
+    # Capitals in the middle of words are the sign of a wrong Cyrillic page; ASCII has camel case.
+    middle = (a.islower() and b.isupper() and b > "\x7f" for a, b in pairwise(text))
+    odd = sum(middle) / len(high)
     if name in _WESTERN:
         return 0.3 * letters - strange
     return pairs / len(high) + 0.5 * letters - 2 * strange - 2 * odd

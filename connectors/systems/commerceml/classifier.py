@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from connectors.formats.staging import controls_in
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.sdk.contract import Fault, Value
-from connectors.systems.commerceml.stream import Package, controls_in
+from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.words import (
     attributes_of,
     children_of,

@@ -11,10 +11,11 @@ from typing import Any
 
 from msgspec.json import encode
 
+from connectors.formats.staging import controls_in, number
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.sdk.contract import Fault, Place, Value
 from connectors.systems.commerceml.people import read_party
-from connectors.systems.commerceml.stream import Package, controls_in, number
+from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.words import (
     attributes_of,
     children_of,

@@ -7,9 +7,10 @@ from typing import Any
 
 from msgspec.json import encode
 
+from connectors.formats.staging import controls_in, number
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.sdk.contract import Fault, Place, Value
-from connectors.systems.commerceml.stream import Package, controls_in, number
+from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.words import (
     REMOVED,
     attributes_of,

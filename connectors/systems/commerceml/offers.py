@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from connectors.formats.staging import controls_in, number
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.sdk.contract import Fault, Place, Value
 from connectors.systems.commerceml.goods import (
@@ -21,7 +22,7 @@ from connectors.systems.commerceml.goods import (
     read_tax,
     read_unit,
 )
-from connectors.systems.commerceml.stream import Package, controls_in, number
+from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.words import REMOVED, attributes_of, texts_of
 
 _PRICE_PARTS = {
