@@ -96,6 +96,7 @@ class XmlFile:
         self.read_bytes = 0
         self.has_controls = False
         self.late_marks = 0
+        self._shift = self._fed_lines = 0
         with self._open() as file:
             chosen = choose_encoding(file, encoding, name)
         self._encoding = chosen.encoding
@@ -108,11 +109,11 @@ class XmlFile:
         valid until the next one is asked for. Of what stands before it, the first 64 children of
         each ancestor stay to be read (a head), those that were told of are emptied.
         """
-        parser = self._parser(("end",), [f"{{*}}{tag}" for tag in tags])
+        parser = self.start_parser(tags)
         events = parser.read_events()
-        inside = _Inside(frozenset(whole))
-        idle = tags_seen = 0
-        for chunk in self._chunks():
+        inside = Inside(frozenset(whole))
+        idle = 0, 0
+        for chunk in self.iter_clean():
             self._feed(parser, chunk)
             last = None
             for _, element in events:
@@ -122,22 +123,57 @@ class XmlFile:
                 element.clear()
                 last = element
             if last is not None:
-                idle = tags_seen = 0
-                _forget_before(last)
+                idle = 0, 0
+                self.forget_before(last)
             else:
-                idle += len(chunk)
-                tags_seen += chunk.count(b"<")
-                if idle > ITEM_MAX or tags_seen > ITEM_TAGS_MAX:
-                    expected = f"elements of at most {ITEM_MAX} bytes and {ITEM_TAGS_MAX} tags"
-                    raise self._refused("too-large-node", expected, "more")
+                idle = self.wait(idle, chunk, b"<")
         self._close(parser)
         for _, element in events:
             if not inside(element):
                 yield element
 
+    def start_parser(self, tags: Iterable[str]) -> Any:
+        """A parser that tells of the ends of elements of these local names."""
+        self._shift = self._fed_lines = 0
+        return self._parser(("end",), [f"{{*}}{tag}" for tag in tags])
+
+    def feed(self, parser: Any, piece: bytes) -> None:
+        """Give it bytes in UTF-8. Raises Refused."""
+        self._feed(parser, piece)
+        self._fed_lines += piece.count(b"\n")
+
+    def finish_parser(self, parser: Any) -> None:
+        """There is no more. Raises Refused."""
+        self._close(parser)
+
+    def skip_lines(self, count: int) -> None:
+        """So many lines were not given to the parser: places after them are that much further."""
+        self._shift += count
+
+    @property
+    def line_of_end(self) -> int:
+        """The line of what comes next."""
+        return 1 + self._fed_lines + self._shift
+
+    def wait(self, idle: tuple[int, int], piece: bytes | str, mark: Any) -> tuple[int, int]:
+        """Bytes and tags that have gone by without an element asked for. Raises Refused."""
+        size, tags = idle[0] + len(piece), idle[1] + piece.count(mark)
+        if size > ITEM_MAX or tags > ITEM_TAGS_MAX:
+            expected = f"elements of at most {ITEM_MAX} bytes and {ITEM_TAGS_MAX} tags"
+            raise self._refused("too-large-node", expected, "more")
+        return size, tags
+
+    def forget_before(self, element: Element) -> None:
+        """Let go of what stands before an element that was told of, but for a head."""
+        parent = element.getparent()
+        if parent is not None:
+            place = parent.index(element)
+            if place > HEAD_KEPT:
+                del parent[HEAD_KEPT:place]
+
     def place_of(self, element: Element, path: str = "") -> Place:
         """Where an element stands: its line, and the path inside it that is meant."""
-        return Place(self.name, element.sourceline or 0, path)
+        return Place(self.name, (element.sourceline or 0) + self._shift, path)
 
     @property
     def warnings(self) -> tuple[Fault, ...]:
@@ -158,7 +194,7 @@ class XmlFile:
     def _read_head(self, declared: str, warnings: tuple[Fault, ...], roots: frozenset[str]) -> Head:
         parser = self._parser(("start",), None)
         seen = 0
-        for chunk in self._chunks():
+        for chunk in self.iter_clean():
             self._feed(parser, chunk)
             seen += len(chunk)
             for _, root in parser.read_events():
@@ -214,7 +250,7 @@ class XmlFile:
         except UnicodeEncodeError:
             raise self._refused("bad-encoding", "whole characters", "half of a pair") from None
 
-    def _chunks(self) -> Iterator[bytes]:
+    def iter_clean(self) -> Iterator[bytes]:
         """What the parser is given: no DOCTYPE, no marks, no control characters; bounded gaps."""
         gap = quotes = 0
         self.late_marks, self.has_controls = 0, False
@@ -272,8 +308,8 @@ class XmlFile:
         except etree.XMLSyntaxError as error:
             for entry in parser.feed_error_log:
                 if entry.type in _UNDEFINED_ENTITY:
-                    raise self._undefined(entry.line, entry.message) from None
-            place = Place(self.name, error.position[0], offset=self.read_bytes)
+                    raise self._undefined(entry.line + self._shift, entry.message) from None
+            place = Place(self.name, error.position[0] + self._shift, offset=self.read_bytes)
             found = _message(error)
             raise Refused(Fault("truncated", "the end of the document", found, place)) from None
 
@@ -283,6 +319,7 @@ class XmlFile:
 
     def _explain(self, error: Any) -> Refused:
         line, column = error.position
+        line += self._shift
         place = Place(self.name, line, f"{column}" if column else "", self.read_bytes)
         message = _message(error)
         if error.code in _TOO_LARGE or "too big" in message or "too long" in message:
@@ -302,7 +339,7 @@ class XmlFile:
         return Refused(Fault(code, expected, found, self._place()))
 
 
-class _Inside:
+class Inside:
     """Whether an element stands in one that is taken whole; asked anew for each new parent."""
 
     def __init__(self, whole: frozenset[str]) -> None:
@@ -311,6 +348,7 @@ class _Inside:
         self._answer = False
 
     def __call__(self, element: Element) -> bool:
+        """Whether this one does."""
         if not self._whole:
             return False
         parent = element.getparent()
@@ -321,14 +359,6 @@ class _Inside:
                 self._answer = LOCAL[parent.tag] in self._whole
                 parent = parent.getparent()
         return self._answer
-
-
-def _forget_before(element: Element) -> None:
-    parent = element.getparent()
-    if parent is not None:
-        place = parent.index(element)
-        if place > HEAD_KEPT:
-            del parent[HEAD_KEPT:place]
 
 
 def _cut_mark(chunk: bytes) -> tuple[bytes, bytes]:

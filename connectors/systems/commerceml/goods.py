@@ -19,7 +19,7 @@ from connectors.systems.commerceml.words import (
     yes_no,
 )
 
-_PLAIN = {
+PLAIN = {
     "Артикул": "sku",
     "Код": "code",
     "Наименование": "name",
@@ -90,24 +90,28 @@ class Draft:
 def read_product(file: XmlFile, element: Any, package: Package) -> None:
     """One Товар: a row of a product, or of a variant where its id has a '#'."""
     draft = Draft(package, file.place_of(element))
-    values = draft.values
     status = element.get("Статус")
     if status and status.strip().casefold() in REMOVED:
-        values["is_deleted"] = True
+        draft.values["is_deleted"] = True
     for child in element:
         name = LOCAL[child.tag]
         text = child.text
-        if name in _PLAIN:
+        if name in PLAIN:
             if text and (text := text.strip()):
-                values[_PLAIN[name]] = text
+                draft.values[PLAIN[name]] = text
         elif name == "Ид":
             draft.id = (text or "").strip()
         elif (read := _PARTS.get(name)) is not None:
             read(draft, child)
-    package.records["goods"] += 1
+    finish_product(file, draft)
+
+
+def finish_product(file: XmlFile, draft: Draft) -> None:
+    """Stage what was gathered of a Товар."""
+    draft.package.records["goods"] += 1
     _file_under(draft)
     if file.has_controls:
-        draft.faults += controls_in(file, values, draft.place)
+        draft.faults += controls_in(file, draft.values, draft.place)
     _stage(draft)
 
 
@@ -150,8 +154,11 @@ def _sort(draft: Draft, element: Any) -> None:
 
 def read_unit(draft: Draft, element: Any) -> None:
     """БазоваяЕдиница: a text, a code, or both in attributes; 3.x writes the code as the text."""
-    text = (element.text or "").strip()
-    said = attributes_of(element)
+    put_unit(draft, (element.text or "").strip(), attributes_of(element))
+
+
+def put_unit(draft: Draft, text: str, said: dict[str, str]) -> None:
+    """A unit by its text and its attributes."""
     code = said.get("Код", "")
     if text.isdigit() and not code:
         code, text = text, draft.package.units.get(text, "")
@@ -166,41 +173,55 @@ def read_unit(draft: Draft, element: Any) -> None:
 def read_barcode(draft: Draft, element: Any) -> None:
     """Штрихкод, once or several times."""
     if text := (element.text or "").strip():
-        if "barcode" not in draft.values:
-            draft.values["barcode"] = text
-        elif draft.values["barcode"] != text:
-            if "barcodes" not in draft.lists:
-                draft.add("barcodes", str(draft.values["barcode"]))
-            draft.add("barcodes", text)
+        put_barcode(draft, text)
+
+
+def put_barcode(draft: Draft, text: str) -> None:
+    """The first is the barcode; when there are others, all of them are a list."""
+    if "barcode" not in draft.values:
+        draft.values["barcode"] = text
+    elif draft.values["barcode"] != text:
+        if "barcodes" not in draft.lists:
+            draft.add("barcodes", str(draft.values["barcode"]))
+        draft.add("barcodes", text)
 
 
 def read_image(draft: Draft, element: Any) -> None:
     """Картинка: the name of a file of the package."""
     if text := (element.text or "").strip():
-        draft.add("images", text.replace("\\", "/"))
-        images = draft.package.images
-        if images and text.replace("\\", "/").rpartition("/")[2] not in images:
-            expected = "pictures that the package brings"
-            draft.package.warn("image-missing", expected, text, draft.place)
+        put_image(draft, text)
+
+
+def put_image(draft: Draft, text: str) -> None:
+    """One picture more; told of when the package has pictures and not this one."""
+    name = text.replace("\\", "/")
+    draft.add("images", name)
+    images = draft.package.images
+    if images and name.rpartition("/")[2] not in images:
+        expected = "pictures that the package brings"
+        draft.package.warn("image-missing", expected, text, draft.place)
 
 
 def _properties(draft: Draft, element: Any) -> None:
-    package = draft.package
     for entry in element:
-        id_ = name = ""
-        texts = []
-        for part in entry:
-            tag = LOCAL[part.tag]
-            text = (part.text or "").strip()
-            if tag == "Ид":
-                id_ = text
-            elif tag in ("Значение", "ИдЗначения") and text:
-                texts.append(package.property_values.get(text, text))
-            elif tag == "Наименование":
-                name = text
-        if texts:
-            name = package.property_names.get(id_) or name or id_
-            draft.add_property(name, id_, "\n".join(texts))
+        put_property(draft, [(LOCAL[part.tag], (part.text or "").strip()) for part in entry])
+
+
+def put_property(draft: Draft, parts: list[tuple[str, str]]) -> None:
+    """ЗначенияСвойства by the names and texts of its parts."""
+    package = draft.package
+    id_ = name = ""
+    texts = []
+    for tag, text in parts:
+        if tag == "Ид":
+            id_ = text
+        elif tag in ("Значение", "ИдЗначения") and text:
+            texts.append(package.property_values.get(text, text))
+        elif tag == "Наименование":
+            name = text
+    if texts:
+        name = package.property_names.get(id_) or name or id_
+        draft.add_property(name, id_, "\n".join(texts))
 
 
 def read_characteristics(draft: Draft, element: Any) -> None:
@@ -216,45 +237,60 @@ def read_characteristics(draft: Draft, element: Any) -> None:
 
 def read_requisites(draft: Draft, element: Any) -> None:
     """ЗначенияРеквизитов: those with a field of their own go there, the rest is a property."""
-    values = draft.values
     for entry in element:
-        name = ""
-        texts = []
-        for part in entry:
-            if text := (part.text or "").strip():
-                if LOCAL[part.tag] == "Наименование":
-                    name = text
-                else:
-                    texts.append(text)
-        text = "\n".join(texts)
-        if not name or not texts:
-            continue
-        if name in _REQUISITES:
-            values.setdefault(_REQUISITES[name], text)
-        elif name == "Вес":
-            _weigh(draft, text)
-        elif name == "ПометкаУдаления":
-            values["is_deleted"] = is_yes(text)
-        elif name == "Статус" and text.casefold() in REMOVED:
-            values["is_deleted"] = True
-        else:
-            draft.add_property(name, "", text)
+        put_requisite(draft, [(LOCAL[part.tag], (part.text or "").strip()) for part in entry])
+
+
+def put_requisite(draft: Draft, parts: list[tuple[str, str]]) -> None:
+    """ЗначениеРеквизита by the names and texts of its parts."""
+    values = draft.values
+    name = ""
+    texts = []
+    for tag, text in parts:
+        if text and tag == "Наименование":
+            name = text
+        elif text:
+            texts.append(text)
+    if not name or not texts:
+        return
+    text = "\n".join(texts)
+    if name in _REQUISITES:
+        values.setdefault(_REQUISITES[name], text)
+    elif name == "Вес":
+        put_weight(draft, text)
+    elif name == "ПометкаУдаления":
+        values["is_deleted"] = is_yes(text)
+    elif name == "Статус" and text.casefold() in REMOVED:
+        values["is_deleted"] = True
+    else:
+        draft.add_property(name, "", text)
 
 
 def read_tax(draft: Draft, element: Any) -> None:
     """СтавкиНалогов: the rate as it is written ('20', '20%', 'Без НДС')."""
     for entry in element:
-        texts = texts_of(entry)
-        if "Ставка" in texts and texts.get("Наименование", "НДС").casefold() == "ндс":
-            draft.values.setdefault("tax", texts["Ставка"])
+        put_tax(draft, [(LOCAL[part.tag], (part.text or "").strip()) for part in entry])
+
+
+def put_tax(draft: Draft, parts: list[tuple[str, str]]) -> None:
+    """СтавкаНалога by the names and texts of its parts."""
+    name, rate = "НДС", ""
+    for tag, text in parts:
+        if tag == "Ставка":
+            rate = rate or text
+        elif tag == "Наименование" and text:
+            name = text
+    if rate and name.casefold() == "ндс":
+        draft.values.setdefault("tax", rate)
 
 
 def _weight(draft: Draft, element: Any) -> None:
     if text := (element.text or "").strip():
-        _weigh(draft, text)
+        put_weight(draft, text)
 
 
-def _weigh(draft: Draft, text: str) -> None:
+def put_weight(draft: Draft, text: str) -> None:
+    """A weight in kilograms."""
     found = number(text, draft.place, "Вес", draft.faults)
     if found is not None:
         draft.values.setdefault("weight", found)
@@ -268,13 +304,23 @@ def _maker(draft: Draft, element: Any) -> None:
 
 def read_mark(draft: Draft, element: Any) -> None:
     """ПометкаУдаления."""
-    removed = yes_no(element.text)
+    put_mark(draft, element.text or "")
+
+
+def put_mark(draft: Draft, text: str) -> None:
+    """The mark of deletion by its word."""
+    removed = yes_no(text)
     if removed is not None:
         draft.values["is_deleted"] = removed or draft.values.get("is_deleted") is True
 
 
 def _status(draft: Draft, element: Any) -> None:
-    if (element.text or "").strip().casefold() in REMOVED:
+    put_status(draft, (element.text or "").strip())
+
+
+def put_status(draft: Draft, text: str) -> None:
+    """Статус, which knows the one word."""
+    if text.casefold() in REMOVED:
         draft.values["is_deleted"] = True
 
 

@@ -62,11 +62,16 @@ def read_offer(file: XmlFile, element: Any, package: Package) -> None:
                 _read_price(offer, price)
         elif (read := _PARTS.get(name)) is not None:
             read(offer, child)
-    package.records["offers"] += 1
+    finish_offer(file, offer)
+
+
+def finish_offer(file: XmlFile, offer: Offer) -> None:
+    """Stage what was gathered of a Предложение."""
+    offer.package.records["offers"] += 1
     if offer.characteristic and "#" not in offer.id:
         offer.id = f"{offer.id}#{offer.characteristic}"
     if file.has_controls:
-        offer.faults += controls_in(file, values, offer.place)
+        offer.faults += controls_in(file, offer.values, offer.place)
     _stage(offer)
 
 
@@ -152,13 +157,16 @@ def _exact(text: str) -> int:
 
 
 def _read_price(offer: Offer, element: Any) -> None:
+    put_price(offer, [(LOCAL[part.tag], (part.text or "").strip()) for part in element])
+
+
+def put_price(offer: Offer, parts: list[tuple[str, str]]) -> None:
+    """Цена by the names and texts of its parts."""
     package, place = offer.package, offer.place
     values: dict[str, Value] = {}
     faults: list[Fault] = []
-    for child in element:
-        name = LOCAL[child.tag]
-        text = child.text
-        if not text or not (text := text.strip()):
+    for name, text in parts:
+        if not text:
             continue
         if name == "ИдТипаЦены":
             values["price_type_id"] = text
@@ -191,6 +199,12 @@ def _read_price(offer: Offer, element: Any) -> None:
 
 def _quantity(offer: Offer, element: Any) -> None:
     if text := (element.text or "").strip():
+        put_total(offer, text)
+
+
+def put_total(offer: Offer, text: str) -> None:
+    """Количество: the total of all warehouses."""
+    if text:
         faults: list[Fault] = []
         offer.total = number(text, offer.place, "Количество", faults) or "", faults
 
@@ -200,7 +214,7 @@ def _warehouse(offer: Offer, element: Any) -> None:
     said = attributes_of(element)
     if not said.get("ИдСклада"):
         said |= texts_of(element)
-    _put_stock(offer, said)
+    put_stock(offer, said)
 
 
 def _rests(offer: Offer, element: Any) -> None:
@@ -209,14 +223,15 @@ def _rests(offer: Offer, element: Any) -> None:
         said = texts_of(rest)
         inner = [c for c in rest if LOCAL[c.tag] == "Склад"]
         for warehouse in inner:
-            _put_stock(offer, said | attributes_of(warehouse) | texts_of(warehouse))
+            put_stock(offer, said | attributes_of(warehouse) | texts_of(warehouse))
         if not inner and "Количество" in said:
             faults: list[Fault] = []
             quantity = number(said["Количество"], offer.place, "Остаток", faults)
             offer.total = quantity or "", faults
 
 
-def _put_stock(offer: Offer, said: dict[str, str]) -> None:
+def put_stock(offer: Offer, said: dict[str, str]) -> None:
+    """The quantity of one warehouse, by whatever names a form of it has."""
     warehouse = said.get("ИдСклада") or said.get("Ид", "")
     written = said.get("КоличествоНаСкладе") or said.get("Количество")
     if written is None:

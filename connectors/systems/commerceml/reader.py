@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from connectors.formats.xml import LOCAL, XmlFile
+from connectors.formats.xml_templates import Known, iter_records
 from connectors.sdk.contract import Fault, Place, Summary
 from connectors.systems.commerceml.classifier import (
     read_categories,
@@ -19,6 +20,7 @@ from connectors.systems.commerceml.documents import read_document
 from connectors.systems.commerceml.goods import read_product
 from connectors.systems.commerceml.offers import read_offer
 from connectors.systems.commerceml.people import read_counterparty
+from connectors.systems.commerceml.plans import shapes_of
 from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.survey import OFFER_RANKS, Part, Rank, facts_of
 
@@ -48,8 +50,12 @@ def read_part(part: Part, ranks: frozenset[Rank] | None, package: Package) -> It
         # Lists of a package of offers; with a classifier before it they were taken with that.
         taken = ranks | _LISTS
     readers = {tag: read for tag, (read, when) in _WHEN.items() if taken is None or taken & when}
-    for element in file.iter_elements(*readers, whole=_WHOLE):
-        readers[LOCAL[element.tag]](file, element, package)
+    shapes = shapes_of(file, package, frozenset(readers))
+    for found in iter_records(file, *readers, whole=_WHOLE, shapes=shapes):
+        if type(found) is Known:
+            found.read(found.groups, found.place)
+        else:
+            readers[LOCAL[found.tag]](file, found, package)
         yield
     for fault in file.late_warnings:
         package.warn(fault.code, fault.expected, fault.found, fault.place)

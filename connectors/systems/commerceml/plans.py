@@ -1,0 +1,213 @@
+"""Readers of records of known shapes: which group of a match goes to which part of a record.
+
+The same functions take the texts that take them from elements (`put_…` of goods and offers); a
+shape with a part that is not listed here is left to the parser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from connectors.formats.xml import XmlFile
+from connectors.formats.xml_templates import Groups, Node, Planner, Reader, Shapes
+from connectors.sdk.contract import Place
+from connectors.systems.commerceml import goods, offers
+from connectors.systems.commerceml.stream import Package
+
+_Step = Callable[[Any, Groups], None]
+_PRODUCT_PLAIN = goods.PLAIN
+_OFFER_PLAIN = {"Наименование": "name", "Артикул": "sku", "Код": "code"}
+# Parts that nobody reads are passed over in a match too.
+_PRODUCT_PARTS = frozenset(
+    {"Ид", "Штрихкод", "Картинка", "БазоваяЕдиница", "Группы", "Категория", "ЗначенияСвойств",
+     "ЗначенияРеквизитов", "СтавкиНалогов", "Вес", "ПометкаУдаления", "Статус", *_PRODUCT_PLAIN}
+)  # fmt: skip
+_OFFER_PARTS = frozenset(
+    {"Ид", "Штрихкод", "Картинка", "БазоваяЕдиница", "ЗначенияРеквизитов", "СтавкиНалогов",
+     "ПометкаУдаления", "Цены", "Количество", "Склад", "Остатки", *_OFFER_PLAIN}
+)  # fmt: skip
+_PRODUCT_OTHERS = frozenset(
+    {"ХарактеристикиТовара", "Комплектующие", "Аналоги", "Изготовитель", "ОсновнаяКартинка"}
+)
+_OFFER_OTHERS = frozenset({"ХарактеристикиТовара", "ИдХарактеристики", "КодЕдиницыИзмерения"})
+
+
+def shapes_of(file: XmlFile, package: Package, tags: frozenset[str]) -> dict[str, Shapes]:
+    """The sorts of record of a document that may be taken by shape."""
+    planners: dict[str, tuple[Planner, frozenset[str]]] = {
+        "Товар": (lambda node: _plan_product(node, file, package), _PRODUCT_PARTS),
+        "Предложение": (lambda node: _plan_offer(node, file, package), _OFFER_PARTS),
+    }
+    return {tag: Shapes(*found) for tag, found in planners.items() if tag in tags}
+
+
+def _plan_product(root: Node, file: XmlFile, package: Package) -> Reader | None:
+    steps = _steps(root, _PRODUCT_PLAIN, _PRODUCT_OTHERS)
+    if steps is None:
+        return None
+    id_, plain, others = steps
+
+    def read(groups: Groups, place: Place) -> None:
+        draft = goods.Draft(package, place)
+        values = draft.values
+        draft.id = (groups[id_] or "").strip()
+        for target, group in plain:
+            if (text := groups[group]) and (text := text.strip()):
+                values[target] = text
+        for step in others:
+            step(draft, groups)
+        goods.finish_product(file, draft)
+
+    return read
+
+
+def _plan_offer(root: Node, file: XmlFile, package: Package) -> Reader | None:
+    steps = _steps(root, _OFFER_PLAIN, _OFFER_OTHERS)
+    if steps is None:
+        return None
+    id_, plain, others = steps
+
+    def read(groups: Groups, place: Place) -> None:
+        offer = offers.Offer(package, place)
+        values = offer.values
+        offer.id = (groups[id_] or "").strip()
+        for target, group in plain:
+            if (text := groups[group]) and (text := text.strip()):
+                values[target] = text
+        for step in others:
+            step(offer, groups)
+        offers.finish_offer(file, offer)
+
+    return read
+
+
+def _steps(
+    root: Node, plain: dict[str, str], left: frozenset[str]
+) -> tuple[int, list[tuple[str, int]], list[_Step]] | None:
+    """The group of the id, fields with their groups, and what is done for the other parts."""
+    ids = [node.text for node in root.children if node.name == "Ид"]
+    if len(ids) != 1 or ids[0] < 0 or any(node.name in left for node in root.children):
+        return None
+    found: list[tuple[str, int]] = []
+    others: list[_Step] = []
+    for node in root.children:
+        if node.name in plain:
+            if node.text < 0:
+                return None
+            found.append((plain[node.name], node.text))
+        elif node.name in _LEAVES:
+            if node.text < 0:
+                return None
+            others.append(_leaf(_LEAVES[node.name], node.text))
+        elif node.name in _ENTRIES:
+            for entry in node.children:
+                others.append(_entry(_ENTRIES[node.name], entry))
+        elif (special := _SPECIAL.get(node.name)) is not None:
+            step = special(node)
+            if step is None:
+                return None
+            others += step
+    return ids[0], found, others
+
+
+def _leaf(put: Callable[[Any, str], None], group: int) -> _Step:
+    def step(draft: Any, groups: Groups) -> None:
+        if (text := groups[group]) and (text := text.strip()):
+            put(draft, text)
+
+    return step
+
+
+def _entry(put: Callable[[Any, list[tuple[str, str]]], None], entry: Node) -> _Step:
+    """An entry of leaves: their names and texts. What has parts of its own has no text."""
+    parts = [(n.name, n.text) for n in entry.children if n.text >= 0]
+
+    def step(draft: Any, groups: Groups) -> None:
+        put(draft, [(name, (groups[group] or "").strip()) for name, group in parts])
+
+    return step
+
+
+def _put_group(draft: goods.Draft, text: str) -> None:
+    draft.groups.append(text)
+
+
+def _put_sort(draft: goods.Draft, text: str) -> None:
+    draft.sort = text
+
+
+def _unit(node: Node) -> list[_Step] | None:
+    if node.children:
+        # Пересчет and the like: packages of the unit, which nobody reads.
+        return [_unit_step(-1, node.attributes)]
+    return [_unit_step(node.text, node.attributes)]
+
+
+def _unit_step(text: int, attributes: dict[str, int]) -> _Step:
+    def step(draft: goods.Draft, groups: Groups) -> None:
+        said = {name: (groups[group] or "").strip() for name, group in attributes.items()}
+        goods.put_unit(draft, (groups[text] or "").strip() if text >= 0 else "", said)
+
+    return step
+
+
+def _groups(node: Node) -> list[_Step] | None:
+    if any(child.text < 0 for child in node.children):
+        return None
+    return [_leaf(_put_group, child.text) for child in node.children]
+
+
+def _prices(node: Node) -> list[_Step] | None:
+    return [_entry(offers.put_price, price) for price in node.children]
+
+
+def _warehouse(node: Node) -> list[_Step] | None:
+    """Склад with attributes; with children it is left to the parser."""
+    if node.children or "ИдСклада" not in node.attributes:
+        return None
+    return [_stock_step(node.attributes)]
+
+
+def _rests(node: Node) -> list[_Step] | None:
+    """Остатки of warehouses, each with its id and quantity."""
+    found: list[_Step] = []
+    for rest in node.children:
+        if [c.name for c in rest.children] != ["Склад"] or rest.children[0].attributes:
+            return None
+        leaves = {c.name: c.text for c in rest.children[0].children}
+        if any(group < 0 for group in leaves.values()):
+            return None
+        found.append(_stock_step(leaves))
+    return found
+
+
+def _stock_step(parts: dict[str, int]) -> _Step:
+    def step(offer: offers.Offer, groups: Groups) -> None:
+        said = {n: t for n, group in parts.items() if (t := (groups[group] or "").strip())}
+        offers.put_stock(offer, said)
+
+    return step
+
+
+_LEAVES: dict[str, Callable[[Any, str], None]] = {
+    "Штрихкод": goods.put_barcode,
+    "Картинка": goods.put_image,
+    "Категория": _put_sort,
+    "Вес": goods.put_weight,
+    "ПометкаУдаления": goods.put_mark,
+    "Статус": goods.put_status,
+    "Количество": offers.put_total,
+}
+_ENTRIES: dict[str, Callable[[Any, list[tuple[str, str]]], None]] = {
+    "ЗначенияСвойств": goods.put_property,
+    "ЗначенияРеквизитов": goods.put_requisite,
+    "СтавкиНалогов": goods.put_tax,
+}
+_SPECIAL: dict[str, Callable[[Node], list[_Step] | None]] = {
+    "БазоваяЕдиница": _unit,
+    "Группы": _groups,
+    "Цены": _prices,
+    "Склад": _warehouse,
+    "Остатки": _rests,
+}
