@@ -1,7 +1,6 @@
 """Rows of one reading on their way: staged, counted, an id that comes again told apart.
 
-Of every record only two numbers are kept (sixteen bytes, and half as much air), so that memory
-stays flat while a repeated id is still seen.
+Of every record one number is kept, so that memory stays flat while a repeated id is still seen.
 """
 
 from __future__ import annotations
@@ -11,60 +10,53 @@ from collections import Counter
 
 from connectors.formats.amounts import plain_decimal
 from connectors.formats.xml import SHOWN_CONTROL, XmlFile
-from connectors.sdk.contract import Fault, Place, StagedRow, Value
+from connectors.sdk.contract import Fault, Place, Rows, StagedRow, Value
 
-_WORD = 0xFFFFFFFFFFFFFFFF
+_TAG = (1 << 40) - 1
 
 
 class Seen:
-    """Hashes by hash, sixteen bytes each and half as much air: 400 000 ids take 16 MB."""
+    """Hashes by hash, eight bytes each and half as much air: 400 000 ids take 8 MB.
+
+    Forty bits tell keys apart and twenty-four contents: among a million records the chance that
+    two different ids are taken for one is one in a million, and then the record is at fault.
+    """
 
     def __init__(self) -> None:
-        self._start(1 << 12)
+        self._slots = array("Q", bytes(8 << 12))
+        self._mask = (1 << 12) - 1
         self._count = 0
 
     def put(self, key: int, value: int) -> int | None:
-        """What was put under that key before, if anything; else remember this."""
-        keys, mask = self._keys, self._mask
-        key = key & _WORD or 1
-        value &= _WORD
-        place = key & mask
-        while found := keys[place]:
-            if found == key:
-                return self._values[place]
+        """What was put under that key before (as `told_of` makes it), if anything; else remember."""
+        slots, mask = self._slots, self._mask
+        tag = key & _TAG or 1
+        place = tag & mask
+        while found := slots[place]:
+            if found >> 24 == tag:
+                return found & 0xFFFFFF
             place = (place + 1) & mask
-        keys[place] = key
-        self._values[place] = value
+        slots[place] = tag << 24 | value & 0xFFFFFF
         self._count += 1
         if self._count * 2 > mask:
             self._grow()
         return None
 
-    def __contains__(self, key: int) -> bool:
-        key = key & _WORD or 1
-        place = key & self._mask
-        while found := self._keys[place]:
-            if found == key:
-                return True
-            place = (place + 1) & self._mask
-        return False
-
-    def _start(self, size: int) -> None:
-        self._mask = size - 1
-        self._keys = array("Q", bytes(8 * size))
-        self._values = array("Q", bytes(8 * size))
-
     def _grow(self) -> None:
-        old_keys, old_values = self._keys, self._values
-        self._start(2 * len(old_keys))
-        keys, values, mask = self._keys, self._values, self._mask
-        for key, value in zip(old_keys, old_values, strict=True):
-            if key:
-                place = key & mask
-                while keys[place]:
+        old = self._slots
+        self._slots = slots = array("Q", bytes(16 * len(old)))
+        self._mask = mask = 2 * len(old) - 1
+        for slot in old:
+            if slot:
+                place = slot >> 24 & mask
+                while slots[place]:
                     place = (place + 1) & mask
-                keys[place] = key
-                values[place] = value
+                slots[place] = slot
+
+
+def told_of(content: object) -> int:
+    """What is kept of a content, to compare it with another."""
+    return hash(content) & 0xFFFFFF
 
 
 class Staging:
@@ -80,6 +72,13 @@ class Staging:
         self._warned: Counter[tuple[str, str]] = Counter()
         self._first: dict[tuple[str, str], tuple[str, Place]] = {}
 
+    def take(self) -> Rows:
+        """The rows that wait, counted and given away."""
+        found = tuple(self.rows)
+        self.rows.clear()
+        self.entities.update([row.entity for row in found])
+        return Rows(found)
+
     def stage(
         self,
         place: Place,
@@ -92,7 +91,6 @@ class Staging:
         if not key:
             fault = Fault("missing-id", "an id", "", place)
             faults = [*faults, fault] if faults else [fault]
-        self.entities[entity] += 1
         self.rows.append(
             StagedRow(place, entity, key, values, (), tuple(faults))
             if faults
@@ -105,7 +103,7 @@ class Staging:
         """Whether a record is to be staged: an identical one is not, and told of; one that differs
         from what stood under its id before is at fault.
         """
-        told = hash(content) & _WORD
+        told = told_of(content)
         before = self.seen.put(hash((entity, key)), told)
         if before is None:
             return True

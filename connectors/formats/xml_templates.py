@@ -26,7 +26,9 @@ _NODES_MAX = 400
 _TEXT = r"[^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*"
 _VALUE = r"[^\"<&\t\n]*"
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
-Groups = tuple[str | None, ...]
+# The texts of a match without the blanks around them, and at the end an empty one: a part that a
+# shape lacks is read from place -1.
+Groups = list[str]
 
 
 class Node:
@@ -166,9 +168,10 @@ class _Run:
             begins, ends = self._at, match.end()
             opened = window.find("<", begins)
             place = Place(file.name, line + count("\n", begins, opened))
-            groups: Groups = match.groups()
+            groups = [g.strip() if g else "" for g in match.groups()]
             if window.find("&", opened, ends) >= 0:
-                groups = tuple(_plain(g) if g and "&" in g else g for g in groups)
+                groups = [_plain(g) if "&" in g else g for g in groups]
+            groups.append("")
             yield Known(template.read, groups, place)
             self._at = ends
             line += count("\n", begins, ends)

@@ -86,12 +86,11 @@ class CommerceMLPackage:
                 if len(package.rows) < BLOCK:
                     continue
                 seen += len(package.rows)
-                yield Rows(tuple(package.rows))
+                yield package.take()
                 yield Progress(seen)
-                package.rows.clear()
         if package.rows:
             seen += len(package.rows)
-            yield Rows(tuple(package.rows))
+            yield package.take()
         yield Progress(seen, seen)
         warnings = (*warnings_of(self._parts), *self._warnings)
         yield summary_of(package, self._parts, warnings)

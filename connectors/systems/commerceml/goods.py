@@ -34,6 +34,7 @@ _REQUISITES = {
     "ТипНоменклатуры": "kind",
     "ОписаниеВФорматеHTML": "description",
 }
+VALUE_PARTS = frozenset({"Значение", "ИдЗначения"})
 _encode = encode
 
 
@@ -154,19 +155,22 @@ def _sort(draft: Draft, element: Any) -> None:
 
 def read_unit(draft: Draft, element: Any) -> None:
     """БазоваяЕдиница: a text, a code, or both in attributes; 3.x writes the code as the text."""
-    put_unit(draft, (element.text or "").strip(), attributes_of(element))
+    said = attributes_of(element)
+    name = next((said[n] for n in UNIT_NAMES if said.get(n)), "")
+    put_unit(draft, (element.text or "").strip(), said.get("Код", ""), name)
 
 
-def put_unit(draft: Draft, text: str, said: dict[str, str]) -> None:
-    """A unit by its text and its attributes."""
-    code = said.get("Код", "")
-    if text.isdigit() and not code:
-        code, text = text, draft.package.units.get(text, "")
-    name = text or said.get("НаименованиеКраткое") or said.get("НаименованиеПолное")
-    name = name or said.get("МеждународноеСокращение") or draft.package.units.get(code)
+UNIT_NAMES = ("НаименованиеКраткое", "НаименованиеПолное", "МеждународноеСокращение")
+
+
+def put_unit(draft: Draft, text: str, code: str, name: str) -> None:
+    """A unit by its text, its code and the best name of its attributes."""
+    units = draft.package.units
+    if not code and text.isdigit():
+        code, text = text, units.get(text, "")
     if code:
         draft.values["unit_code"] = code
-    if name:
+    if name := text or name or units.get(code, ""):
         draft.values["unit"] = name
 
 
@@ -204,24 +208,26 @@ def put_image(draft: Draft, text: str) -> None:
 
 def _properties(draft: Draft, element: Any) -> None:
     for entry in element:
-        put_property(draft, [(LOCAL[part.tag], (part.text or "").strip()) for part in entry])
+        id_ = name = ""
+        values = []
+        for part in entry:
+            tag, text = LOCAL[part.tag], (part.text or "").strip()
+            if tag == "Ид":
+                id_ = text
+            elif tag == "Наименование":
+                name = text
+            elif tag in VALUE_PARTS:
+                values.append(text)
+        put_property(draft, id_, name, values)
 
 
-def put_property(draft: Draft, parts: list[tuple[str, str]]) -> None:
-    """ЗначенияСвойства by the names and texts of its parts."""
+def put_property(draft: Draft, id_: str, name: str, values: list[str]) -> None:
+    """ЗначенияСвойства: its values by their words, under the name that the classifier gives."""
     package = draft.package
-    id_ = name = ""
-    texts = []
-    for tag, text in parts:
-        if tag == "Ид":
-            id_ = text
-        elif tag in ("Значение", "ИдЗначения") and text:
-            texts.append(package.property_values.get(text, text))
-        elif tag == "Наименование":
-            name = text
-    if texts:
-        name = package.property_names.get(id_) or name or id_
-        draft.add_property(name, id_, "\n".join(texts))
+    words = package.property_values
+    text = "\n".join([words.get(value, value) for value in values if value])
+    if text:
+        draft.add_property(package.property_names.get(id_) or name or id_, id_, text)
 
 
 def read_characteristics(draft: Draft, element: Any) -> None:
@@ -269,18 +275,13 @@ def put_requisite(draft: Draft, parts: list[tuple[str, str]]) -> None:
 def read_tax(draft: Draft, element: Any) -> None:
     """СтавкиНалогов: the rate as it is written ('20', '20%', 'Без НДС')."""
     for entry in element:
-        put_tax(draft, [(LOCAL[part.tag], (part.text or "").strip()) for part in entry])
+        texts = texts_of(entry)
+        put_tax(draft, texts.get("Наименование", ""), texts.get("Ставка", ""))
 
 
-def put_tax(draft: Draft, parts: list[tuple[str, str]]) -> None:
-    """СтавкаНалога by the names and texts of its parts."""
-    name, rate = "НДС", ""
-    for tag, text in parts:
-        if tag == "Ставка":
-            rate = rate or text
-        elif tag == "Наименование" and text:
-            name = text
-    if rate and name.casefold() == "ндс":
+def put_tax(draft: Draft, name: str, rate: str) -> None:
+    """СтавкаНалога by its name and rate."""
+    if rate and (not name or name.casefold() == "ндс"):
         draft.values.setdefault("tax", rate)
 
 

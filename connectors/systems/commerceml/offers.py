@@ -25,12 +25,6 @@ from connectors.systems.commerceml.goods import (
 from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.words import REMOVED, attributes_of, texts_of
 
-_PRICE_PARTS = {
-    "Валюта": "currency",
-    "Единица": "unit",
-}
-_NUMBERS = {"ЦенаЗаЕдиницу": "amount", "Коэффициент": "factor", "МинКоличество": "minimum_quantity"}
-
 
 class Offer(Draft):
     """An offer as it is gathered: prices and stock stand beside what it says of its product."""
@@ -88,10 +82,26 @@ def _stage(offer: Offer) -> None:
             _stage_described(offer, "variant", offer.id, {"product_id": product, **kept})
     elif values or offer.faults:
         _stage_described(offer, "product", product, values)
-    if offer.prices:
-        _stage_prices(offer, subject)
-    if offer.stock or offer.total is not None:
-        _stage_stock(offer, subject)
+    if offer.prices or offer.stock or offer.total is not None:
+        _stage_amounts(offer, subject)
+
+
+def _stage_amounts(offer: Offer, subject: dict[str, Value]) -> None:
+    """Prices and stock. A set of files gives them apart, so each sort of offer is one of its own."""
+    content = (
+        tuple([tuple(values.items()) for values, _ in offer.prices]),
+        tuple([(warehouse, quantity) for warehouse, quantity, _ in offer.stock]),
+        offer.total and offer.total[0],
+    )
+    sort = (
+        "offer"
+        if offer.prices and (offer.stock or offer.total)
+        else ("price of an offer" if offer.prices else "stock of an offer")
+    )
+    shared: list[Fault] = []
+    if offer.package.is_new(offer.place, sort, offer.id, content, shared):
+        _stage_prices(offer, subject, shared)
+        _stage_stock(offer, subject, shared)
 
 
 def _stage_described(offer: Offer, entity: str, key: str, values: dict[str, Value]) -> None:
@@ -104,12 +114,8 @@ def _stage_described(offer: Offer, entity: str, key: str, values: dict[str, Valu
         package.stage(offer.place, entity, key, values, offer.faults)
 
 
-def _stage_prices(offer: Offer, subject: dict[str, Value]) -> None:
+def _stage_prices(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
     package, place = offer.package, offer.place
-    content = tuple([tuple(v.items()) for v, _ in offer.prices])
-    shared: list[Fault] = []
-    if not package.is_new(place, "offer with prices", offer.id, content, shared):
-        return
     for values, faults in offer.prices:
         type_ = values.get("price_type_id", "")
         key = f"{offer.id}|{type_}"
@@ -119,12 +125,8 @@ def _stage_prices(offer: Offer, subject: dict[str, Value]) -> None:
         package.stage(place, "price", key, {**subject, **values}, faults + shared)
 
 
-def _stage_stock(offer: Offer, subject: dict[str, Value]) -> None:
+def _stage_stock(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
     package, place = offer.package, offer.place
-    content = tuple([(w, q) for w, q, _ in offer.stock]), offer.total and offer.total[0]
-    shared: list[Fault] = []
-    if not package.is_new(place, "offer with stock", offer.id, content, shared):
-        return
     if offer.stock:
         _compare_total(offer)
         for warehouse, quantity, faults in offer.stock:
@@ -157,44 +159,55 @@ def _exact(text: str) -> int:
 
 
 def _read_price(offer: Offer, element: Any) -> None:
-    put_price(offer, [(LOCAL[part.tag], (part.text or "").strip()) for part in element])
+    texts = texts_of(element)
+    put_price(offer, *[texts.get(name, "") for name in PRICE_PARTS])
 
 
-def put_price(offer: Offer, parts: list[tuple[str, str]]) -> None:
-    """Цена by the names and texts of its parts."""
+PRICE_PARTS = ("ИдТипаЦены", "ЦенаЗаЕдиницу", "Валюта", "Единица", "Коэффициент", "МинКоличество")
+
+
+def put_price(  # the parts of PRICE_PARTS
+    offer: Offer, type_: str, amount: str, currency: str, unit: str, factor: str, least: str
+) -> None:
+    """Цена by the texts of its parts, empty where there is none."""
     package, place = offer.package, offer.place
     values: dict[str, Value] = {}
     faults: list[Fault] = []
-    for name, text in parts:
-        if not text:
-            continue
-        if name == "ИдТипаЦены":
-            values["price_type_id"] = text
-        elif (target := _NUMBERS.get(name)) is not None:
-            if (found := number(text, place, name, faults)) is not None:
-                values[target] = found
-        elif (target := _PRICE_PARTS.get(name)) is not None:
-            values[target] = text
-    type_ = values.get("price_type_id")
-    amount = values.get("amount")
-    if isinstance(amount, str) and not amount.strip("0."):
+    if type_:
+        values["price_type_id"] = type_
+        if type_ not in package.price_types:
+            package.refer(package.price_types, type_, "price types that the package lists", place)
+    else:
+        faults.append(Fault("missing", "ИдТипаЦены", "", place))
+    if not amount:
+        faults.append(Fault("missing", "ЦенаЗаЕдиницу", "", place))
+    elif (found := number(amount, place, "ЦенаЗаЕдиницу", faults)) is not None:
+        values["amount"] = found
+        if found[0] in "-0" and not _is_priced(offer, found, faults):
+            return
+    if currency := currency or package.currencies.get(type_, ""):
+        values["currency"] = currency
+    if unit := unit or offer.unit:
+        values["unit"] = unit
+    if factor and (found := number(factor, place, "Коэффициент", faults)) is not None:
+        values["factor"] = found
+    if least and (found := number(least, place, "МинКоличество", faults)) is not None:
+        values["minimum_quantity"] = found
+    offer.prices.append((values, faults))
+
+
+def _is_priced(offer: Offer, amount: str, faults: list[Fault]) -> bool:
+    """What is to be done with a price that is not above 0: left out and told, or at fault."""
+    package, place = offer.package, offer.place
+    if not amount.strip("-0."):
         if package.zero_is_none:
             expected = "a price above 0 (0 is read as none)"
             package.warn("zero-price", expected, offer.id, place)
-            return
+            return False
         faults.append(Fault("zero-price", "a price above 0", amount, place))
-    elif isinstance(amount, str) and amount.startswith("-"):
+    elif amount.startswith("-"):
         faults.append(Fault("negative-price", "a price above 0", amount, place))
-    elif amount is None and not faults:
-        faults.append(Fault("missing", "ЦенаЗаЕдиницу", "", place))
-    if type_ is None:
-        faults.append(Fault("missing", "ИдТипаЦены", "", place))
-    elif "currency" not in values and type_ in package.currencies:
-        values["currency"] = package.currencies[str(type_)]
-    if offer.unit and "unit" not in values:
-        values["unit"] = offer.unit
-    package.refer(package.price_types, type_, "price types that the package lists", place)
-    offer.prices.append((values, faults))
+    return True
 
 
 def _quantity(offer: Offer, element: Any) -> None:
@@ -214,7 +227,7 @@ def _warehouse(offer: Offer, element: Any) -> None:
     said = attributes_of(element)
     if not said.get("ИдСклада"):
         said |= texts_of(element)
-    put_stock(offer, said)
+    _put_said(offer, said)
 
 
 def _rests(offer: Offer, element: Any) -> None:
@@ -223,28 +236,30 @@ def _rests(offer: Offer, element: Any) -> None:
         said = texts_of(rest)
         inner = [c for c in rest if LOCAL[c.tag] == "Склад"]
         for warehouse in inner:
-            put_stock(offer, said | attributes_of(warehouse) | texts_of(warehouse))
+            _put_said(offer, said | attributes_of(warehouse) | texts_of(warehouse))
         if not inner and "Количество" in said:
-            faults: list[Fault] = []
-            quantity = number(said["Количество"], offer.place, "Остаток", faults)
-            offer.total = quantity or "", faults
+            put_total(offer, said["Количество"])
 
 
-def put_stock(offer: Offer, said: dict[str, str]) -> None:
-    """The quantity of one warehouse, by whatever names a form of it has."""
+def _put_said(offer: Offer, said: dict[str, str]) -> None:
     warehouse = said.get("ИдСклада") or said.get("Ид", "")
-    written = said.get("КоличествоНаСкладе") or said.get("Количество")
-    if written is None:
+    put_stock(offer, warehouse, said.get("КоличествоНаСкладе") or said.get("Количество", ""))
+
+
+def put_stock(offer: Offer, warehouse: str, written: str) -> None:
+    """The quantity of one warehouse; without a quantity nothing is said."""
+    if not written:
         return
+    place, package = offer.place, offer.package
     faults: list[Fault] = []
-    quantity = number(written, offer.place, "Склад", faults) or ""
-    if any(w == warehouse for w, _, _ in offer.stock):
+    quantity = number(written, place, "Склад", faults) or ""
+    if offer.stock and any(w == warehouse for w, _, _ in offer.stock):
         expected = "one quantity of a warehouse"
-        faults.append(Fault("duplicate-warehouse", expected, warehouse, offer.place))
+        faults.append(Fault("duplicate-warehouse", expected, warehouse, place))
     if not warehouse:
-        faults.append(Fault("missing-id", "the id of a warehouse", "", offer.place))
-    package = offer.package
-    package.refer(package.warehouses, warehouse, "warehouses that the package lists", offer.place)
+        faults.append(Fault("missing-id", "the id of a warehouse", "", place))
+    elif warehouse not in package.warehouses:
+        package.refer(package.warehouses, warehouse, "warehouses that the package lists", place)
     offer.stock.append((warehouse, quantity, faults))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.formats.staging import controls_in
+from connectors.formats.staging import controls_in, told_of
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.sdk.contract import Fault, Value
 from connectors.systems.commerceml.stream import Package
@@ -36,13 +36,14 @@ def read_party(file: XmlFile, element: Any, package: Package) -> tuple[str, str]
     id_, values = describe(element)
     role = str(values.get("role", ""))
     content = tuple((k, v) for k, v in values.items() if k != "role")
-    before = package.seen.put(hash(("counterparty", id_)), hash(content))
+    told = told_of(content)
+    before = package.seen.put(hash(("counterparty", id_)), told)
     if id_ and before is None:
         faults = controls_in(file, values, place)
         if "name" not in values:
             faults.append(Fault("missing-name", "a name", id_, place))
         package.stage(place, "counterparty", id_, values, faults)
-    elif before not in (None, hash(content) & 0xFFFFFFFFFFFFFFFF):
+    elif before not in (None, told):
         expected = "one description of a counterparty (the first one is taken)"
         package.warn("counterparty-differs", expected, id_, place)
     return id_, role

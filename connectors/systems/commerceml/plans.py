@@ -51,9 +51,9 @@ def _plan_product(root: Node, file: XmlFile, package: Package) -> Reader | None:
     def read(groups: Groups, place: Place) -> None:
         draft = goods.Draft(package, place)
         values = draft.values
-        draft.id = (groups[id_] or "").strip()
+        draft.id = groups[id_]
         for target, group in plain:
-            if (text := groups[group]) and (text := text.strip()):
+            if text := groups[group]:
                 values[target] = text
         for step in others:
             step(draft, groups)
@@ -71,9 +71,9 @@ def _plan_offer(root: Node, file: XmlFile, package: Package) -> Reader | None:
     def read(groups: Groups, place: Place) -> None:
         offer = offers.Offer(package, place)
         values = offer.values
-        offer.id = (groups[id_] or "").strip()
+        offer.id = groups[id_]
         for target, group in plain:
-            if (text := groups[group]) and (text := text.strip()):
+            if text := groups[group]:
                 values[target] = text
         for step in others:
             step(offer, groups)
@@ -100,9 +100,6 @@ def _steps(
             if node.text < 0:
                 return None
             others.append(_leaf(_LEAVES[node.name], node.text))
-        elif node.name in _ENTRIES:
-            for entry in node.children:
-                others.append(_entry(_ENTRIES[node.name], entry))
         elif (special := _SPECIAL.get(node.name)) is not None:
             step = special(node)
             if step is None:
@@ -113,20 +110,56 @@ def _steps(
 
 def _leaf(put: Callable[[Any, str], None], group: int) -> _Step:
     def step(draft: Any, groups: Groups) -> None:
-        if (text := groups[group]) and (text := text.strip()):
+        if text := groups[group]:
             put(draft, text)
 
     return step
 
 
-def _entry(put: Callable[[Any, list[tuple[str, str]]], None], entry: Node) -> _Step:
-    """An entry of leaves: their names and texts. What has parts of its own has no text."""
+def _parts_of(entry: Node) -> dict[str, int]:
+    """The first leaf of each name in an entry."""
+    found: dict[str, int] = {}
+    for node in entry.children:
+        if node.text >= 0:
+            found.setdefault(node.name, node.text)
+    return found
+
+
+def _requisites(node: Node) -> list[_Step] | None:
+    return [_requisite(entry) for entry in node.children]
+
+
+def _requisite(entry: Node) -> _Step:
     parts = [(n.name, n.text) for n in entry.children if n.text >= 0]
 
-    def step(draft: Any, groups: Groups) -> None:
-        put(draft, [(name, (groups[group] or "").strip()) for name, group in parts])
+    def step(draft: goods.Draft, groups: Groups) -> None:
+        goods.put_requisite(draft, [(name, groups[group]) for name, group in parts])
 
     return step
+
+
+def _properties(node: Node) -> list[_Step] | None:
+    return [_property(entry) for entry in node.children]
+
+
+def _property(entry: Node) -> _Step:
+    parts = _parts_of(entry)
+    id_, name = parts.get("Ид", -1), parts.get("Наименование", -1)
+    values = [n.text for n in entry.children if n.name in goods.VALUE_PARTS]
+
+    def step(draft: goods.Draft, groups: Groups) -> None:
+        goods.put_property(draft, groups[id_], groups[name], [groups[v] for v in values])
+
+    return step
+
+
+def _taxes(node: Node) -> list[_Step] | None:
+    return [_tax(_parts_of(entry)) for entry in node.children]
+
+
+def _tax(parts: dict[str, int]) -> _Step:
+    name, rate = parts.get("Наименование", -1), parts.get("Ставка", -1)
+    return lambda draft, groups: goods.put_tax(draft, groups[name], groups[rate])
 
 
 def _put_group(draft: goods.Draft, text: str) -> None:
@@ -145,9 +178,15 @@ def _unit(node: Node) -> list[_Step] | None:
 
 
 def _unit_step(text: int, attributes: dict[str, int]) -> _Step:
+    code = attributes.get("Код", -1)
+    names = [attributes[n] for n in goods.UNIT_NAMES if n in attributes]
+
     def step(draft: goods.Draft, groups: Groups) -> None:
-        said = {name: (groups[group] or "").strip() for name, group in attributes.items()}
-        goods.put_unit(draft, (groups[text] or "").strip() if text >= 0 else "", said)
+        name = ""
+        for group in names:
+            if name := groups[group]:
+                break
+        goods.put_unit(draft, groups[text], groups[code], name)
 
     return step
 
@@ -159,14 +198,23 @@ def _groups(node: Node) -> list[_Step] | None:
 
 
 def _prices(node: Node) -> list[_Step] | None:
-    return [_entry(offers.put_price, price) for price in node.children]
+    return [_price(_parts_of(price)) for price in node.children]
+
+
+def _price(parts: dict[str, int]) -> _Step:
+    type_, amount, currency, unit, factor, least = (parts.get(n, -1) for n in offers.PRICE_PARTS)
+
+    def step(offer: offers.Offer, g: Groups) -> None:
+        offers.put_price(offer, g[type_], g[amount], g[currency], g[unit], g[factor], g[least])
+
+    return step
 
 
 def _warehouse(node: Node) -> list[_Step] | None:
     """Склад with attributes; with children it is left to the parser."""
     if node.children or "ИдСклада" not in node.attributes:
         return None
-    return [_stock_step(node.attributes)]
+    return [_stock(node.attributes["ИдСклада"], node.attributes.get("КоличествоНаСкладе", -1))]
 
 
 def _rests(node: Node) -> list[_Step] | None:
@@ -175,19 +223,15 @@ def _rests(node: Node) -> list[_Step] | None:
     for rest in node.children:
         if [c.name for c in rest.children] != ["Склад"] or rest.children[0].attributes:
             return None
-        leaves = {c.name: c.text for c in rest.children[0].children}
-        if any(group < 0 for group in leaves.values()):
+        if [c.name for c in rest.children[0].children] != ["Ид", "Количество"]:
             return None
-        found.append(_stock_step(leaves))
+        warehouse, quantity = rest.children[0].children
+        found.append(_stock(warehouse.text, quantity.text))
     return found
 
 
-def _stock_step(parts: dict[str, int]) -> _Step:
-    def step(offer: offers.Offer, groups: Groups) -> None:
-        said = {n: t for n, group in parts.items() if (t := (groups[group] or "").strip())}
-        offers.put_stock(offer, said)
-
-    return step
+def _stock(warehouse: int, quantity: int) -> _Step:
+    return lambda offer, groups: offers.put_stock(offer, groups[warehouse], groups[quantity])
 
 
 _LEAVES: dict[str, Callable[[Any, str], None]] = {
@@ -199,14 +243,12 @@ _LEAVES: dict[str, Callable[[Any, str], None]] = {
     "Статус": goods.put_status,
     "Количество": offers.put_total,
 }
-_ENTRIES: dict[str, Callable[[Any, list[tuple[str, str]]], None]] = {
-    "ЗначенияСвойств": goods.put_property,
-    "ЗначенияРеквизитов": goods.put_requisite,
-    "СтавкиНалогов": goods.put_tax,
-}
 _SPECIAL: dict[str, Callable[[Node], list[_Step] | None]] = {
     "БазоваяЕдиница": _unit,
     "Группы": _groups,
+    "ЗначенияСвойств": _properties,
+    "ЗначенияРеквизитов": _requisites,
+    "СтавкиНалогов": _taxes,
     "Цены": _prices,
     "Склад": _warehouse,
     "Остатки": _rests,

@@ -52,7 +52,7 @@ def read_part(part: Part, ranks: frozenset[Rank] | None, package: Package) -> It
     readers = {tag: read for tag, (read, when) in _WHEN.items() if taken is None or taken & when}
     shapes = shapes_of(file, package, frozenset(readers))
     for found in iter_records(file, *readers, whole=_WHOLE, shapes=shapes):
-        if type(found) is Known:
+        if isinstance(found, Known):
             found.read(found.groups, found.place)
         else:
             readers[LOCAL[found.tag]](file, found, package)

@@ -69,14 +69,13 @@ class FeedFile:
             _take(file, element, feed, categories)
             if len(feed.rows) >= BLOCK:
                 seen += len(feed.rows)
-                yield Rows(tuple(feed.rows))
+                yield feed.take()
                 yield Progress(seen)
-                feed.rows.clear()
         categories.stage_late(feed)
         _close(file, feed, categories)
         if feed.rows:
             seen += len(feed.rows)
-            yield Rows(tuple(feed.rows))
+            yield feed.take()
         yield Progress(seen, seen)
         yield self._summary(file, feed)
 
