@@ -10,7 +10,7 @@ import re
 
 MALFORMED = "number-malformed"
 AMBIGUOUS = "ambiguous-number"
-_plain = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,12})?").fullmatch
+is_plain = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,12})?").fullmatch
 _GROUPS = str.maketrans(
     dict.fromkeys(
         " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}\N{FIGURE SPACE}'’", " "
@@ -30,7 +30,7 @@ _BOTH = re.compile(
 
 def plain_decimal(text: str) -> str:
     """The plain decimal of a number as written. Raises ValueError with the code of the fault."""
-    if _plain(text):
+    if is_plain(text):
         return text
     found = text.translate(_GROUPS).strip().removeprefix("+")
     found = _CURRENCY.sub("", found).strip()
@@ -57,6 +57,6 @@ def _finished(text: str) -> str:
         text = f"{sign}{whole.lstrip('-') or '0'}" + (f".{rest}" if rest else "")
         if not rest and whole in ("", "-"):
             raise ValueError(MALFORMED)
-    if not _plain(text):
+    if not is_plain(text):
         raise ValueError(MALFORMED)
     return text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 
-from connectors.formats.amounts import plain_decimal
+from connectors.formats.amounts import is_plain, plain_decimal
 from connectors.formats.xml import SHOWN_CONTROL, XmlFile
 from connectors.sdk.contract import Fault, Place, Rows, StagedRow, Value
 
@@ -132,6 +132,8 @@ class Staging:
 
 def number(text: str, place: Place, path: str, faults: list[Fault]) -> str | None:
     """A plain decimal, or None with a fault that names the element."""
+    if is_plain(text):
+        return text
     try:
         return plain_decimal(text)
     except ValueError as error:

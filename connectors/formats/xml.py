@@ -300,18 +300,24 @@ class XmlFile:
         try:
             parser.feed(chunk)
         except etree.XMLSyntaxError as error:
-            raise self._explain(error) from None
+            raise self._undefined_in(parser) or self._explain(error) from None
 
     def _close(self, parser: Any) -> None:
         try:
             parser.close()
         except etree.XMLSyntaxError as error:
-            for entry in parser.feed_error_log:
-                if entry.type in _UNDEFINED_ENTITY:
-                    raise self._undefined(entry.line + self._shift, entry.message) from None
+            if undefined := self._undefined_in(parser):
+                raise undefined from None
             place = Place(self.name, error.position[0] + self._shift, offset=self.read_bytes)
             found = _message(error)
             raise Refused(Fault("truncated", "the end of the document", found, place)) from None
+
+    def _undefined_in(self, parser: Any) -> Refused | None:
+        """An entity that nobody defines does not stop the parser: it shows in what it wrote."""
+        for entry in parser.feed_error_log:
+            if entry.type in _UNDEFINED_ENTITY:
+                return self._undefined(entry.line + self._shift, entry.message)
+        return None
 
     def _undefined(self, line: int, message: str) -> Refused:
         expected = "characters, or the five entities of XML"

@@ -22,6 +22,7 @@ from connectors.sdk.contract import Fault, Place, Refused
 TEMPLATES_MAX = 48
 TRIED_MAX = 8
 HELD_MAX = 1 << 18
+RUN = 16
 _NODES_MAX = 400
 _TEXT = r"[^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*"
 _VALUE = r"[^\"<&\t\n]*"
@@ -41,17 +42,6 @@ class Node:
         self.text = -1
         self.attributes: dict[str, int] = {}
         self.children: list[Node] = []
-
-
-class Known:
-    """A record of a known shape: `read(groups, place)` is what its planner made of the shape."""
-
-    __slots__ = ("groups", "place", "read")
-
-    def __init__(self, read: Reader, groups: Groups, place: Place) -> None:
-        self.read = read
-        self.groups = groups
-        self.place = place
 
 
 Reader = Callable[[Groups, Place], None]
@@ -108,8 +98,10 @@ class Shapes:
 
 def iter_records(
     file: XmlFile, *tags: str, whole: Iterable[str], shapes: dict[str, Shapes]
-) -> Iterator[Element | Known]:
-    """As `XmlFile.iter_elements`, but records of known shapes come as Known."""
+) -> Iterator[Element | None]:
+    """As `XmlFile.iter_elements`, but records of known shapes are given to their readers here;
+    for every few of them there is a None.
+    """
     return _Run(file, tags, frozenset(whole), shapes).go()
 
 
@@ -131,7 +123,7 @@ class _Run:
         self._last: Element = None
         self._idle = 0, 0
 
-    def go(self) -> Iterator[Element | Known]:
+    def go(self) -> Iterator[Element | None]:
         """Every element told of, in order."""
         for text in self._texts():
             self._window = self._window[self._at :] + text
@@ -141,7 +133,7 @@ class _Run:
         self._file.finish_parser(self._parser)
         yield from self._told()
 
-    def _take(self) -> Iterator[Element | Known]:
+    def _take(self) -> Iterator[Element | None]:
         """Give the window away: whole records to their templates, all else to the parser."""
         window = self._window
         while end := self._ends.search(window, self._at):
@@ -158,24 +150,29 @@ class _Run:
             yield from self._feed(window[self._at :])
             self._at = len(window)
 
-    def _run_of(self, shapes: Shapes) -> Iterator[Known]:
+    def _run_of(self, shapes: Shapes) -> Iterator[None]:
         """Siblings of known shapes, as long as they come."""
         window, file = self._window, self._file
-        count = window.count
-        line = file.line_of_end
-        while found := shapes.find(window, self._at):
+        count, find = window.count, window.find
+        name, begun = file.name, file.line_of_end
+        line, at, taken = begun, self._at, 0
+        while found := shapes.find(window, at):
             template, match = found
-            begins, ends = self._at, match.end()
-            opened = window.find("<", begins)
-            place = Place(file.name, line + count("\n", begins, opened))
+            ends = match.end()
+            opened = find("<", at)
             groups = [g.strip() if g else "" for g in match.groups()]
-            if window.find("&", opened, ends) >= 0:
+            if find("&", opened, ends) >= 0:
                 groups = [_plain(g) if "&" in g else g for g in groups]
             groups.append("")
-            yield Known(template.read, groups, place)
-            self._at = ends
-            line += count("\n", begins, ends)
-        file.skip_lines(line - file.line_of_end)
+            template.read(groups, Place(name, line + count("\n", at, opened)))
+            line += count("\n", at, ends)
+            at = ends
+            taken += 1
+            if taken % RUN == 0:
+                yield None
+        self._at = at
+        file.skip_lines(line - begun)
+        yield None
 
     def _feed(self, piece: str) -> Iterator[Element]:
         self._last = None

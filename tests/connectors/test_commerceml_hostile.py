@@ -277,3 +277,54 @@ def test_a_mapping_chooses_the_encoding(tmp_path):
     path.write_bytes(whole(2).encode("cp866"))
     rows, _ = read(path, Mapping(constants=SETTINGS.constants, encoding="cp866"))
     assert any("Светильник" in json.dumps(r.values, ensure_ascii=False) for r in rows)
+
+
+def varied(count):
+    """Products and offers of many shapes: parts that are there or not, entities, line ends."""
+    text = made.document(
+        made.classifier(),
+        made.catalogue(range(count)),
+        made.offers(range(count), made.prices, made.stock),
+    )
+    for n in range(count):
+        name = f"накладной {n}</Наименование>"
+        if n % 3 == 0:
+            text = text.replace(name, f"накладной &quot;{n}&quot; &amp; Ко</Наименование>")
+        if n % 5 == 0:
+            text = text.replace(name, f"{name}<Штрихкод>46{n:06}</Штрихкод>", 1)
+        if n % 7 == 0:
+            text = text.replace(
+                f"{n:08x}.jpg</Картинка>", f"{n:08x}.jpg</Картинка><Картинка>b{n}.jpg</Картинка>"
+            )
+    return text
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1251"])
+def test_records_of_known_shapes_read_as_by_the_parser(tmp_path, ends, encoding):
+    text = varied(220).replace('encoding="UTF-8"', f'encoding="{encoding}"').replace("\n", ends)
+    path = tmp_path / "input.xml"
+    path.write_bytes(text.encode(encoding))
+    rows, summary = read(path)
+    # A comment in a record leaves it to the parser, and changes nothing else.
+    path.write_bytes(text.replace("</Ид>", "</Ид><!-- -->").encode(encoding))
+    parsed, other = read(path)
+    assert len(rows) > 1_100 and rows == parsed and summary == other
+    assert not summary.warnings and not [r for r in rows if r.faults]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [("</Товар>", "</товар>", "malformed"), ("<Артикул>", "<Артикул", "malformed"),
+     ("Светильник", "&mdash;", "undefined-entity"), ("Светильник", "<Светильник", "malformed"),
+     ("<Ставка>", "<Ставка><Ставка>", "malformed"), ('Код="796 "', "Код=796", "malformed")],
+)  # fmt: skip
+def test_one_broken_record_among_thousands_is_refused(tmp_path, old, new, code):
+    text = varied(220)
+    at = text.index(old, len(text) // 3)
+    path = tmp_path / "input.xml"
+    path.write_text(text[:at] + new + text[at + len(old) :], encoding="utf-8")
+    with pytest.raises(Refused) as caught:
+        read(path)
+    line = text.count("\n", 0, at) + 1
+    assert caught.value.fault.code == code and abs(caught.value.fault.place.row - line) < 60

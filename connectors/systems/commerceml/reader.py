@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from connectors.formats.xml import LOCAL, XmlFile
-from connectors.formats.xml_templates import Known, iter_records
+from connectors.formats.xml_templates import iter_records
 from connectors.sdk.contract import Fault, Place, Summary
 from connectors.systems.commerceml.classifier import (
     read_categories,
@@ -52,9 +52,7 @@ def read_part(part: Part, ranks: frozenset[Rank] | None, package: Package) -> It
     readers = {tag: read for tag, (read, when) in _WHEN.items() if taken is None or taken & when}
     shapes = shapes_of(file, package, frozenset(readers))
     for found in iter_records(file, *readers, whole=_WHOLE, shapes=shapes):
-        if isinstance(found, Known):
-            found.read(found.groups, found.place)
-        else:
+        if found is not None:
             readers[LOCAL[found.tag]](file, found, package)
         yield
     for fault in file.late_warnings:
