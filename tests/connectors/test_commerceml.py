@@ -17,7 +17,6 @@ from connectors.systems.commerceml import CONNECTOR
 from tests.connectors import commerceml_files as made
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "commerceml"
-GOLDEN = Path(__file__).parent / "golden"
 VOCABULARY = read_vocabulary("goods")
 SETTINGS = Mapping(constants=read_manifest("commerceml").settings)
 
@@ -123,21 +122,6 @@ def test_samples_agree_with_an_independent_count(path):
     assert not [f for r in rows for f in r.faults] and not summary.warnings and not summary.holds
     assert not [found for r in rows for found in faults_of(r, VOCABULARY)]
     assert all(r.place.row for r in rows) and len({(r.entity, r.key) for r in rows}) == len(rows)
-
-
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("commerceml_*.xml")), ids=lambda p: p.stem)
-def test_golden(path):
-    rows, summary = read(path)
-    found = [[r.place.row, r.entity, r.key, r.values, [f.code for f in r.faults]] for r in rows]
-    told = {
-        "rows": found,
-        "entities": summary.entities,
-        "facts": summary.facts,
-        "holds": [f.code for f in summary.holds],
-        "warnings": [[f.code, f.expected, f.found] for f in summary.warnings],
-    }
-    golden = path.with_suffix(".json")
-    assert json.loads(golden.read_text(encoding="utf-8")) == json.loads(json.dumps(told))
 
 
 def test_a_set_of_files_is_read_in_one_order(tmp_path):
