@@ -34,14 +34,11 @@ from appliance.db.database import Database, Transaction
 from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.kind import Json
-from appliance.sync.scope import find_scope, units_below
+from appliance.sync.scope import PARENTS, find_scope, units_below
 
 T = TypeVar("T")
 _MEMBERS = Statement(
     "SELECT data FROM record WHERE tenant_id = $1 AND kind = 'sys.membership' AND deleted_at IS NULL"
-)
-_UNITS = Statement(
-    "SELECT id::text, data->>'parent' FROM record WHERE tenant_id = $1 AND kind = 'sys.unit'"
 )
 _COLUMNS = (
     "person_id::text, email, password_hash, totp_secret, totp_step, "
@@ -146,7 +143,7 @@ async def read_people(db: Database, tenant: UUID, node_id: UUID, since_rev: int)
     if (known := _slices.get((tenant, node_id))) and known == (state, since_rev):
         return None
     rows, members, parents = await db.read(
-        tenant, (_READ, (tenant,)), (_MEMBERS, (tenant,)), (_UNITS, (tenant,))
+        tenant, (_READ, (tenant,)), (_MEMBERS, (tenant,)), (PARENTS, (tenant,))
     )
     here = belonging(members, parents, scope.units)
     people = tuple(p for p in map(_read, rows) if p.person in here)
@@ -234,7 +231,7 @@ async def take_changes(db: Database, tenant: UUID, node_id: UUID, data: bytes) -
     taken: list[UUID] = []
     async with db.transaction(tenant) as tx:
         rows, members, parents = await tx.run(
-            (_LOCK, (tenant,)), (_MEMBERS, (tenant,)), (_UNITS, (tenant,))
+            (_LOCK, (tenant,)), (_MEMBERS, (tenant,)), (PARENTS, (tenant,))
         )
         here = {p.person: p for p in map(_read, rows)}
         theirs = belonging(members, parents, scope.units)

@@ -25,7 +25,7 @@ from appliance.db.values import text_of
 from appliance.db.wire import Call, Statement
 from appliance.sync.blobs import forget_files
 from appliance.sync.people import belonging
-from appliance.sync.scope import units_below
+from appliance.sync.scope import PARENTS, units_below
 from appliance.sync.scrub import scrub
 from appliance.sync.withdrawal import Proof, SignedProof
 from appliance.write.outcome import Rejected, Result
@@ -109,9 +109,6 @@ _JOBS = Statement(
 )
 _MEMBERS = Statement(
     "SELECT data FROM record WHERE tenant_id = $1 AND kind = 'sys.membership' AND deleted_at IS NULL"
-)
-_UNITS = Statement(
-    "SELECT id::text, data->>'parent' FROM record WHERE tenant_id = $1 AND kind = 'sys.unit'"
 )
 _HELD = Statement("SELECT array_to_string(unit_ids, ',') FROM hold WHERE tenant_id = $1")
 _KEEP = Statement("SELECT keep_people($2::uuid[]) WHERE $1::uuid IS NOT NULL")
@@ -241,7 +238,7 @@ async def _purge_rest(db: Database, tenant: UUID, done: list[_Leaving], tools: T
                 return
     await _purge_answers(db, tenant)
     held, members, parents = await db.read(
-        tenant, (_HELD, (tenant,)), (_MEMBERS, (tenant,)), (_UNITS, (tenant,))
+        tenant, (_HELD, (tenant,)), (_MEMBERS, (tenant,)), (PARENTS, (tenant,))
     )
     named = (held.first() or (None,))[0]
     units = frozenset(map(UUID, text_of(named).split(","))) if named else None

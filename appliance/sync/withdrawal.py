@@ -25,6 +25,7 @@ from appliance.meta import load_schema
 from appliance.sync.reconcile import reconcile
 from appliance.sync.scope import (
     COMMON,
+    PARENTS,
     Scope,
     StreamGrant,
     check_masks,
@@ -69,9 +70,7 @@ _HELD = Statement(
 _STAYS = Statement(
     "DELETE FROM withdrawal WHERE tenant_id = $1 AND state = 'closing' AND stream <> ALL($2::uuid[])"
 )
-_UNITS = Statement(
-    "SELECT id::text, data->>'parent' FROM record WHERE tenant_id = $1 AND kind = 'sys.unit'"
-)
+_UNITS = Statement("SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'sys.unit'")
 _STREAMS = Statement(
     "INSERT INTO stream (tenant_id, id, name, origin) SELECT $1, r.id, r.data->>'name', $2 "
     "FROM record r WHERE r.tenant_id = $1 AND r.kind = 'sys.unit' "
@@ -308,7 +307,7 @@ async def take_told(db: Database, tenant: UUID, told: Told, origin: int) -> bool
         changed, _, parents, held = await tx.run(
             (_HOLD, (tenant, told.node, told.epoch, units, masks, told.leaving)),
             (_HEARD, (tenant,)),
-            (_UNITS, (tenant,)),
+            (PARENTS, (tenant,)),
             (_HELD, (tenant,)),
         )
         reach = None if units is None else {*units_below(parents, units), *_common(tenant)}
