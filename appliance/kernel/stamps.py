@@ -60,6 +60,13 @@ class Stamps:
             live[register] = found
         return cls(born, live)
 
+    @classmethod
+    def read(cls, text: str) -> Stamps:
+        """A token that this program has written itself, in a table of its own."""
+        head, *rest = text.split(";")
+        named = (part.partition("=") for part in rest)
+        return cls(tuple(head.split("+")), {name: tuple(d.split("+")) for name, _, d in named})
+
     def __str__(self) -> str:
         parts = ["+".join(self.born)]
         parts += [f"{name}={'+'.join(dots)}" for name, dots in sorted(self.live.items())]

@@ -15,7 +15,8 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.base.ids import parse_uuid
+from appliance.base.ids import parse_uuid, uuid_of, uuid_read
+from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Statement
 from appliance.kernel.change import Entry, EntryOp, Logged
@@ -79,12 +80,14 @@ class Judge(msgspec.Struct, frozen=True):
         ]
 
     async def _look(self, db: Database, entries: Sequence[Entry]) -> Here:
-        ids = sorted({e.record_id for e in entries})
+        ids = Column("uuid", [*{e.record_id.int: e.record_id for e in entries}.values()])
         asked = [(_RECORDS, (self.tenant, ids))]
         if any(e.op == EntryOp.DECIDE for e in entries):
             asked.append((_WAITING, (self.tenant, ids)))
         rows, *waiting = await db.read(self.tenant, *asked)
-        records = {UUID(i): (k, UUID(s)) for i, k, s in map(_texts, rows)}
+        records = {
+            uuid_read(i): ((k or b"").decode(), uuid_of((s or b"").decode())) for i, k, s in rows
+        }
         elsewhere = sorted(i for i, (_, s) in records.items() if s not in self.writable)
         passed: frozenset[tuple[UUID, UUID]] = frozenset()
         if elsewhere:

@@ -73,7 +73,9 @@ class NodeKnown:
         self._ahead: dict[UUID, Had] = {
             UUID(text_of(ident)): decode_had(bytea_of(known)) for ident, known in ahead or ()
         }
-        self._heard: dict[str, set[str]] = {}
+        # What has said something of others; what it said is worked out when it is asked for.
+        self._speakers: dict[Place, Entry] = {}
+        self._heard: dict[Place, set[str]] = {}
 
     def is_in_state(self, entry: Entry) -> bool:
         """Whether the record came by a snapshot that had this entry already."""
@@ -102,12 +104,14 @@ class NodeKnown:
 
     def hear(self, entry: Entry) -> None:
         """What an entry said of others is known from now on."""
-        self._heard[qualified(entry.dot, entry.stream)] = told_of(entry)
+        self._speakers[_place(entry)] = entry
 
     def heard(self, dot: str) -> bool:
         """Whether the entry of a dot was applied here or, of a stream that is not, told of."""
         if self._is_here(dot):
             return self.has(dot)
+        for place in self._speakers.keys() - self._heard.keys():
+            self._heard[place] = told_of(self._speakers[place])
         return any(dot in told for told in self._heard.values())
 
     def _is_here(self, dot: str) -> bool:
@@ -116,8 +120,9 @@ class NodeKnown:
     def forget(self, entries: Sequence[Entry]) -> None:
         """These are folded anew."""
         self._taken.difference_update(map(_place, entries))
-        for entry in entries:
-            self._heard.pop(qualified(entry.dot, entry.stream), None)
+        for place in map(_place, entries):
+            self._speakers.pop(place, None)
+            self._heard.pop(place, None)
 
     def has(self, dot: str) -> bool:
         """Whether the entry of a dot was applied here, or is in this frame and was folded; one of a

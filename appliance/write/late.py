@@ -28,9 +28,11 @@ def _knows_more(draft: Draft, after: RecordState, stream: UUID, ctx: Ctx) -> boo
     if after.stream != stream or any(e.origin == ctx.origin for e in draft.entries):
         return False
     arrived = [e for e in draft.entries if e.op == EntryOp.ARRIVE and not is_told(e)]
+    if not arrived:
+        return False
     told = {dot for e in arrived for dot in told_of(e)}
     known = {dot for dot in live_dots(after) if not dot.endswith(f"@{stream.hex}")}
-    return bool(arrived) and not known <= told
+    return not known <= told
 
 
 async def late_arrivals(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from appliance.base.ids import uuid_of
+from appliance.base.ids import uuid_of, uuid_read
 from appliance.db.values import text_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.fields import type_of
@@ -209,17 +209,15 @@ def _key(tenant: UUID, kind: str, rule: str, value: str) -> int:
 
 def read_state(row: Sequence[bytes | None]) -> RecordState:
     """One row of COLUMNS as a state."""
-    stamps = Stamps.parse(text_of(row[7]))
-    assert stamps is not None, "stamps are written by this path only"
     return RecordState(
-        id=UUID(text_of(row[0])),
+        id=uuid_read(row[0]),
         kind=text_of(row[1]),
         stream=uuid_of(text_of(row[2])),
         unit=_uuid(row[3]),
         owner=_uuid(row[4]),
         number=row[5].decode() if row[5] is not None else None,
         data=decode_data(row[6] or b"{}"),
-        stamps=stamps,
+        stamps=Stamps.read(text_of(row[7])),
         created_at=_moment(row[8]),
         created_by=uuid_of(text_of(row[9])),
         updated_at=_moment(row[10]),

@@ -71,6 +71,8 @@ class Merged:
     early: list[UUID] = field(default_factory=list)
     came: list[UUID] = field(default_factory=list)
     decisions: list[Entry] = field(default_factory=list)
+    # How many of the drafts are on their way into the tables.
+    sent: int = 0
 
 
 @dataclass(slots=True)
@@ -100,10 +102,16 @@ class Course:
 
 
 async def merge_frame(
-    tx: Transaction, ctx: Ctx, good: Sequence[Logged], *, beside: Sequence[Logged] = ()
+    tx: Transaction,
+    ctx: Ctx,
+    good: Sequence[Logged],
+    *,
+    beside: Sequence[Logged] = (),
+    at_once: bool = False,
 ) -> Merged:
     """Lock the records of a frame and fold its entries into them. `beside` are others of the same
-    transaction that were folded, or wait, and are not in the log yet.
+    transaction that were folded, or wait, and are not in the log yet. `at_once`: what is folded is
+    being written while the rest is folded.
     """
     entries = _counted(good)
     trails: dict[UUID, list[Entry]] = {}
@@ -139,12 +147,16 @@ async def merge_frame(
     older = await _older(tx, ctx, known, late | about, entries, _counted(beside))
     await _hear(tx, ctx, known, [t for i, t in trails.items() if i not in older])
     again: list[Course] = []
+    # A field's index slot comes before what is written with it.
+    flows = at_once and all(t[0].kind != "sys.field" for t in trails.values())
     for ident, told in trails.items():
         course = Course(told, told, states.get(ident), states.get(ident))
         if ident in older:
             course.begin_anew(older[ident], known, in_order=ident in about)
         if ident not in there and not _fold_record(ctx, merged, course):
             again.append(course)
+        if flows and len(merged.drafts) - merged.sent >= BLOCK:
+            await _send_rows(tx, ctx, merged)
     if again:
         dots = {d for course in again if course.before for d in live_dots(course.before)}
         dots |= {
@@ -174,7 +186,12 @@ async def _older(
     beside: Sequence[Entry],
 ) -> dict[UUID, list[Entry]]:
     """What waited for records that begin now: it is folded with the rest, and has not come yet."""
-    trails = await read_trail(tx, ctx.tenant, sorted(late)) if late else {}
+    if not late:
+        known.expect(beside)
+        for entry in beside:
+            known.take(entry)
+        return {}
+    trails = await read_trail(tx, ctx.tenant, sorted(late))
     # What was parked until now is in the log already.
     frame = {(e.stream, e.dot) for e in entries}
     found = {i: [e for e in t if (e.stream, e.dot) not in frame] for i, t in trails.items()}
@@ -250,6 +267,8 @@ def _goes_about(trail: Sequence[Entry], known: NodeKnown, *, is_here: bool) -> b
     what is here: streams come in any order, so the order of what is told says nothing of where the
     record is. It is folded from its whole history then, as a rebuild does.
     """
+    if all(e.op is EntryOp.PUT for e in trail):
+        return False
     return any(
         (e.op == EntryOp.NEW and is_here)
         or (e.op == EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"]))))
@@ -309,8 +328,8 @@ async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
             if d.command.kind == "sys.field" and d.before is None and d.after is not None
         }
     )
-    for start in range(0, len(drafts), BLOCK):
-        await tx.send(*project_calls(ctx, drafts[start : start + BLOCK]))
+    while merged.sent < len(drafts):
+        await _send_rows(tx, ctx, merged)
     calls: list[Call] = []
     gone = [d.id for d in merged.leaving if d.before is not None]
     if gone:
@@ -326,6 +345,12 @@ async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
         held = [(row[0] or b"").decode() for row in answers[-1]]
         jobs += [("reproject", {"kind": kind}) for kind in held]
     return jobs
+
+
+async def _send_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> None:
+    block = merged.drafts[merged.sent : merged.sent + BLOCK]
+    await tx.send(*project_calls(ctx, block))
+    merged.sent += len(block)
 
 
 async def finish_merged(

@@ -180,7 +180,7 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
     """Merge what is new, then write it under the stream's counter, which is locked last."""
     ctx, stream = frame.ctx, frame.stream
     good = [e for e in found.fresh if not e.parked]
-    merged = await merge_frame(tx, ctx, good)
+    merged = await merge_frame(tx, ctx, good, at_once=True)
     late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged, len(found.fresh))
     jobs = await write_rows(tx, ctx, merged)
     # The rows of the log are made while the records are being written, and before the counter is
