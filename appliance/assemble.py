@@ -27,6 +27,7 @@ from appliance.base import logs
 from appliance.base.errors import ApplianceError, Misconfigured
 from appliance.base.memory import collect_seldom
 from appliance.base.settings import Settings, load
+from appliance.base.threads import take_short_turns
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.files.tickets import Watch
@@ -204,6 +205,7 @@ async def worker_node(settings: Settings, endpoints: Endpoints) -> WorkNode:
     await db.start()
     me = await find_self(db)
     collect_seldom()
+    take_short_turns()
     return WorkNode(
         db=db, redis_url=endpoints.redis_url, name=me.name, origin=me.origin, seal=audit.seal,
         role=settings.role, data_dir=settings.data_dir, content=content_plane(settings),
@@ -228,6 +230,7 @@ def _served() -> Litestar:
         raise Misconfigured(f"{ENDPOINTS_VARIABLE} is not set; start the node with `nexus up`.")
     app = http_app(http_node(settings, read_endpoints(Path(path))))
     collect_seldom()
+    take_short_turns()
     return app
 
 

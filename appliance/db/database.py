@@ -306,6 +306,11 @@ def translate(error: Exception) -> ApplianceError:
             return Invalid(
                 "A text holds a character that cannot be stored.", code="text.unstorable"
             )
+        case pg.UniqueViolation() if error.diag.table_name == "change":
+            return Clash(
+                "The same entries were being taken; they are there now. Repeat.",
+                code="record.busy",
+            )
         case pg.DataError() | pg.IntegrityError() | pg.ProgrammingError():
             return ApplianceError("The database refused a statement of ours.", code="node.fault")
         case _:

@@ -237,7 +237,7 @@ async def _read_rows(
     async def read(low: int, high: int) -> list[Row]:
         params = (ask.tenant, ask.stream, low, high, origins, FRAME_ENTRIES + 1)
         (found,) = await db.read(ask.tenant, (PAGE, params))
-        return list(found)
+        return list(found) if len(found) <= _FEW else await asyncio.to_thread(list, found)
 
     found = await read(after, min(end + 1, head))
     if len(found) > FRAME_ENTRIES:

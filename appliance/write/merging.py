@@ -146,16 +146,29 @@ async def merge_frame(
         about -= {uuid_of((i or b"").decode()) for i in rows.column()}
     older = await _older(tx, ctx, known, late | about, entries, _counted(beside))
     await _hear(tx, ctx, known, [t for i, t in trails.items() if i not in older])
-    again: list[Course] = []
-    # A field's index slot comes before what is written with it.
-    flows = at_once and all(t[0].kind != "sys.field" for t in trails.values())
+    courses: list[Course] = []
     for ident, told in trails.items():
         course = Course(told, told, states.get(ident), states.get(ident))
         if ident in older:
             course.begin_anew(older[ident], known, in_order=ident in about)
-        if ident not in there and not _fold_record(ctx, merged, course):
+        if ident not in there:
+            courses.append(course)
+    # A field's index slot comes before what is written with it.
+    at_once = at_once and all(t[0].kind != "sys.field" for t in trails.values())
+    await _fold_records(tx, ctx, merged, courses, at_once=at_once)
+    return merged
+
+
+async def _fold_records(
+    tx: Transaction, ctx: Ctx, merged: Merged, courses: Sequence[Course], *, at_once: bool
+) -> None:
+    """Fold each record; those of which leaves have to be read first, last."""
+    known, again = merged.known, list[Course]()
+    assert known is not None, "a frame is folded by what the node knows"
+    for course in courses:
+        if not _fold_record(ctx, merged, course):
             again.append(course)
-        if flows and len(merged.drafts) - merged.sent >= BLOCK:
+        if at_once and len(merged.drafts) - merged.sent >= BLOCK:
             await _send_rows(tx, ctx, merged)
     if again:
         dots = {d for course in again if course.before for d in live_dots(course.before)}
@@ -167,7 +180,6 @@ async def merge_frame(
         for course in again:
             done = _fold_record(ctx, merged, course)
             assert done, "every live leaf was read"
-    return merged
 
 
 def _counted(logged: Sequence[Logged]) -> list[Entry]:

@@ -9,7 +9,7 @@ its place in the chain, and everything behind it goes on (research/sync 2.8, 2.1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
 import msgspec
@@ -23,6 +23,7 @@ from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
+from appliance.write.crowd import PART, is_shared, note_other, parts_of
 from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
 from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK
@@ -39,20 +40,26 @@ _TIPS = Statement(
 _LOCK = Statement(
     "SELECT head, origin, oseq, hash FROM stream WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
 )
-_HEAD = Statement("UPDATE stream SET head = $3 WHERE tenant_id = $1 AND id = $2")
-_OWN = Statement("UPDATE stream SET oseq = $3, hash = $4 WHERE tenant_id = $1 AND id = $2")
+# The origin that writes here has its tip in the stream's own row, the others in a vector.
+_TIP = "(SELECT {} FROM unnest($4::bigint[], $5::bigint[], $6::bytea[]) AS u(o, g, h) WHERE o = origin)"
+_HEAD = Statement(
+    f"UPDATE stream SET head = head + $3, oseq = coalesce({_TIP.format('g')}, oseq), "
+    f"hash = coalesce({_TIP.format('h')}, hash) WHERE tenant_id = $1 AND id = $2"
+)
 _KEEP = Statement(
     "INSERT INTO stream_vector (tenant_id, stream, origin, got, hash) "
     "SELECT $1, $2, o, g, h FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS u(o, g, h) "
+    "WHERE o <> (SELECT s.origin FROM stream s WHERE s.tenant_id = $1 AND s.id = $2) "
     "ON CONFLICT (tenant_id, stream, origin) DO UPDATE SET got = EXCLUDED.got, hash = EXCLUDED.hash"
 )
 _INSERT = Statement(
     "INSERT INTO change (tenant_id, stream, seq, origin, oseq, tx, hlc, ehlc, actor, door, kind, "
     "record_id, op, schema_rev, change_set, body, hash) "
-    "SELECT $1, $2, $3 + n, o, q, t, h, e, a, d, k, r, p, v, c, b, x FROM unnest("
-    "$4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::uuid[], "
-    "$10::text[], $11::text[], $12::uuid[], $13::text[], $14::bigint[], $15::uuid[], "
-    "$16::bytea[], $17::bytea[]) WITH ORDINALITY AS u(o, q, t, h, e, a, d, k, r, p, v, c, b, x, n)"
+    "SELECT $1, $2, (SELECT head FROM stream WHERE tenant_id = $1 AND id = $2) + n, "
+    "o, q, t, h, e, a, d, k, r, p, v, c, b, x FROM unnest("
+    "$3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::uuid[], "
+    "$9::text[], $10::text[], $11::uuid[], $12::text[], $13::bigint[], $14::uuid[], "
+    "$15::bytea[], $16::bytea[]) WITH ORDINALITY AS u(o, q, t, h, e, a, d, k, r, p, v, c, b, x, n)"
 )
 _TYPES = (
     "bigint", "bigint", "bigint", "bigint", "bigint", "uuid", "text", "text", "uuid", "text",
@@ -121,16 +128,33 @@ async def receive(
 ) -> Taken:
     """Take entries of one stream over from a peer; `cursor` is how far its stream is read by them.
 
-    `proved`: from which hash on, by origin, the caller has computed those of the entries. Raises Forked, Clash when this node does not hold the stream, and what the database says of
-    itself; nothing is taken then.
+    `proved`: from which hash on, by origin, the caller has computed those of the entries. Where
+    others write to the stream as well they are taken part by part, each in a transaction (crowd).
+    Raises Forked, Clash when this node does not hold the stream, and what the database says of
+    itself; nothing of that part is taken then, nor of what follows it.
     """
     frame = _Frame(db, ctx, stream, peer, from_hub, proved)
+    if len(entries) <= PART or not is_shared(ctx.tenant, stream):
+        return await _take_part(frame, entries, cursor)
+    parts = parts_of(entries, proved)
+    done = [
+        await _take_part(
+            replace(frame, proved=part.proved), part.entries, cursor if n == len(parts) else None
+        )
+        for n, part in enumerate(parts, 1)
+    ]
+    return _together(done)
+
+
+async def _take_part(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
     try:
         return await _take(frame, entries, cursor)
     except (Forked, *_PASSING):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
-        logs.event("sync.frame_failed", level="warning", stream=stream, error_type=_name(error))
+        logs.event(
+            "sync.frame_failed", level="warning", stream=frame.stream, error_type=_name(error)
+        )
     return await _take_singly(frame, entries, cursor)
 
 
@@ -148,9 +172,13 @@ async def _take_singly(frame: _Frame, entries: Sequence[Logged], cursor: int | N
             detail = error.detail if isinstance(error, ApplianceError) else _name(error)
             parked = [msgspec.structs.replace(e, parked=f"poison: {detail}"[:500]) for e in part]
             done.append(await _take(frame, parked, end))
-    last = done[-1]
+    return _together(done)
+
+
+def _together(done: Sequence[Taken]) -> Taken:
+    """What became of several parts of one frame."""
     return msgspec.structs.replace(
-        last,
+        done[-1],
         applied=sum(t.applied for t in done),
         known=sum(t.known for t in done),
         parked=tuple(p for t in done for p in t.parked),
@@ -173,11 +201,15 @@ async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) ->
             return Taken(
                 stream, int(row[0] or 0), _got(_tips(row, rows)), known=found.known, gap=found.gap
             )
-        return await _apply(tx, frame, found, cursor)
+        return await _apply(tx, frame, found, cursor, int(row[0] or 0))
 
 
-async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | None) -> Taken:
-    """Merge what is new, then write it under the stream's counter, which is locked last."""
+async def _apply(
+    tx: Transaction, frame: _Frame, found: Sifted, cursor: int | None, was: int
+) -> Taken:
+    """Merge what is new, then write it under the stream's counter, which is locked last; `was` is
+    where it stood at first.
+    """
     ctx, stream = frame.ctx, frame.stream
     good = [e for e in found.fresh if not e.parked]
     merged = await merge_frame(tx, ctx, good, at_once=True)
@@ -201,30 +233,26 @@ async def _apply(tx: Transaction, frame: _Frame, found: Sifted, cursor: int | No
             is_hub=not frame.from_hub,
             beside=good,
         )
-    (locked, rows) = await tx.run((_LOCK, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
-    row = locked.first()
-    assert row is not None, "the stream was there a moment ago"
-    tips = _tips(row, rows)
-    first: dict[int, int] = {}
-    for logged in found.fresh:
-        first.setdefault(logged.entry.origin, logged.entry.oseq)
-    if any(tips.get(origin, Tip()).oseq != oseq - 1 for origin, oseq in first.items()):
-        raise Clash("The same entries were being taken; they are there now.", code="record.busy")
-    for logged in found.fresh:
-        tips[logged.entry.origin] = Tip(logged.entry.oseq, logged.hash)
-    head = int(row[0] or 0)
-    calls: list[Call] = [
-        (_INSERT, (ctx.tenant, stream, head, *columns)),
-        *_tip_calls(ctx, stream, row, {o: tips[o] for o in first}),
-        (_HEAD, (ctx.tenant, stream, head + len(found.fresh))),
+    ends = {e.entry.origin: Tip(e.entry.oseq, e.hash) for e in found.fresh}
+    parked = _parked(found.fresh)
+    # All in one round trip, so that the counter is held for as long as the database takes alone.
+    locked, rows, *_ = await tx.run(
+        (_LOCK, (ctx.tenant, stream)),
+        (_TIPS, (ctx.tenant, stream)),
+        (_INSERT, (ctx.tenant, stream, *columns)),
+        *_tip_calls(ctx, stream, ends, len(found.fresh)),
         *_cursor_calls(frame, cursor),
         *late,
         *written,
-    ]
-    parked = _parked(found.fresh)
-    calls += [_park_call(frame, p, found.fresh) for p in parked]
-    calls += skip_calls(ctx, merged.decisions)
-    await tx.run(*calls, commit=True)
+        *(_park_call(frame, p, found.fresh) for p in parked),
+        *skip_calls(ctx, merged.decisions),
+        commit=True,
+    )
+    row = locked.first()
+    assert row is not None, "there was a place for the log"
+    tips, head = _tips(row, rows) | ends, int(row[0] or 0)
+    if head != was:
+        note_other(ctx.tenant, stream)
     CLOCK.receive(max(e.ehlc for e in found.fresh))
     cuts = {
         (e.entry.origin, e.entry.oseq): e.ehlc for e in found.fresh if e.ehlc < e.entry.hlc
@@ -251,27 +279,14 @@ def _log_columns(fresh: Sequence[Logged]) -> list[Column]:
     return columns
 
 
-def _tip_calls(ctx: Ctx, stream: UUID, row: Row, tips: dict[int, Tip]) -> list[Call]:
-    """The origin that writes here has its tip in the stream's own row."""
-    calls: list[Call] = []
-    here = int(row[1] or 0)
-    if (own := tips.pop(here, None)) is not None:
-        calls.append((_OWN, (ctx.tenant, stream, own.oseq, own.hash)))
-    if tips:
-        origins = sorted(tips)
-        calls.append(
-            (
-                _KEEP,
-                (
-                    ctx.tenant,
-                    stream,
-                    origins,
-                    [tips[o].oseq for o in origins],
-                    Column("bytea", [tips[o].hash for o in origins]),
-                ),
-            )
-        )
-    return calls
+def _tip_calls(ctx: Ctx, stream: UUID, ends: dict[int, Tip], count: int) -> list[Call]:
+    """Move the stream's counter, and the tips of the origins, on."""
+    places = [end.oseq for end in ends.values()]
+    columns = (list(ends), places, Column("bytea", [end.hash for end in ends.values()]))
+    return [
+        (_KEEP, (ctx.tenant, stream, *columns)),
+        (_HEAD, (ctx.tenant, stream, count, *columns)),
+    ]
 
 
 def _cursor_calls(frame: _Frame, cursor: int | None) -> list[Call]:
