@@ -145,7 +145,8 @@ async def merge_frame(
         (rows,) = await tx.run(cut_call(ctx.tenant, about))
         about -= {uuid_of((i or b"").decode()) for i in rows.column()}
     older = await _older(tx, ctx, known, late | about, entries, _counted(beside))
-    await _hear(tx, ctx, known, [t for i, t in trails.items() if i not in older])
+    if any(e.op is EntryOp.ARRIVE for e in entries):
+        await _hear(tx, ctx, known, [t for i, t in trails.items() if i not in older])
     courses: list[Course] = []
     for ident, told in trails.items():
         course = Course(told, told, states.get(ident), states.get(ident))
@@ -271,7 +272,7 @@ def _fold_record(ctx: Ctx, merged: Merged, course: Course) -> bool:
 
 
 def _begins(trail: Sequence[Entry], known: NodeKnown) -> bool:
-    return any(begins(e, known.holds) for e in trail)
+    return trail[0].op is EntryOp.NEW or any(begins(e, known.holds) for e in trail)
 
 
 def _goes_about(trail: Sequence[Entry], known: NodeKnown, *, is_here: bool) -> bool:
@@ -279,14 +280,15 @@ def _goes_about(trail: Sequence[Entry], known: NodeKnown, *, is_here: bool) -> b
     what is here: streams come in any order, so the order of what is told says nothing of where the
     record is. It is folded from its whole history then, as a rebuild does.
     """
-    if all(e.op is EntryOp.PUT for e in trail):
-        return False
-    return any(
-        (e.op == EntryOp.NEW and is_here)
-        or (e.op == EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"]))))
-        or (e.op == EntryOp.ARRIVE and not known.holds(came_from(e)))
-        for e in trail
-    )
+    for e in trail:
+        if e.op is EntryOp.NEW:
+            if is_here:
+                return True
+        elif (e.op is EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"])))) or (
+            e.op is EntryOp.ARRIVE and not known.holds(came_from(e))
+        ):
+            return True
+    return False
 
 
 def make_draft(
@@ -294,7 +296,7 @@ def make_draft(
 ) -> Draft:
     """A record on its way into the tables, with what its entries change."""
     old, new = before.data if before else _NO_DATA, after.data
-    values = {fid: value for fid, value in new.items() if old.get(fid) != value}
+    values = {fid: value for fid, value in new.items() if old.get(fid) != value} if old else {**new}
     values |= dict.fromkeys(old.keys() - new.keys())
     op = Op.CREATE if before is None else Op.DELETE if after.deleted_at else Op.UPDATE
     draft = Draft(place, Command(op=op, kind=kind.key, id=after.id), after.id, kind, values)

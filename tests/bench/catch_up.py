@@ -14,12 +14,15 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
+import psycopg
 import redis.asyncio as aioredis
 
 from appliance.base.ids import uuid7
+from appliance.meta import load_schema
 from appliance.sync.agent import set_paused
 from appliance.sync.health import read_health
 from tests.bench import harness
+from tests.bench.author import Author
 from tests.bench.in_process import deal
 from tests.bench.live import Listener, at, editor, latency
 from tests.sync.pair import until
@@ -27,7 +30,7 @@ from tests.tenants import update
 
 BEHIND = int(os.environ.get("BENCH_BEHIND", "100000"))
 # Entries of one transaction travel in one frame, whatever its size: this is what people do at once.
-TOGETHER = 200
+TOGETHER, AT_ONCE = 200, 20_000
 EDITS, PAUSE_S, IDLE_S = 100, (0.02, 0.08), 60.0
 HEADS = "SELECT sum(head)::text FROM stream WHERE tenant_id = $1"
 
@@ -42,8 +45,7 @@ async def catch_up(nodes):
         set_paused(data, paused=True)
         await asyncio.sleep(5)
         at_rest = memory(worker.pid, "VmRSS")
-        for start in range(0, BEHIND, TOGETHER):
-            await tenant.apply(*(deal(n) for n in range(start, start + TOGETHER)))
+        await asyncio.to_thread(fall_behind, nodes, await load_schema(tenant.db, tenant.id))
         normal = [await times(write, EDITS) for write in await writers(nodes)]
         first, cpu = await heads(site), harness.cpu_of({worker.pid})
         pids = {nodes.hub.pid}, {harness.postmaster(nodes.dsns.superuser)}
@@ -75,6 +77,19 @@ async def catch_up(nodes):
         if "list" in os.environ.get("BENCH_PARTS", "list"):
             await to_the_list(nodes)
             await idle(nodes)
+
+
+def fall_behind(nodes, schema):
+    """Records made at the hub, in its log alone: nothing else of it is read by a site."""
+    tenant = nodes.made.tenant
+    author = Author(tenant.units["north"], 1, schema, tenant.people["owner"])
+    author.together = TOGETHER
+    with psycopg.connect(nodes.dsns.superuser) as conn:
+        (author.log_key,) = conn.execute(
+            "SELECT log_key FROM tenant_state WHERE tenant_id = %s", (tenant.id,)
+        ).fetchone()
+        for _ in range(0, BEHIND, AT_ONCE):
+            author.put_down(conn, tenant.id, min(BEHIND, AT_ONCE))
 
 
 async def heads(tenant):

@@ -8,73 +8,20 @@ each in a transaction: no merge, no hash, no outbox, no row security.
 
 import asyncio
 import os
-import random
 import time
 
-import msgspec
 import psycopg
 
-from appliance.base.clock import now
-from appliance.base.ids import uuid7
-from appliance.kernel.change import Body, Entry, EntryOp, Logged, chain_hash
 from appliance.meta import load_schema
 from appliance.sync import messages as say
-from appliance.sync.frames import encode_frame
-from appliance.write.log import CLOCK
 from tests.bench import harness
+from tests.bench.author import FRAME, Author
 from tests.bench.catch_up import catch_up
-from tests.bench.in_process import deal
 from tests.bench.two_nodes import two_nodes
 
-COUNT, FRAME, TOGETHER = 20_000, 1_000, 5
+COUNT, TOGETHER = 20_000, 5
 TARGET = 15_000
-LOG_KEY = b"k" * 32
 PARTS = os.environ.get("BENCH_PARTS", "take behind").split()
-
-
-class Author:
-    """Entries of the site's own, made without its database."""
-
-    def __init__(self, stream, origin, schema, person):
-        self.stream, self.origin, self.rev, self.person = stream, origin, schema.rev, person
-        self.oseq, self.tip, self.dice = 0, b"", random.Random(5)
-        self.records, self.stamps = [], {}
-
-    def add(self, op, record, body):
-        self.oseq += 1
-        entry = Entry(
-            stream=self.stream, origin=self.origin, oseq=self.oseq, tx=self.oseq, hlc=CLOCK.tick(),
-            actor=self.person, door="http", kind="deal", record_id=record, op=op,
-            schema_rev=self.rev, change_set=uuid7(), body=body,
-        )  # fmt: skip
-        self.tip = chain_hash(LOG_KEY, self.tip, entry)
-        return Logged(entry=entry, hash=self.tip, ehlc=entry.hlc)
-
-    def create(self):
-        record, given = uuid7(), deal(len(self.records)).fields
-        number = f"B-{len(self.records):06}"
-        fields = {**given, "@unit": str(self.stream), "@owner": str(self.person), "@number": number}
-        made = self.add(EntryOp.NEW, record, Body(fields=fields))
-        self.records.append(record)
-        self.stamps[record] = made.entry.dot
-        return made
-
-    def edit(self):
-        record = self.dice.choice(self.records)
-        city = f"City {self.dice.randrange(10_000)}"
-        made = self.add(
-            EntryOp.PUT, record, Body(fields={"city": city}, base={"city": [self.stamps[record]]})
-        )
-        self.stamps[record] = made.entry.dot
-        return made
-
-    def frames(self, make, count):
-        """Frames of a thousand."""
-        found = []
-        for _ in range(count // FRAME):
-            before = {self.origin: self.tip}
-            found.append(encode_frame(self.stream, [make() for _ in range(FRAME)], before=before))
-        return found
 
 
 async def main():
