@@ -21,6 +21,19 @@ _MOMENT = re.compile(
 )
 
 
+@lru_cache(maxsize=4_096)
+def _read_day(text: str) -> datetime | None:
+    if not _DATE.match(text):
+        return None
+    year = int(text[:4])
+    if not limits.YEAR_MIN <= year <= limits.YEAR_MAX:
+        return None
+    try:
+        return datetime(year, int(text[5:7]), int(text[8:]), tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 class Date(FieldType):
     """A calendar day, `2026-11-20`; in the index midnight UTC."""
 
@@ -64,15 +77,7 @@ class Date(FieldType):
     @staticmethod
     def parse(value: Json) -> datetime | None:
         """The value as an instant; None when it is not one, or out of the years kept here."""
-        if not (isinstance(value, str) and _DATE.match(value)):
-            return None
-        year = int(value[:4])
-        if not limits.YEAR_MIN <= year <= limits.YEAR_MAX:
-            return None
-        try:
-            return datetime(year, int(value[5:7]), int(value[8:]), tzinfo=UTC)
-        except ValueError:
-            return None
+        return _read_day(value) if isinstance(value, str) and len(value) == 10 else None
 
     @staticmethod
     def format(value: datetime) -> str:

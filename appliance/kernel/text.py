@@ -17,6 +17,8 @@ _TABLE = {ord(letter): 0x0430 + place for place, letter in enumerate(_ALPHABET)}
 
 def fold(text: str) -> str:
     """The comparable form of a text: NFC, case folded, alphabet mapped to code point order."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).translate(
         _TABLE
     )
