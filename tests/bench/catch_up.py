@@ -30,7 +30,7 @@ from tests.tenants import update
 
 BEHIND = int(os.environ.get("BENCH_BEHIND", "100000"))
 # Entries of one transaction travel in one frame, whatever its size: this is what people do at once.
-TOGETHER, AT_ONCE = 200, 20_000
+TOGETHER, AT_ONCE, TOLD_EACH = 200, 20_000, 50_000
 EDITS, PAUSE_S, IDLE_S = 100, (0.02, 0.08), 60.0
 HEADS = "SELECT sum(head)::text FROM stream WHERE tenant_id = $1"
 
@@ -57,7 +57,11 @@ async def catch_up(nodes):
         writing = [
             asyncio.create_task(times(write, None, done)) for write in await writers(nodes)
         ]  # fmt: skip
-        while await behind(nodes) > 1_000:
+        left = BEHIND
+        while (now_left := await behind(nodes)) > 1_000:
+            if left - now_left >= TOLD_EACH:
+                left = now_left
+                tell(BEHIND - left, time.perf_counter() - began, worker.pid, nodes.hub.pid)
             await asyncio.sleep(0.2)
         took = time.perf_counter() - began
         cpu = harness.cpu_of({worker.pid}) - cpu
@@ -70,6 +74,8 @@ async def catch_up(nodes):
             harness.figure(f"processor time a change, {name}", spent / BEHIND * 1e6, "µs", "-")
         harness.figure("worker's memory at rest", at_rest, "MB", "-")
         harness.figure("worker's memory, most", memory(worker.pid, "VmHWM"), "MB", "< 150")
+        harness.figure("hub's API, most", memory(nodes.hub.pid, "VmHWM"), "MB", "< 150")
+        harness.figure("load of the machine, a minute", os.getloadavg()[0], "", "-")
         for name, before, during in zip(("hub", "site"), normal, meanwhile, strict=True):
             p95 = at(during, 0.95), at(before, 0.95)
             harness.report(f"a person's write at the {name}, p95", *p95, "<= 2")
@@ -90,6 +96,15 @@ def fall_behind(nodes, schema):
         ).fetchone()
         for _ in range(0, BEHIND, AT_ONCE):
             author.put_down(conn, tenant.id, min(BEHIND, AT_ONCE))
+
+
+def tell(taken, seconds, worker, hub):
+    """How it goes: whether memory grows with what was taken."""
+    sizes = memory(worker, "VmRSS"), memory(hub, "VmRSS")
+    print(
+        f"  {taken:8} taken after {seconds:6.1f} s, worker {sizes[0]:5.0f} MB, hub's API "
+        f"{sizes[1]:5.0f} MB, load {os.getloadavg()[0]:.1f}", flush=True,
+    )  # fmt: skip
 
 
 async def heads(tenant):
