@@ -1,6 +1,6 @@
 """What a site takes from its hub's answer: frames into the log, and how far that goes.
 
-Promises: a frame is taken whole or not at all, the cursor is saved with the last of an answer; the
+Promises: of a frame whole transactions are taken, the cursor is saved with the last of an answer; the
 schema is taken before what was written under it, then who may sign in, then the rest in the order
 it came; a stream that seems to leave something out is read from its beginning, once.
 """

@@ -48,7 +48,7 @@ class Pushed:
         self._writable = writable
 
     async def take(self, push: say.Push, grant: StreamGrant | None) -> say.Receipt:
-        """One stream's frames, each whole or not at all; what stops it is said in the receipt.
+        """One stream's frames, by whole transactions; what stops it is said in the receipt.
 
         A grant of mode `w` is of a stream that was the node's until now: what it made before it
         heard of that is as good as ever.
