@@ -30,7 +30,7 @@ from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Entry, EntryOp, Logged, decode_body
 from appliance.sync.frames import FRAME_ENTRIES, encode_frames
 
-KEPT_BYTES_MAX = 32 << 20
+KEPT_BYTES_MAX = 24 << 20
 # How far one look goes when only few of the entries on the way are wanted.
 SPAN = 50_000
 # More of them would keep the other requests of this process waiting.
