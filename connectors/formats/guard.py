@@ -8,6 +8,7 @@ styled empty rows 11, the bomb 1 029.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def read_part(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
                 if seen > entry.file_size or seen > UNPACKED_MAX:
                     raise _too_large(f"{name} holds more than it says")
                 yield chunk
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
         raise Refused(Fault("truncated", "a whole workbook", f"{name}: {error}")) from None
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 from decimal import Decimal
 
 import pytest
@@ -294,3 +295,10 @@ def test_guards_of_spreadsheets():
     assert [clean_cell(t) for t in ('="00123"', "'462235", "'=1+1", "'", " x ", "'text")] == [
         "00123", "462235", "=1+1", "'", "x", "text",
     ]  # fmt: skip
+
+
+def test_looking_for_a_header_takes_no_time(tmp_path):
+    path = put(tmp_path / "a.csv", (";".join("Datum" for _ in range(4_000)) + "\n") * 120)
+    began = time.process_time()
+    assert refusal("bank_csv", path).code == "unknown-layout"
+    assert time.process_time() - began < 5

@@ -197,3 +197,12 @@ def test_the_same_content_has_the_same_keys(tmp_path):
     other = Told("client_bank", put(tmp_path / "b.txt", text, "utf-8", "\n\n"))
     assert [r.key for r in one.rows] == [r.key for r in other.rows]
     assert one.lines[0].key == one.lines[1].key and one.statements[0].key != one.lines[0].key
+
+
+@pytest.mark.parametrize(
+    "more", ["".join(f"П{n}=1\n" for n in range(2_100)), ("Примечание=" + "x" * 999_000 + "\n") * 6]
+)
+def test_a_document_without_bounds_is_refused(tmp_path, more):
+    text = exchange([document("1", "5.00").replace("КонецДокумента", more + "КонецДокумента")])
+    fault = refusal("client_bank", put(tmp_path / "a.txt", text))
+    assert (fault.code, fault.place.row) == ("too-large-node", 14)

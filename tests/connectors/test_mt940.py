@@ -287,6 +287,15 @@ def test_one_endless_line_is_refused(tmp_path):
     assert refusal("mt940", path).code == "too-large-node"
 
 
+@pytest.mark.parametrize(
+    "tail", [b":86:x\n" * 3_000, b":86:" + b"x\n" * 3_000, b":86:" + b"x" * 9_999 + b"\n" * 2_500]
+)
+def test_a_line_without_end_is_refused(tmp_path, tail):
+    head = swift(["260102C5,NTRFX"], "0,", "5,").split(":62F:")[0].encode()
+    fault = refusal("mt940", _write(tmp_path / "a.sta", head + tail))
+    assert fault.code == "too-large-node" and fault.place.row in (5, 6)
+
+
 def _write(path, data):
     path.write_bytes(data)
     return path

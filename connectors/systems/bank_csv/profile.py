@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent / "profiles"
 # What a column may be besides a field of bank_line.
 SPECIAL = frozenset({"debit", "credit", "direction", "status", "balance"})
 _SLOTS = {"currency": "[A-Z]{3}", "account": ".+?", "closing": ".+?", "from": ".+?", "to": ".+?"}
+_HEADER_MAX = 500
 _SLOT = re.compile(r"\\\{(currency|account|closing|from|to)\\\}")
 
 
@@ -122,12 +123,23 @@ def compile_name(pattern: str) -> re.Pattern[str]:
 def find_layout(cells: list[str], profiles: tuple[Profile, ...]) -> Layout | None:
     """The profile whose header this row is, with its columns."""
     best: Layout | None = None
+    if len(cells) > _HEADER_MAX:
+        return None
     names = [" ".join(c.split()) for c in cells]
+    folded = frozenset(n.casefold() for n in names)
     for profile in profiles:
+        if not _plain_names(profile.header) <= folded:
+            continue
         found = _match_row(names, profile) if profile.row else _match_header(names, profile)
         if found is not None and (best is None or _weigh(found) > _weigh(best)):
             best = found
     return best
+
+
+@cache
+def _plain_names(header: tuple[str, ...]) -> frozenset[str]:
+    """The names of a header that stand in it as they are."""
+    return frozenset(n.casefold() for n in header if not set(n) & set("*{"))
 
 
 def _weigh(layout: Layout) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from connectors.systems.camt.flat import Flat, Paths, flatten, read_day, sign
 
 _REPORTS = ("Stmt", "Rpt", "Ntfctn")
 _OPENING = ("OPBD", "PRCD")
+_BALANCES_MAX = 1_000
 
 
 class Report:
@@ -50,7 +51,7 @@ class Reader:
                 self._stage(element)
                 if len(desk.block) >= 1_000:
                     yield from desk.flush(total=total)
-            elif name == "Bal":
+            elif name == "Bal" and len(self._report.balances) < _BALANCES_MAX:
                 self._report.balances.append(flatten(element, Paths())[0])
             elif name == "Acct" and LOCAL[element.getparent().tag] in _REPORTS:
                 self._report.account = flatten(element, Paths())[0]

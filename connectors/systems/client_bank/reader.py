@@ -23,6 +23,7 @@ from connectors.systems.client_bank.documents import (
 )
 
 _FIELDS_MAX = 2_000
+_CHARS_MAX = 4 << 20
 _SECTIONS_MAX = 50_000
 _END = "конецфайла"
 
@@ -55,25 +56,26 @@ class Reader:
         """Rows block by block; `total` of rows is a guess for the progress."""
         desk, names = self._desk, self._names
         fields: Document = {}
-        inside, start, number, is_ended = "", 0, 0, False
+        inside, start, number, size, is_ended = "", 0, 0, 0, False
         for number, line in enumerate(self._text.lines(), 1):
             key, mark, value = line.partition("=")
             name = names.get(key) or self._fold(key)
             if mark and inside:
+                size += len(value)
                 if value and not fields.get(name):
                     fields[name] = value.strip()
                 if name == "секциядокумент":
                     self._warn_unclosed(inside, start)
                     self._take(inside, fields, start)
                     inside, start, fields = name, number, {name: value.strip()}
-                elif len(fields) > _FIELDS_MAX:
+                elif len(fields) > _FIELDS_MAX or size > _CHARS_MAX:
                     expected = f"a section of at most {_FIELDS_MAX} fields"
                     raise Refused(Fault("too-large-node", expected, "", Place(row=start)))
             elif name in ("секциядокумент", "секциярасчсчет"):
                 if inside:
                     self._warn_unclosed(inside, start)
                     self._take(inside, fields, start)
-                inside, start, fields = name, number, {name: value.strip()}
+                inside, start, size, fields = name, number, 0, {name: value.strip()}
             elif name in ("конецдокумента", "конецрасчсчет"):
                 self._take(inside, fields, start)
                 inside, fields = "", {}
@@ -119,7 +121,9 @@ class Reader:
             return
         if inside == "секциядокумент" and len(fields) == 1 and not fields[inside]:
             fields[inside] = line
-        elif inside == "секциядокумент" and "назначениеплатежа" in fields:
+        elif inside == "секциядокумент" and len(fields.get("назначениеплатежа", "")) in range(
+            1, 2_000
+        ):
             fields["назначениеплатежа"] = f"{fields['назначениеплатежа']} {line}"
 
     def _head(self, name: str, value: str) -> None:

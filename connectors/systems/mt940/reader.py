@@ -20,12 +20,12 @@ from connectors.systems.mt940.fields import (
     parse_declared,
     parse_floor,
 )
-from connectors.systems.mt940.rows import Pending
+from connectors.systems.mt940.rows import CONTENT_MAX, Pending
 
 _TAG = re.compile(r":(20|21|25P?|28C?|34F|13D?|60[FM]|61|62[FM]|64|65|86|90[DC]|NS|940|942) ?:")
 _ENVELOPE = re.compile(r"[\x01\x03]?\{[1-5]:|-\}")
 _END = re.compile(r"\s*-[X\x03]*\s*")
-_CONTENT_MAX = 2_000
+_CHARS_MAX = 1 << 20
 
 
 class Header:
@@ -56,12 +56,12 @@ class Reader:
     def read(self, total: int) -> Iterator[Rows | Progress | Summary]:
         """Rows block by block; `total` of rows is a guess for the progress."""
         match, desk = _TAG.match, self._desk
-        tag, content, row, number = "", [""], 0, 0
+        tag, content, row, size = "", [""], 0, 0
         for number, line in enumerate(self._text.lines(), 1):
             if line[:1] == ":" and (found := match(line)):
                 if tag:
                     self._take(tag, content, row)
-                tag, row = found[1], number
+                tag, row, size = found[1], number, 0
                 content = [line[found.end() :]]
                 if len(desk.block) >= 1_000:
                     yield from desk.flush(total=total)
@@ -71,11 +71,12 @@ class Reader:
                 self._take(tag, content, row)
                 tag = ""
                 self._look_at_preamble(line)
-            elif len(content) >= _CONTENT_MAX:
-                expected = f"a field of at most {_CONTENT_MAX} lines"
-                raise Refused(Fault("too-large-node", expected, f":{tag}:", Place(row=row)))
             else:
+                size += len(line)
                 content.append(line)
+                if size > _CHARS_MAX or len(content) > CONTENT_MAX:
+                    expected = f"a field of at most {CONTENT_MAX} lines"
+                    raise Refused(Fault("too-large-node", expected, f":{tag}:", Place(row=row)))
         if tag:
             self._take(tag, content, row)
         self._tell_unbegun()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from connectors.formats.statements import Desk, Statement, parse_amount
-from connectors.sdk.contract import Fault, Place, Value
+from connectors.sdk.contract import Fault, Place, Refused, Value
 from connectors.systems.mt940.fields import is_iban, parse_entry
 from connectors.systems.mt940.narrative import read_narrative
 
+CONTENT_MAX = 2_000  # lines of a field, and of all the narratives of a line
 _ORIGINAL = re.compile(r"/OCMT/([A-Z]{3})([\d.,]+)")
 _CHARGES = re.compile(r"/CHGS/([A-Z]{3})([\d.,]+)")
 _CODE = re.compile(r"/TRCD/([^/]+)/")
@@ -26,8 +27,11 @@ class Pending:
         self._told: list[str] = []
 
     def tell(self, lines: list[str]) -> None:
-        """What an :86: says of it; there may be several."""
+        """What an :86: says of it; there may be several. Raises Refused past all bounds."""
         self._told += lines
+        if len(self._told) > CONTENT_MAX:
+            expected = f"narratives of at most {CONTENT_MAX} lines"
+            raise Refused(Fault("too-large-node", expected, ":86:", Place(row=self._row)))
 
     def stage(self, desk: Desk, statement: Statement) -> None:
         """The row, or the row with its fault and the statement held."""
