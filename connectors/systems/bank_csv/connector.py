@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.formats.text_table import DELIMITERS
 from connectors.sdk.contract import (
     Fault,
     Found,
@@ -29,10 +28,9 @@ from connectors.systems.bank_csv.profile import (
     read_profiles,
 )
 from connectors.systems.bank_csv.reader import Reader
-from connectors.systems.bank_csv.table import Table, clean_cell
+from connectors.systems.bank_csv.table import Table, is_known
 
 _HEAD_ROWS = 100
-_HEAD_CHARS = 10_000
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -55,8 +53,8 @@ class BankCsv:
         return BankTable(path, self._own)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: a table whose header is that of a profile."""
-        if not find_profile(head, self._own or read_profiles()):
+        """See sdk.contract.Recogniser. Of a workbook the head shows nothing."""
+        if not is_known(head, self._own or read_profiles()):
             return 0.0
         return 0.95 if self._own else 0.9
 
@@ -97,20 +95,6 @@ class BankTable:
         )
         rows = islice(table.rows(start.delimiter), None)
         yield from reader.read(rows, start.row, self._path.stat().st_size // 100)
-
-
-def find_profile(head: bytes, profiles: tuple[Profile, ...]) -> str:
-    """The key of the profile whose header stands in the first bytes of a text, '' when none does."""
-    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for encoding in ("utf-16",) if wide else ("utf-8", "cp1251", "koi8-u"):
-        lines = head.decode(encoding, "ignore").lstrip("\ufeff").splitlines()[:_HEAD_ROWS]
-        lines = [line[:_HEAD_CHARS] for line in lines if line.strip()]
-        for delimiter in DELIMITERS:
-            for line in lines:
-                cells = [clean_cell(c.strip().strip('"')) for c in line.split(delimiter)]
-                if len(cells) > 2 and (found := find_layout(cells, profiles)):
-                    return found.profile.key
-    return ""
 
 
 def _choose(constants: dict[str, str], own: tuple[Profile, ...]) -> tuple[Profile, ...]:

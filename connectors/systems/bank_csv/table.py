@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -9,16 +10,35 @@ from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
+from connectors.formats.encoding import detect_encoding
 from connectors.formats.grid import Cell, Shown
 from connectors.formats.lines import Text, open_lines
 from connectors.formats.open import open_book
 from connectors.formats.text_table import COLUMNS_MAX, DELIMITERS, FIELD_CHARS_MAX, find_delimiter
 from connectors.sdk.contract import Fault, Place, Refused
+from connectors.systems.bank_csv.profile import Profile, find_layout
 
 _HEAD_LINES = 300
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x09\x04", b"\x09\x08")
 
 TableRow = tuple[int, list[str]]
+
+
+def is_known(head: bytes, profiles: tuple[Profile, ...]) -> bool:
+    """Whether the first bytes of a text hold the header of a profile."""
+    if head.startswith((*_WORKBOOKS, b"<")):
+        return False
+    try:
+        text = head.decode(detect_encoding(head), "ignore")
+    except Refused:
+        return False
+    # The last line may be cut.
+    lines = [line.replace("\0", "") for line in text.splitlines()[: _HEAD_LINES // 3]]
+    for delimiter in DELIMITERS:
+        with contextlib.suppress(csv.Error):
+            if any(find_layout(c, profiles) for c in csv.reader(lines, delimiter=delimiter) if c):
+                return True
+    return False
 
 
 class Table:

@@ -22,7 +22,6 @@ from connectors.systems.camt.reader import Reader
 _KINDS = {"BkToCstmrAcctRpt": "052", "BkToCstmrStmt": "053", "BkToCstmrDbtCdtNtfctn": "054"}
 _VERSION = re.compile(r"camt\.(05[234])\.001\.(\d{2})")
 _NEWEST = 14
-_MESSAGE = re.compile(rb"<(?:[\w.-]+:)?BkToCstmr(?:AcctRpt|Stmt|DbtCdtNtfctn)(?:V0\d)?[\s>]")
 _FIRST_VERSION = re.compile(r"V0\d$")
 
 
@@ -34,8 +33,9 @@ class Camt:
         return CamtFile(path)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by the name of its message."""
-        return 1.0 if _MESSAGE.search(head.replace(b"\0", b"")) else 0.0
+        """See sdk.contract.Recogniser."""
+        narrow = head.replace(b"\0", b"")
+        return 0.95 if any(kind.encode() in narrow for kind in _KINDS) else 0.0
 
 
 class CamtFile:

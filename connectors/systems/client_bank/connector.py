@@ -36,9 +36,8 @@ class ClientBank:
         return ClientBankFile(path)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by its first word."""
-        start = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
-        return 1.0 if start[: len(_SIGN)].lower() == _SIGN.encode() else 0.0
+        """See sdk.contract.Recogniser."""
+        return 1.0 if _SIGN.encode() in head[:200].replace(b"\0", b"").lower() else 0.0
 
 
 class ClientBankFile:

@@ -21,8 +21,12 @@ from connectors.sdk.contract import (
 from connectors.systems.mt940.reader import Reader
 
 _HEAD = 5_000
-_TAGS = re.compile(rb"^(?:\xef\xbb\xbf)?:(20|25|60F|60M|61|34F) ?:", re.MULTILINE)
 _REFERENCE = re.compile(r":20 ?:|:25P? ?:")
+_MARKS = (
+    re.compile(rb"(?m)^\s*:20 ?:"),
+    re.compile(rb"(?m)^\s*:25P? ?:"),
+    re.compile(rb"(?m)^\s*:(?:60[FM]|61|34F|90[CD]) ?:"),
+)
 _INTRADAY = re.compile(r":(?:34F|90D|90C|942):|\{2:[IO]942")
 
 
@@ -34,9 +38,9 @@ class Mt940:
         return Mt940File(path)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by its tags."""
-        tags = set(_TAGS.findall(head.replace(b"\0", b"")))
-        return 0.95 if tags >= {b"20", b"25"} and tags & {b"60F", b"60M", b"61", b"34F"} else 0.0
+        """See sdk.contract.Recogniser."""
+        narrow = head.replace(b"\0", b"")
+        return 0.95 if all(mark.search(narrow) for mark in _MARKS) else 0.0
 
 
 class Mt940File:

@@ -48,7 +48,7 @@ class Ofx:
         return OfxFile(path)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by its first aggregate."""
+        """See sdk.contract.Recogniser."""
         return 0.95 if _START.search(head.replace(b"\0", b"")) else 0.0
 
 
