@@ -57,6 +57,7 @@ class Reader:
         """Rows block by block; `total` of rows is a guess for the progress."""
         match, desk = _TAG.match, self._desk
         tag, content, row, size = "", [""], 0, 0
+        number = 0
         for number, line in enumerate(self._text.lines(), 1):
             if line[:1] == ":" and (found := match(line)):
                 if tag:
@@ -79,6 +80,9 @@ class Reader:
                     raise Refused(Fault("too-large-node", expected, f":{tag}:", Place(row=row)))
         if tag:
             self._take(tag, content, row)
+        if not self._statements and self._statement is None and not self._header.is_intraday:
+            expected = "a balance or a line after the account"
+            raise Refused(Fault("truncated", expected, "the end", Place(row=number)))
         self._tell_unbegun()
         self._close()
         yield from desk.flush(every=1)
