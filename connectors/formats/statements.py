@@ -211,6 +211,10 @@ class Desk:
             self.block.clear()
             yield Progress(self.rows, max(total, self.rows))
 
+    def count(self, entity: str) -> int:
+        """How many rows of an entity were staged."""
+        return self._entities[entity]
+
     def summary(self, facts: dict[str, str] | None = None) -> Summary:
         """What the whole input shows."""
         totals: dict[str, Decimal] = dict(sorted(self._totals.items()))

@@ -2,6 +2,7 @@
 
 import re
 import time
+import zipfile
 from decimal import Decimal
 
 import pytest
@@ -235,6 +236,33 @@ def test_encodings(tmp_path):
     told = Told("camt", put(path, russian, "cp1251"))
     assert told.lines[0].values["purpose"] == "Оплата по договору за товары"
     assert told.warnings == ["encoding-mismatch"]
+
+
+def test_a_zip_of_documents(tmp_path):
+    one = camt([entry("5.00")], closing="5.00")
+    other = camt([entry("2.00", "DBIT")], opening="5.00", closing="3.00").replace(
+        "<ElctrncSeqNb>1", "<ElctrncSeqNb>2"
+    )
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("letter.pdf", b"%PDF-1.7")
+        archive.writestr("day/1.xml", one)
+        archive.writestr("day/2.xml", other)
+    told = Told("camt", path)
+    assert (
+        told.ties == [True, True]
+        and told.amounts == [5, -2]
+        and told.warnings == ["not-this-format"]
+    )
+    assert [r.place.sheet for r in told.lines] == ["day/1.xml", "day/2.xml"]
+    assert [r.key for r in told.lines][:1] == [
+        r.key for r in Told("camt", put(tmp_path / "b.xml", one)).lines
+    ]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.xml", one)
+        archive.writestr("2.xml", other[:-40])
+    fault = refusal("camt", path)
+    assert (fault.code, fault.place.sheet) == ("truncated", "2.xml")
 
 
 ENTITY = "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from connectors.formats.statements import Desk, Statement, fingerprint, parse_amount, plain
 from connectors.formats.xml import LOCAL, Element, XmlFile
-from connectors.sdk.contract import Fault, Progress, Rows, Summary
+from connectors.sdk.contract import Fault, Progress, Rows
 from connectors.systems.camt.entries import Entry, stage_entry
 from connectors.systems.camt.flat import Flat, Paths, flatten, read_day, sign
 
@@ -33,17 +33,16 @@ class Report:
 
 
 class Reader:
-    """One reading of one file. `kind`: 052, 053 or 054."""
+    """One reading of one document. `kind`: 052, 053 or 054; `desk`: where its rows go."""
 
-    def __init__(self, xml: XmlFile, kind: str, *, splits_batches: bool) -> None:
+    def __init__(self, xml: XmlFile, kind: str, desk: Desk, *, splits_batches: bool) -> None:
         self._xml, self._kind, self._splits = xml, kind, splits_batches
-        self.desk = Desk()
+        self.desk = desk
         self._report = Report()
         self._paths = Paths()
-        self._statements = 0
 
-    def read(self, total: int) -> Iterator[Rows | Progress | Summary]:
-        """Rows block by block; `total` of rows is a guess for the progress."""
+    def read(self, total: int) -> Iterator[Rows | Progress]:
+        """Whole blocks of rows, the rest stays on the desk; `total` is a guess for the progress."""
         desk, tags = self.desk, ("Acct", "Bal", "TxsSummry", "Ntry", *_REPORTS)
         for element in self._xml.iter_elements(*tags, whole=("Ntry",)):
             name = LOCAL[element.tag]
@@ -60,8 +59,6 @@ class Reader:
                 self._report.summary = flatten(element, Paths())[0]
             elif name in _REPORTS:
                 self._close(element)
-        yield from desk.flush(every=1)
-        yield desk.summary({"statements": str(self._statements), "message": self._kind})
 
     def _stage(self, element: Element) -> None:
         report = self._report
@@ -89,7 +86,6 @@ class Reader:
         own = "" if any(known) else head.get("Id", "")
         key = fingerprint("camt", self._kind, account, currency, *known, own)
         statement = self.desk.open(key, account, currency, self._xml.place_of(element))
-        self._statements += 1
         values = statement.values
         values |= {"number": number, "page": page, "from": start[:10], "to": end[:10]}
         values["account_name"] = report.account.get("Nm") or report.account.get("Ownr/Nm") or ""
