@@ -6,6 +6,7 @@ removed. What a person has declined is not proposed again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import date, timedelta
 from uuid import UUID
@@ -41,8 +42,9 @@ async def propose_matches(
     """Match lines booked since a day (180 days) with open invoices. Raises Invalid, Clash."""
     found = await read_open(db, ctx, since or ctx.at.date() - SINCE)
     declined = frozenset((m.line, m.invoice) for m in found.matches if m.state == "declined")
-    proposals = find_proposals(
-        found.lines, found.invoices, learned=found.learned, declined=declined
+    # Seconds of counting for ten thousand lines: beside the loop, which others wait for too.
+    proposals = await asyncio.to_thread(
+        find_proposals, found.lines, found.invoices, learned=found.learned, declined=declined
     )
     commands = _commands(found.lines, found.matches, proposals)
     if not dry_run:
