@@ -123,12 +123,12 @@ def _judge(outcome: Outcome, origin: Outcome | None, manifest: Manifest) -> list
         if outcome.rows and not outcome.is_flagged and outcome.name in dict(general_inputs()):
             found.append(f"{outcome.rows} rows were read of it")
         return found
-    if outcome.crash or outcome.refused or origin.refused or outcome.flags > origin.flags:
+    if outcome.crash or outcome.refused or origin.refused or outcome.figures == origin.figures:
         return found
-    if manifest.proves_whole and outcome.name.startswith(("cut", "dropped")):
-        if outcome.figures != origin.figures:
-            found.append("read as sound with other figures, though not whole")
-    if outcome.name.startswith("encoded") and outcome.figures != origin.figures:
+    is_cut = outcome.name.startswith(("cut", "dropped"))
+    if manifest.proves_whole and is_cut and not outcome.is_flagged:
+        found.append("read as sound with other figures, though not whole")
+    if outcome.name.startswith("encoded") and outcome.flags <= origin.flags:
         found.append("other figures in another encoding, and nobody is told")
     return found
 

@@ -23,7 +23,7 @@ from connectors.sdk.reading import read_whole
 from connectors.sdk.recognise import load_connector, read_head
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = 384 << 20
+SMALL = 320 << 20
 every_system = pytest.mark.parametrize("system", list_systems())
 
 
@@ -89,7 +89,7 @@ def test_what_needs_more_memory_than_there_is_is_refused(system, tmp_path):
     head = golden_inputs(system)[0].read_bytes()
     with path.open("wb") as file:
         file.write(head[: len(head) // 2])
-        for _ in range(64):
+        for _ in range(40):
             file.write(b"7" * (4 << 20))
     try:
         rows, read = rows_of(system, path, memory=SMALL)
