@@ -301,6 +301,8 @@ class XmlFile:
             parser.feed(chunk)
         except etree.XMLSyntaxError as error:
             raise self._undefined_in(parser) or self._explain(error) from None
+        if undefined := self._undefined_in(parser):
+            raise undefined
 
     def _close(self, parser: Any) -> None:
         try:
@@ -313,7 +315,7 @@ class XmlFile:
             raise Refused(Fault("truncated", "the end of the document", found, place)) from None
 
     def _undefined_in(self, parser: Any) -> Refused | None:
-        """An entity that nobody defines does not stop the parser: it shows in what it wrote."""
+        """An entity that nobody defines does not stop the parser: it only writes of it."""
         for entry in parser.feed_error_log:
             if entry.type in _UNDEFINED_ENTITY:
                 return self._undefined(entry.line + self._shift, entry.message)

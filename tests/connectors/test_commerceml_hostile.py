@@ -327,4 +327,5 @@ def test_one_broken_record_among_thousands_is_refused(tmp_path, old, new, code):
     with pytest.raises(Refused) as caught:
         read(path)
     line = text.count("\n", 0, at) + 1
-    assert caught.value.fault.code == code and abs(caught.value.fault.place.row - line) < 60
+    assert caught.value.fault.code == code, caught.value
+    assert abs(caught.value.fault.place.row - line) < 60

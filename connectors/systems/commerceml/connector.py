@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +31,7 @@ from connectors.systems.commerceml.survey import (
 from connectors.systems.commerceml.words import ROOT
 
 BLOCK = 1_000
-_MARKS = tuple(ROOT.encode(e) for e in ("utf-8", "cp1251", "cp866", "utf-16-le", "utf-16-be"))
-_MEMBERS = re.compile(rb"(?:import|offers|prices|rests|orders|goods|catalog)[\w.-]{0,60}\.xml")
+_ENCODINGS = ("utf-8", "cp1251", "utf-16-le", "utf-16-be", "cp866", "koi8-r")
 _STARTS = (b"<", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -45,10 +43,13 @@ class CommerceML:
         return CommerceMLPackage(path)
 
     def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser. Of a zip only the names of its first members are seen."""
-        if head.startswith(b"PK\x03\x04"):
-            return 0.9 if _MEMBERS.search(head) else 0.0
-        return 0.95 if any(mark in head for mark in _MARKS) else 0.0
+        """See sdk.contract.Recogniser: the root, in any encoding of it; a zip of XML may be one."""
+        start = head[:8_192]
+        if any(ROOT.encode(encoding) in start for encoding in _ENCODINGS):
+            return 1.0
+        if start.startswith(b"PK\x03\x04") and name.lower().endswith(".zip"):
+            return 0.3
+        return 0.0
 
 
 class CommerceMLPackage:
@@ -86,12 +87,11 @@ class CommerceMLPackage:
                 if len(package.rows) < BLOCK:
                     continue
                 seen += len(package.rows)
-                yield Rows(tuple(package.rows))
+                yield package.take()
                 yield Progress(seen)
-                package.rows.clear()
         if package.rows:
             seen += len(package.rows)
-            yield Rows(tuple(package.rows))
+            yield package.take()
         yield Progress(seen, seen)
         warnings = (*warnings_of(self._parts), *self._warnings)
         yield summary_of(package, self._parts, warnings)

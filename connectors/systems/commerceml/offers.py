@@ -6,6 +6,7 @@ it gives no row of the product; what it says alone (an offers package without a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from connectors.formats.staging import controls_in, number
@@ -160,16 +161,15 @@ def _exact(text: str) -> int:
 
 def _read_price(offer: Offer, element: Any) -> None:
     texts = texts_of(element)
-    put_price(offer, *[texts.get(name, "") for name in PRICE_PARTS])
+    put_price(offer, [texts.get(name, "") for name in PRICE_PARTS])
 
 
 PRICE_PARTS = ("ИдТипаЦены", "ЦенаЗаЕдиницу", "Валюта", "Единица", "Коэффициент", "МинКоличество")
 
 
-def put_price(  # the parts of PRICE_PARTS
-    offer: Offer, type_: str, amount: str, currency: str, unit: str, factor: str, least: str
-) -> None:
-    """Цена by the texts of its parts, empty where there is none."""
+def put_price(offer: Offer, parts: Sequence[str]) -> None:
+    """Цена by the texts of its parts (PRICE_PARTS), empty where there is none."""
+    type_, amount, currency, unit, factor, least = parts
     package, place = offer.package, offer.place
     values: dict[str, Value] = {}
     faults: list[Fault] = []

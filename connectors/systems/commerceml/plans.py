@@ -205,7 +205,7 @@ def _price(parts: dict[str, int]) -> _Step:
     type_, amount, currency, unit, factor, least = (parts.get(n, -1) for n in offers.PRICE_PARTS)
 
     def step(offer: offers.Offer, g: Groups) -> None:
-        offers.put_price(offer, g[type_], g[amount], g[currency], g[unit], g[factor], g[least])
+        offers.put_price(offer, (g[type_], g[amount], g[currency], g[unit], g[factor], g[least]))
 
     return step
 
