@@ -9,6 +9,7 @@ until everything has one value again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -111,6 +112,16 @@ def rename_dots(body: bytes, name: Callable[[str], str]) -> bytes:
     )
 
 
+def fields_in(body: bytes) -> set[str]:
+    """The fields of which a stored form says anything."""
+    found = _decode(body)
+    names = {*found.cells, *found.pending, *found.sums}
+    for cell in (found.born, *found.cells.values()):
+        for leaf in cell.values():
+            names.update(leaf.values, leaf.was)
+    return names | {name.partition("/")[0] for name in names}
+
+
 def without_fields(body: bytes, fids: frozenset[str]) -> bytes:
     """The stored form without fields that are kept from its reader; the dots stay."""
     found = _decode(body)
@@ -163,9 +174,11 @@ def open_closed(
         dot: msgspec.structs.replace(known.leaf(dot), values=born)
         for dot in (qualified(d, stream) for d in stamps.born)
     }
+    members = kind.registers()
     for register, dots in stamps.live.items():
+        fids = {register, *(f.fid for f in members.get(register, ()))}
         record.cells[register] = {
-            dot: msgspec.structs.replace(known.leaf(dot), values=values[register])
+            dot: _with(known.leaf(dot), values[register], fids)
             for dot in (qualified(d, stream) for d in dots)
         }
     if held.get(EXISTS) is False:
@@ -173,6 +186,12 @@ def open_closed(
         live = frozenset(record.live_dots())
         record.seen = dict.fromkeys(record.cell(EXISTS), live)
     return record
+
+
+def _with(leaf: Leaf, values: dict[str, Json], fids: AbstractSet[str]) -> Leaf:
+    """An entry's leaf in one of the registers that it wrote."""
+    was = {fid: value for fid, value in leaf.was.items() if fid in fids}
+    return msgspec.structs.replace(leaf, values=values, was=was)
 
 
 def _members(value: Json) -> list[str]:
@@ -211,7 +230,10 @@ def is_straight(stamps: Stamps, home: UUID, entry: Entry, *, is_deleted: bool) -
     body, local = entry.body, entry.stream == home
     for register, base in body.base.items():
         live = stamps.of(register)
-        if tuple(base) != live and (local or not _same(base, live, entry.stream, home)):
+        # A plain dot is of the stream it stands in: through a former home it names another entry.
+        if local and tuple(base) == live:
+            continue
+        if local or not _same(base, live, entry.stream, home):
             return False
     if entry.op is EntryOp.DEL:
         now = {qualified(dot, home) for dot in stamps.all_dots()}

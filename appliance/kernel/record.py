@@ -18,6 +18,7 @@ import msgspec
 
 from appliance.base.clock import hlc_moment
 from appliance.base.ids import uuid_of
+from appliance.kernel.arrival import GOT, HAD, LATER, OPEN, is_late, knew
 from appliance.kernel.beside import (
     Known,
     deletion,
@@ -61,11 +62,6 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
     open: bytes | None = None
 
 
-# Key of an arrival's `ext` when it brings what came late through the former home: the entries of
-# the new one that its sender had, by origin.
-GOT = "got"
-# And, of other streams that its live values come from: {stream: {origin: how far}}.
-HAD = "had"
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -82,24 +78,33 @@ class _All:
 
 
 def fold(
-    state: RecordState | None, entry: Entry, kind: Kind | None = None, known: Known | None = None
+    state: RecordState | None,
+    entry: Entry,
+    kind: Kind | None = None,
+    known: Known | None = None,
+    *,
+    brings: bool = False,
 ) -> RecordState:
     """The state after `entry`. The log guarantees that a state exists for all but NEW.
 
     `kind` and `known` are needed where somebody may have written beside somebody else: `kind` is
-    that of the record (one with no fields where the schema does not know it).
+    that of the record (one with no fields where the schema does not know it). `brings`: a move from
+    where this node does not look, whose state is joined with what is here.
     """
     at = hlc_moment(entry.hlc)
     if state is None:
         assert entry.op in (EntryOp.NEW, EntryOp.ARRIVE), f"{entry.op} of a record not created"
         if entry.op is EntryOp.NEW:
             return _born(entry, at)
-        return _arrived(entry, at, kind or Kind(key=entry.kind), known or _All())
+        return _arrived(entry, kind or Kind(key=entry.kind), known or _All())
     is_deleted = state.deleted_at is not None
-    joins = entry.op is EntryOp.NEW or GOT in entry.body.ext
+    joins = entry.op is EntryOp.NEW or is_late(entry) or brings
     straight = state.open is None and not joins
     if not straight or not is_straight(state.stamps, state.stream, entry, is_deleted=is_deleted):
-        return _beside(state, entry, kind or Kind(key=state.kind), known or _All())
+        kind, known = kind or Kind(key=state.kind), known or _All()
+        if entry.op is EntryOp.ARRIVE and joins:
+            return _joined(state, entry, kind, known)
+        return _beside(state, entry, kind, known)
     if entry.op is EntryOp.PUT:
         return _put(state, entry, _touched(state, at, entry.actor))
     after = msgspec.structs.replace(state, **_touched(state, at, entry.actor))
@@ -130,22 +135,51 @@ def _touched(state: RecordState, at: datetime, actor: UUID) -> dict[str, object]
     return {"updated_by": max(actor, state.updated_by)} if at == state.updated_at else {}
 
 
+def touch(state: RecordState, entry: Entry) -> RecordState:
+    """The state after an entry that it knows of already, but perhaps not when that was."""
+    at, actor = touched_by(entry)
+    return msgspec.structs.replace(state, **_touched(state, at, actor))
+
+
+def touched_by(entry: Entry) -> tuple[datetime, UUID]:
+    """Who touched a record last as an entry has it. A mover's word of who was before it counts only
+    where that was later: it may be of a clock that was ahead of all others.
+    """
+    at, touched = (hlc_moment(entry.hlc), entry.actor), entry.body.ext.get("touched")
+    if not isinstance(touched, list):
+        return at
+    before = datetime.fromisoformat(str(touched[0])), UUID(str(touched[1]))
+    if is_late(entry):
+        return before
+    return max(at, before) if entry.body.ext.get(LATER) is True else at
+
+
 def _beside(state: RecordState, entry: Entry, kind: Kind, known: Known) -> RecordState:
     """The state after an entry whose author saw something else than what is here."""
     record = registers_of(state, kind, known)
     at = hlc_moment(entry.hlc)
     home = entry.stream if entry.op is EntryOp.ARRIVE else state.stream
     touched = _touched(state, at, entry.actor)
-    if entry.op is EntryOp.ARRIVE and GOT in entry.body.ext:
-        carried = _carried(entry)
-        other = registers_of(carried, kind, known)
-        join(record, other, known.heard, partial(_sender_has, entry))
-        touched = _touched(state, carried.updated_at, carried.updated_by)
-    elif entry.op is not EntryOp.MOVE:
+    if entry.op is not EntryOp.MOVE:
         merge(record, entry, known.has)
     if entry.op is EntryOp.NEW and at < state.created_at:
         touched |= {"created_at": at, "created_by": entry.actor}
     return closed(msgspec.structs.replace(state, stream=home, **touched), record, kind, known)
+
+
+def _joined(state: RecordState, entry: Entry, kind: Kind, known: Known) -> RecordState:
+    """The state after an arrival that brings what was written where this node does not look."""
+    carried = _carried(entry)
+    record, other = registers_of(state, kind, known), registers_of(carried, kind, known)
+    join(record, other, known.heard, partial(knew, entry))
+    if not is_late(entry):
+        merge(record, entry, known.has)
+    changes = _touched(state, *touched_by(entry))
+    if carried.created_at < state.created_at:
+        # Of a clock that was ahead, where whoever moved it first had not heard that it was cut.
+        changes |= {"created_at": carried.created_at, "created_by": carried.created_by}
+    after = msgspec.structs.replace(state, stream=entry.stream, **changes)
+    return closed(after, record, kind, known)
 
 
 def registers_of(state: RecordState, kind: Kind, known: Known) -> Registers:
@@ -184,20 +218,22 @@ def conflicts_of(state: RecordState, kind: Kind) -> tuple[Conflict, ...]:
     return show(unpack(state.open), kind).conflicts if state.open is not None else ()
 
 
-def _arrived(entry: Entry, at: datetime, kind: Kind, known: Known) -> RecordState:
+def _arrived(entry: Entry, kind: Kind, known: Known) -> RecordState:
     """A record that was moved here from a stream that this node does not hold."""
     state = _carried(entry)
-    if GOT in entry.body.ext:
+    if is_late(entry):
         return state
+    at, actor = touched_by(entry)
+    state = msgspec.structs.replace(state, updated_at=at, updated_by=actor)
     if state.open is not None:
         return _beside(state, entry, kind, known)
-    return _put(msgspec.structs.replace(state, **_touched(state, at, entry.actor)), entry)
+    return _put(state, entry)
 
 
 def _carried(entry: Entry) -> RecordState:
     """The state that a move carries, read from its new home."""
     ext = entry.body.ext
-    data, born, touched, registers = ext["data"], ext["born"], ext["touched"], ext.get("open")
+    data, born, touched, registers = ext["data"], ext["born"], ext["touched"], ext.get(OPEN)
     stamps = Stamps.parse(str(ext["stamps"]))
     assert isinstance(data, dict) and isinstance(born, list) and stamps is not None
     assert isinstance(touched, list)
@@ -213,18 +249,6 @@ def _carried(entry: Entry) -> RecordState:
         deleted_by=UUID(str(gone[1])) if gone else None,
         open=b64decode(registers) if isinstance(registers, str) else None,
     )  # fmt: skip
-
-
-def _sender_has(entry: Entry, dot: str) -> bool:
-    """Whether the node that carried a state over had taken an entry by then."""
-    name, _, stream = dot.partition("@")
-    origin, _, oseq = name.partition(".")
-    got, had = entry.body.ext[GOT], entry.body.ext.get(HAD)
-    if stream != entry.stream.hex:
-        got = had.get(stream) if isinstance(had, dict) else None
-    if not isinstance(got, dict):
-        return True
-    return int(oseq) <= int(str(got.get(origin, 0)))
 
 
 def _born(entry: Entry, at: datetime) -> RecordState:

@@ -110,10 +110,15 @@ def join(record: Registers, other: Registers, has: Has, other_has: Has) -> None:
     for register in {*record.cells, *other.cells}:
         mine, theirs = record.cell(register), other.cell(register)
         record.cells[register] = {
-            **{d: leaf for d, leaf in mine.items() if d in theirs or not other_has(d)},
-            **{d: leaf for d, leaf in theirs.items() if d in mine or not has(d)},
+            **{d: leaf for d, leaf in mine.items() if d not in theirs and not other_has(d)},
+            **{
+                d: earlier(leaf, mine.get(d))
+                for d, leaf in theirs.items()
+                if d in mine or not has(d)
+            },
         }
-    record.born = {**record.born, **other.born}
+    born = {d: earlier(leaf, record.born.get(d)) for d, leaf in other.born.items()}
+    record.born = {**record.born, **born}
     for dot, seen in other.seen.items():
         record.seen.setdefault(dot, seen)
     for register, dots in other.pending.items():
@@ -127,6 +132,17 @@ def join(record: Registers, other: Registers, has: Has, other_has: Has) -> None:
             del record.pending[register]
     for fid, total in other.sums.items():
         record.sums.setdefault(fid, total)
+
+
+def earlier(leaf: Leaf, other: Leaf | None) -> Leaf:
+    """The leaf with the clock that counts: a clock that was ahead was cut, and never set forward.
+    A leaf without a clock is one of which nobody has told.
+    """
+    if other is None or not other.hlc or 0 < leaf.hlc <= other.hlc:
+        return leaf
+    return msgspec.structs.replace(
+        leaf, hlc=other.hlc, actor=other.actor, was=leaf.was or other.was, by=leaf.by or other.by
+    )
 
 
 def _written(entry: Entry) -> Iterator[tuple[str, dict[str, Json]]]:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
+from appliance.kernel.arrival import has_past, is_late, knew, learn, vectors_of
 from appliance.kernel.beside import Known
 from appliance.kernel.change import Entry, EntryOp
 from appliance.kernel.kind import Kind
-from appliance.kernel.record import GOT, RecordState, fold
+from appliance.kernel.record import RecordState, fold, touch
 from appliance.kernel.registers import Leaf, leaf_of, qualified
 
 
@@ -28,9 +29,14 @@ def came_from(entry: Entry) -> UUID:
     return UUID(str(entry.body.ext["from"]))
 
 
-def is_told(entry: Entry) -> bool:
-    """Whether an arrival tells what came late through a former home."""
-    return entry.op is EntryOp.ARRIVE and GOT in entry.body.ext
+def is_beyond(entry: Entry, holds: Callable[[UUID], bool]) -> bool:
+    """Whether an arrival tells of streams that a node does not hold: what it brings is joined then,
+    because that node has not all the entries it follows from.
+    """
+    if entry.op is not EntryOp.ARRIVE:
+        return False
+    streams = {came_from(entry), *(stream for stream, _ in vectors_of(entry))}
+    return not all(map(holds, streams))
 
 
 def told_of(entry: Entry) -> set[str]:
@@ -67,6 +73,8 @@ class Replay:
         self._kind, self._known = kind, known or Taken()
         self._is_held = known.holds if known else None
         self._early: list[Entry] = []
+        # Moves from where this node does not look, that say what their author had.
+        self._brought: list[Entry] = []
         self.state = state
         self.has_left = False
 
@@ -79,34 +87,61 @@ class Replay:
         self._fold(entry)
         early, self._early = self._early, []
         for waiting in early:
-            if is_first and entry.op is EntryOp.ARRIVE and waiting.hlc < entry.hlc:
+            if is_first and _is_in(entry, waiting):
                 # What was before it came here is in what it brought.
                 self._known.take(waiting)
+                self._touch(waiting)
             else:
                 self._fold(waiting)
         return self.state
 
     def _fold(self, entry: Entry) -> None:
         self._known.take(entry)
+        if any(knew(a, qualified(entry.dot, entry.stream)) for a in self._brought):
+            # It is in what was brought, also if its clock says that it was later.
+            self._known.hear(entry)
+            self._touch(entry)
+            return
         if entry.op is EntryOp.MOVE and self._leaves(entry):
             self.has_left = True
             return
+        brings = False
         if entry.op is EntryOp.ARRIVE:
             if self._is_told_twice(entry):
                 return
-            if self.has_left and GOT not in entry.body.ext:
+            brings = is_late(entry) or self._brings(entry)
+            if brings:
+                self._brought.append(entry)
+            elif self.has_left and is_beyond(entry, self._known.holds):
                 # It comes back as it became where this node does not look.
                 self.state = None
             self.has_left = False
-        self.state = fold(self.state, entry, self._kind, self._known)
+        self.state = fold(self.state, entry, self._kind, self._known, brings=brings)
         self._known.hear(entry)
+
+    def _touch(self, entry: Entry) -> None:
+        if self.state is not None:
+            self.state = touch(self.state, entry)
+
+    def _brings(self, entry: Entry) -> bool:
+        """Whether a move is of a record that was where this node does not look, and says what its
+        author knew.
+        """
+        return self._is_held is not None and has_past(entry) and is_beyond(entry, self._is_held)
 
     def _leaves(self, entry: Entry) -> bool:
         return self._is_held is not None and not self._is_held(UUID(str(entry.body.ext["to"])))
 
     def _is_told_twice(self, entry: Entry) -> bool:
         """What came late through a former home comes by that stream, where it is held."""
-        return is_told(entry) and self.state is not None and self._known.holds(came_from(entry))
+        return is_late(entry) and self.state is not None and not is_beyond(entry, self._known.holds)
+
+
+def _is_in(arrival: Entry, entry: Entry) -> bool:
+    """Whether an entry was before a move; by the clock where the move does not say what it knew."""
+    if has_past(arrival):
+        return knew(arrival, qualified(entry.dot, entry.stream))
+    return arrival.op is EntryOp.ARRIVE and entry.hlc < arrival.hlc
 
 
 class Taken:
@@ -115,10 +150,12 @@ class Taken:
     def __init__(self, holds: Callable[[UUID], bool] | None = None) -> None:
         self._is_held = holds
         self._leaves: dict[str, Leaf] = {}
+        self._marks: dict[str, Leaf] = {}
         self._heard: set[str] = set()
 
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
+        learn(self._marks, [entry])
         self._leaves[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
 
     def hear(self, entry: Entry) -> None:
@@ -141,5 +178,5 @@ class Taken:
         return self._is_held is None or self._is_held(UUID(dot.rpartition("@")[2]))
 
     def leaf(self, dot: str) -> Leaf:
-        """Clock and author of an entry that was taken here."""
-        return self._leaves.get(dot) or Leaf({}, 0, UUID(int=0))
+        """Clock and author of an entry that was taken here, or that a move has told of."""
+        return self._leaves.get(dot) or self._marks.get(dot) or Leaf({}, 0, UUID(int=0))

@@ -7,6 +7,7 @@ that nothing is left (sync/purge). Each change raises the epoch of the scope.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 from uuid import UUID
@@ -19,6 +20,8 @@ from appliance.base.ids import parse_uuid
 from appliance.db.database import Connection, Database, translated
 from appliance.db.values import text_of
 from appliance.db.wire import Row, Statement
+from appliance.kernel.arrival import MARKS, OPEN
+from appliance.kernel.beside import fields_in, without_fields
 from appliance.kernel.change import Body, EntryOp, Logged
 from appliance.kernel.hold import Mask, make_mask
 from appliance.kernel.kind import Home, Json, Kind
@@ -174,7 +177,7 @@ def strip(mask: Mask, logged: Logged) -> Logged:
         deltas=_without(body.deltas, fids),
         # The dots of a field say nothing; the members of a set stand in the names themselves.
         base={r: d for r, d in body.base.items() if not _is_member(r, fids)},
-        ext={name: _strip_ext(value, fids) for name, value in body.ext.items()}
+        ext={name: _strip_ext(name, value, fids) for name, value in body.ext.items()}
         | {STRIPPED: list[Json](gone)},
     )
     entry = msgspec.structs.replace(logged.entry, body=left)
@@ -216,14 +219,31 @@ def _in_ext(body: Body) -> set[str]:
     for name, value in body.ext.items():
         if isinstance(value, dict):
             found.update(value)
+        elif name == OPEN and isinstance(value, str):
+            found |= fields_in(b64decode(value))
+        elif name == MARKS and isinstance(value, list):
+            found.update(*(part for row in value for part in _mappings(row)))
         elif name == "stamps" and (stamps := Stamps.parse(str(value))) is not None:
             found.update(r.partition("/")[0] for r in stamps.live if "/" in r)
     return found
 
 
-def _strip_ext(value: Json, fids: frozenset[str]) -> Json:
+def _mappings(row: Json) -> list[dict[str, Json]]:
+    """What a value replaced, by field: it stands in the row of its clock."""
+    return [part for part in row if isinstance(part, dict)] if isinstance(row, list) else []
+
+
+def _strip_ext(name: str, value: Json, fids: frozenset[str]) -> Json:
     if isinstance(value, dict):
         return {k: v for k, v in value.items() if k not in fids and not _is_member(k, fids)}
+    if name == OPEN and isinstance(value, str):
+        return b64encode(without_fields(b64decode(value), fids)).decode()
+    if name == MARKS and isinstance(value, list):
+        return [
+            [_strip_ext("", p, fids) if isinstance(p, dict) else p for p in row]
+            if isinstance(row, list) else row
+            for row in value
+        ]  # fmt: skip
     stamps = Stamps.parse(value) if isinstance(value, str) else None
     if stamps is None:
         return value

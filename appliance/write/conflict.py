@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from appliance.base.clock import hlc_moment
 from appliance.db.database import Transaction
@@ -11,11 +12,11 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
 from appliance.kernel.record import OWNER, UNIT, RecordState
-from appliance.kernel.replay import Replay
+from appliance.kernel.replay import Replay, Taken
 from appliance.kernel.stamps import Stamps
 from appliance.write.draft import Draft
 from appliance.write.outcome import Conflict, FieldConflict
-from appliance.write.trail import read_trail
+from appliance.write.trail import STREAMS, read_streams, read_trail
 from appliance.write.validate import UNPROFILED
 
 
@@ -24,10 +25,12 @@ async def explain(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft]) -> None:
     if not drafts:
         return
     trails = await read_trail(tx, ctx.tenant, [d.id for d in drafts])
+    (rows,) = await tx.run((STREAMS, (ctx.tenant,)))
+    streams = read_streams(rows)
     for draft in drafts:
         before, seen = draft.before, Stamps.parse(draft.command.expect or "")
         assert before is not None and seen is not None, "only updates with a base are stale"
-        base = _state_as_seen(draft.kind, trails[draft.id], seen)
+        base = _state_as_seen(draft.kind, trails[draft.id], seen, streams)
         last = {r: e for e in trails[draft.id] for r in _written(e.body.base, e.body.fields)}
         conflicts: list[FieldConflict] = []
         for fid, mine, theirs in _differences(draft, before):
@@ -62,11 +65,13 @@ def _differences(draft: Draft, before: RecordState) -> list[tuple[str, Json, Jso
     return found
 
 
-def _state_as_seen(kind: Kind | None, trail: Sequence[Entry], seen: Stamps) -> RecordState | None:
+def _state_as_seen(
+    kind: Kind | None, trail: Sequence[Entry], seen: Stamps, streams: frozenset[UUID]
+) -> RecordState | None:
     """Replay the record up to the last entry whose dot the author's version names."""
     known = {dot.partition("@")[0] for dot in seen.all_dots()}
     places = [n for n, entry in enumerate(trail) if entry.dot in known]
-    replay = Replay(kind)
+    replay = Replay(kind, Taken(streams.__contains__))
     for entry in trail[: (places[-1] + 1) if places else 0]:
         replay.take(entry)
     return replay.state

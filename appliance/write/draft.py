@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from appliance.base.errors import FieldFault
+from appliance.kernel.arrival import Past
 from appliance.kernel.change import Entry
 from appliance.kernel.kind import Field, Json, Kind
 from appliance.kernel.record import RecordState
@@ -17,7 +18,8 @@ from appliance.write.outcome import Outcome
 class Draft:
     """`values` are canonical by field id; `registers` are what the entry will cover.
 
-    `follows`: the document that this record goes into another unit with.
+    `follows`: the document that this record goes into another unit with. `past`: of a record that
+    moves, what its new home has to know.
     """
 
     place: int
@@ -35,6 +37,7 @@ class Draft:
     stale: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
     follows: Draft | None = None
+    past: Past | None = None
 
     @property
     def is_consequence(self) -> bool:

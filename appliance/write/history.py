@@ -16,11 +16,11 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.profile import Mode
 from appliance.kernel.record import NUMBER, OWNER, UNIT, RecordState
-from appliance.kernel.replay import Replay
+from appliance.kernel.replay import Replay, Taken
 from appliance.write.authorize import in_scope
 from appliance.write.known import cut_call
 from appliance.write.load import COLUMNS, read_state
-from appliance.write.trail import read_entry, trail_call
+from appliance.write.trail import STREAMS, read_entry, read_streams, trail_call
 
 _ROW = {
     table: Statement(
@@ -83,17 +83,18 @@ async def history(
     Raises Refused.
     """
     kind = ctx.schema.kind(kind_key)
-    row, trail, cut = await db.read(
+    row, trail, cut, streams = await db.read(
         ctx.tenant,
         (_ROW[kind.table if kind else "record"], (ctx.tenant, ident, kind_key)),
         trail_call(ctx.tenant, [ident]),
         cut_call(ctx.tenant, [ident]),
+        (STREAMS, (ctx.tenant,)),
     )
     found = row.first()
     state = read_state(found) if found else None
     if kind is None or state is None or not _may_see(ctx, kind, state):
         raise Refused("There is no such record for you.", code="record.unknown")
-    steps = _steps(ctx, kind, [read_entry(r) for r in trail])
+    steps = _steps(ctx, kind, [read_entry(r) for r in trail], read_streams(streams))
     end = len(steps) if before is None else max(0, min(len(steps), int(before)))
     page = steps[max(0, end - limit) : end]
     people = await _names(db, ctx, {s.who for s in page})
@@ -109,9 +110,11 @@ def _may_see(ctx: Ctx, kind: Kind, state: RecordState) -> bool:
     )
 
 
-def _steps(ctx: Ctx, kind: Kind, entries: list[Entry]) -> list[HistoryEntry]:
+def _steps(
+    ctx: Ctx, kind: Kind, entries: list[Entry], streams: frozenset[UUID]
+) -> list[HistoryEntry]:
     visible = visible_names(ctx, kind)
-    replay = Replay(kind)
+    replay = Replay(kind, Taken(streams.__contains__))
     state: RecordState | None = None
     steps: list[HistoryEntry] = []
     for entry in entries:

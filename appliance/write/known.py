@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from appliance.base.ids import uuid_of
 from appliance.db.columns import Column
 from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Call, Rows, Statement
+from appliance.kernel.arrival import learn
 from appliance.kernel.change import Entry
-from appliance.kernel.registers import Leaf, leaf_of, qualified
+from appliance.kernel.registers import Leaf, earlier, leaf_of, qualified
 from appliance.kernel.replay import told_of
 from appliance.write.carried import Had, decode_had, decode_leaves
-from appliance.write.trail import FOLDED, Runs, read_entry
+from appliance.write.trail import FOLDED, NOT_PARKED, Runs, read_entry
 
 _VECTORS = Statement(
     "SELECT stream::text, origin, got FROM stream_vector WHERE tenant_id = $1 UNION ALL "
@@ -30,6 +31,11 @@ _LEAVES = Statement(
 )
 
 
+# What moves have told of entries that are not here.
+_TOLD = Statement(
+    f"SELECT {FOLDED} FROM change WHERE tenant_id = $1 AND record_id = ANY($2::uuid[]) "
+    f"AND op = 'arrive' AND {NOT_PARKED}"
+)
 _BASES = Statement(
     "SELECT leaves FROM record_base WHERE tenant_id = $1 AND record_id = ANY($2::uuid[])"
 )
@@ -67,7 +73,9 @@ class NodeKnown:
             for stream, origin, oseq, entries in parked
             for n in range(int(oseq or 0), int(oseq or 0) + int(entries or 0))
         }
-        self._frame = {_place(e): e for e in frame}
+        self._frame: dict[Place, Entry] = {}
+        self._marks: dict[str, Leaf] = {}
+        self.expect(frame)
         self._taken: set[Place] = set()
         self._leaves: dict[str, Leaf] = {}
         self._ahead: dict[UUID, Had] = {
@@ -95,8 +103,18 @@ class NodeKnown:
         return stream in self._held
 
     def expect(self, entries: Iterable[Entry]) -> None:
-        """These are in the log, and are folded only now."""
+        """These are in the log, or in this frame, and are folded only now."""
+        entries = list(entries)
         self._frame |= {_place(e): e for e in entries}
+        learn(self._marks, entries)
+
+    def ahead(self, record: UUID) -> Had | None:
+        """What the state of a record knows before its tail has come."""
+        return self._ahead.get(record)
+
+    def parked_in(self, streams: Collection[UUID]) -> list[str]:
+        """The dots in some streams that wait for somebody."""
+        return sorted(d for d in self._parked if UUID(d.rpartition("@")[2]) in streams)
 
     def take(self, entry: Entry) -> None:
         """From now on the entry has come."""
@@ -153,18 +171,31 @@ class NodeKnown:
     ) -> None:
         """Read what `leaf` will be asked for, of these records; what nobody knows has no clock."""
         nothing = dict.fromkeys(dots, Leaf({}, 0, UUID(int=0)))
-        self._leaves = nothing | self._leaves | await read_leaves(tx, tenant, dots, ids)
+        found = await _read_leaves(tx, tenant, dots, ids, self._marks)
+        self._leaves = nothing | self._marks | self._leaves | found
 
 
 async def read_leaves(
     tx: Runs, tenant: UUID, dots: Sequence[str], ids: Sequence[UUID]
 ) -> dict[str, Leaf]:
-    """Clock and author of entries, from the log or from what was kept of it with these records."""
-    found: dict[str, Leaf] = {}
+    """Clock and author of entries: from the log, or from what was kept of it with these records, or
+    from what moves have told.
+    """
+    return await _read_leaves(tx, tenant, dots, ids, {})
+
+
+async def _read_leaves(
+    tx: Runs, tenant: UUID, dots: Sequence[str], ids: Sequence[UUID], marks: Mapping[str, Leaf]
+) -> dict[str, Leaf]:
+    found = dict(marks)
     # In this order: what leaves the log was kept with its record first.
-    rows, bases = await tx.run(_leaf_call(tenant, dots), (_BASES, (tenant, list(ids))))
+    rows, bases, told = await tx.run(
+        _leaf_call(tenant, dots), (_BASES, (tenant, list(ids))), (_TOLD, (tenant, list(ids)))
+    )
+    learn(found, map(read_entry, told))
     for (leaves,) in bases:
-        found |= decode_leaves(bytea_of(leaves))
+        for dot, leaf in decode_leaves(bytea_of(leaves)).items():
+            found[dot] = earlier(leaf, found.get(dot))
     for entry in map(read_entry, rows):
         found[qualified(entry.dot, entry.stream)] = leaf_of(entry, entry.body.fields)
     return found

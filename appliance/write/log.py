@@ -15,10 +15,11 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from appliance.base.clock import HybridClock
+from appliance.base.clock import HybridClock, hlc_moment
 from appliance.db.columns import Column
 from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Param, Rows, Statement
+from appliance.kernel.arrival import LATER, OPEN, Past, tell
 from appliance.kernel.change import GENESIS, Body, Entry, EntryOp, chain_hash, encode_body
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Home, Json, Kind, Policy
@@ -123,8 +124,12 @@ def append(ctx: Ctx, draft: Draft, heads: dict[UUID, Head], number: str | None) 
     for stream, op, body in _steps(ctx, draft, kind, before, number):
         head = heads[stream]
         head.oseq += 1
+        hlc = CLOCK.tick()
+        if op is EntryOp.ARRIVE and before is not None and before.updated_at > hlc_moment(hlc):
+            # This clock is so far behind that it does not follow.
+            body.ext[LATER] = True
         entry = Entry(
-            stream=stream, origin=ctx.origin, oseq=head.oseq, tx=head.tx, hlc=CLOCK.tick(),
+            stream=stream, origin=ctx.origin, oseq=head.oseq, tx=head.tx, hlc=hlc,
             actor=ctx.actor, door=ctx.door, kind=kind.key, record_id=draft.id, op=op,
             schema_rev=ctx.schema.rev, change_set=ctx.request_id, body=body,
         )  # fmt: skip
@@ -157,7 +162,7 @@ def _steps(
                 (
                     home,
                     EntryOp.ARRIVE,
-                    arrival(before.stream, there, _edit(ctx, draft, kind, there)),
+                    arrival(before.stream, there, _edit(ctx, draft, kind, there), draft.past),
                 ),
             ]
         case op:
@@ -170,8 +175,9 @@ def _steps(
             return [(before.stream, EntryOp.DEL if op is Op.DELETE else EntryOp.UNDEL, body)]
 
 
-def arrival(came: UUID, state: RecordState, body: Body) -> Body:
-    """A move carries the whole record and its dots, so that the new home needs nothing else.
+def arrival(came: UUID, state: RecordState, body: Body, past: Past | None) -> Body:
+    """A move carries the whole record, its dots and their clocks, so that the new home needs nothing
+    else.
 
     `state` has its stamps as the new home reads them.
     """
@@ -189,9 +195,11 @@ def arrival(came: UUID, state: RecordState, body: Body) -> Body:
     if state.deleted_at is not None:
         ext["deleted"] = [state.deleted_at.isoformat(), str(state.deleted_by)]
     if state.open is not None:
-        ext["open"] = b64encode(state.open).decode()
-    return Body(body.fields, body.base, body.groups, state.stamps.all_dots(), body.sets,
-                body.deltas, ext)  # fmt: skip
+        ext[OPEN] = b64encode(state.open).decode()
+    seen = state.stamps.all_dots()
+    if past is not None:
+        ext |= tell(past, seen, is_open=state.open is not None)
+    return Body(body.fields, body.base, body.groups, seen, body.sets, body.deltas, ext)
 
 
 def _edit(ctx: Ctx, draft: Draft, kind: Kind, before: RecordState) -> Body:

@@ -25,7 +25,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
 from appliance.kernel.record import RecordState
 from appliance.kernel.registers import qualified
-from appliance.kernel.replay import Replay, begins, came_from, is_told, told_of
+from appliance.kernel.replay import Replay, begins, is_beyond, told_of
 from appliance.write import schema_effects
 from appliance.write.clashes import note_clashes
 from appliance.write.command import Command, Op
@@ -232,7 +232,8 @@ async def _hear(
 ) -> None:
     """Of records that are told of from streams which are not here: what they have said so far."""
     told = [
-        t[0].record_id for t in trails if any(is_told(e) and not known.holds(came_from(e)) for e in t)
+        t[0].record_id for t in trails
+        if any(is_beyond(e, known.holds) for e in t)
     ]  # fmt: skip
     if told:
         for trail in (await read_trail(tx, ctx.tenant, told)).values():
@@ -284,9 +285,10 @@ def _goes_about(trail: Sequence[Entry], known: NodeKnown, *, is_here: bool) -> b
         if e.op is EntryOp.NEW:
             if is_here:
                 return True
-        elif (e.op is EntryOp.MOVE and not known.holds(UUID(str(e.body.ext["to"])))) or (
-            e.op is EntryOp.ARRIVE and not known.holds(came_from(e))
-        ):
+        elif e.op is EntryOp.MOVE:
+            if not known.holds(UUID(str(e.body.ext["to"]))):
+                return True
+        elif is_beyond(e, known.holds):
             return True
     return False
 

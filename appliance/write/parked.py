@@ -91,7 +91,7 @@ async def carry_out(
     merged = await merge_frame(tx, ctx, good, beside=beside)
     if is_hub:
         # At once: of several decisions each needs the counters as the one before has left them.
-        if late := await late_arrivals(tx, ctx, stream, merged, len(beside)):
+        if late := await late_arrivals(tx, ctx, stream, merged, beside):
             await tx.run(*late)
     return await write_merged(tx, ctx, merged, is_hub=is_hub)
 

@@ -35,6 +35,7 @@ from appliance.write.log import (
     streams_of,
 )
 from appliance.write.outcome import Applied, Effect
+from appliance.write.past import read_pasts
 from appliance.write.project import project_calls
 
 # Records in a block: about a megabyte of changes and rows.
@@ -64,6 +65,7 @@ async def persist(
 
     Refused late are those whose settled record lies out of reach, or that take what is not there.
     """
+    await read_pasts(tx, ctx, good)
     while good := good if atomic else _without_orphans(stay(good), loaded):
         marks: list[Call] = [] if atomic else [(_MARK, ())]
         unsent = await _attempt(tx, ctx, good, _floors(ctx, good, loaded), marks)

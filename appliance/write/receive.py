@@ -213,7 +213,7 @@ async def _apply(
     ctx, stream = frame.ctx, frame.stream
     good = [e for e in found.fresh if not e.parked]
     merged = await merge_frame(tx, ctx, good, at_once=True)
-    late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged, len(found.fresh))
+    late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged, found.fresh)
     jobs = await write_rows(tx, ctx, merged)
     # The rows of the log are made while the records are being written, and before the counter is
     # locked: everybody who writes to the stream waits for that.

@@ -21,9 +21,11 @@ from appliance.db.columns import Column
 from appliance.db.database import Transaction
 from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Statement
+from appliance.kernel.arrival import BUT, KNEW, OPEN
 from appliance.kernel.beside import rename_dots
 from appliance.kernel.change import GENESIS, Body, Entry, chain_hash, encode_body
 from appliance.kernel.context import Ctx
+from appliance.kernel.kind import Json
 from appliance.kernel.registers import qualified
 from appliance.kernel.stamps import Stamps
 from appliance.write.log import LOCK_STREAMS, read_heads
@@ -170,8 +172,12 @@ def _made_anew(old: Entry, new: Entry, names: Mapping[str, str]) -> Entry:
     if (stamps := Stamps.parse(str(ext.get("stamps", "")))) is not None:
         live = {register: tuple(map(name, dots)) for register, dots in stamps.live.items()}
         ext["stamps"] = str(Stamps(tuple(map(name, stamps.born)), live))
-    if "open" in ext:
-        ext["open"] = b64encode(rename_dots(b64decode(str(ext["open"])), name)).decode()
+    if OPEN in ext:
+        ext[OPEN] = b64encode(rename_dots(b64decode(str(ext[OPEN])), name)).decode()
+    if isinstance(left := ext.get(BUT), list):
+        ext[BUT] = [name(str(dot)) for dot in left]
+    if isinstance(knew := ext.get(KNEW), dict):
+        ext[KNEW] = _renumbered(knew, names)
     if old.dot != new.dot:
         ext.setdefault(REMADE, qualified(old.dot, old.stream))
     changed = Body(
@@ -179,6 +185,31 @@ def _made_anew(old: Entry, new: Entry, names: Mapping[str, str]) -> Entry:
         [name(d) for d in body.seen], body.sets, body.deltas, ext,
     )  # fmt: skip
     return msgspec.structs.replace(new, body=changed)
+
+
+def _renumbered(knew: Mapping[str, Json], names: Mapping[str, str]) -> dict[str, Json]:
+    """How far a mover had streams, said of entries by their new names."""
+    ends: dict[str, dict[str, int]] = {
+        s: {o: int(str(n)) for o, n in got.items()}
+        for s, got in knew.items()
+        if isinstance(got, dict)
+    }
+    had = {s: dict(got) for s, got in ends.items()}
+    for old in names:
+        name, _, stream = old.partition("@")
+        origin, oseq = name.split(".")
+        if int(oseq) > had.get(stream, {}).get(origin, 0):
+            continue
+        # It is not known by its old name: nothing from there on is.
+        got = ends[stream]
+        got[origin] = min(got[origin], int(oseq) - 1)
+    for old, new in names.items():
+        name, _, stream = old.partition("@")
+        origin, oseq = name.split(".")
+        if int(oseq) <= had.get(stream, {}).get(origin, 0):
+            now, place = new.split(".")
+            ends[stream][now] = max(ends[stream].get(now, 0), int(place))
+    return {s: dict[str, Json](got) for s, got in ends.items()}
 
 
 async def _write(

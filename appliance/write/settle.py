@@ -108,11 +108,12 @@ def place_with_parent(ctx: Ctx, draft: Draft, loaded: Loaded, batch: dict[UUID, 
 def is_stale(seen: Stamps, now: Stamps, register: str) -> bool:
     """Whether the author saw other live dots of this register than there are now."""
     old, new = seen.of(register), now.of(register)
-    if old == new:
-        return False
     # The creation dot reads differently only when the home stream changed. After a move old dots
-    # carry their stream's name; a plain dot is younger than the move.
+    # carry their stream's name; a plain dot is younger than the move, also where its number is that
+    # of an entry of the former home.
     moved = seen.born != now.born
+    if old == new and (not moved or all("@" in dot for dot in new)):
+        return False
     plain = tuple(dot.partition("@")[0] for dot in new)
     return not (moved and old == plain and all("@" in dot for dot in new))
 

@@ -63,8 +63,6 @@ class World:
     # Known bugs of others that the exchange itself can have.
     ack_first: bool = False
     cursor_first: bool = False
-    # Whether sites that hold a part are held to every byte.
-    is_strict: bool = False
 
     @property
     def nodes(self):

@@ -15,11 +15,19 @@ from tests.merge.schedules import Schedule, World
 PER_WORLD = 10
 STEPS = 22
 # Origin, what it holds, the prefix of its numbers.
-SITES = (
-    (2, ("head", "north", "south"), "A"),
-    (3, ("head", "north", "south"), "B"),
-    (4, ("north",), "C"),
-)
+SITES = {
+    "whole": (
+        (2, ("head", "north", "south"), "A"),
+        (3, ("head", "north", "south"), "B"),
+        (4, ("north",), "C"),
+    ),
+    "apart": ((2, ("north", "south"), "A"), (3, ("south",), "B"), (4, ("north",), "C")),
+    "overlapping": (
+        (2, ("north", "south"), "A"),
+        (3, ("south", "head"), "B"),
+        (4, ("north", "head"), "C"),
+    ),
+}
 
 
 @contextlib.asynccontextmanager
@@ -35,7 +43,7 @@ async def databases(all_dsns):
         yield found
 
 
-async def make_world(all_dsns, dbs, slug):
+async def make_world(all_dsns, dbs, slug, layout="whole"):
     def control():
         return psycopg.AsyncConnection.connect(
             all_dsns[0].superuser.replace("nexus_pool", "nexus_control")
@@ -46,7 +54,7 @@ async def make_world(all_dsns, dbs, slug):
     await tenant.add_kind("move", schedules.MOVE, ledger=schedules.LEDGER)
     hub = stores.Node(dbs[0], stores.HUB, tenant)
     sites = []
-    for db, dsns, (origin, held, prefix) in zip(dbs[1:], all_dsns[1:], SITES, strict=True):
+    for db, dsns, (origin, held, prefix) in zip(dbs[1:], all_dsns[1:], SITES[layout], strict=True):
         await stores.add_tenant(dsns, db, tenant.id)
         sites.append(await stores.make_site(db, origin, tenant, held, prefix))
     world = World(hub, sites)
@@ -55,16 +63,16 @@ async def make_world(all_dsns, dbs, slug):
     return world
 
 
-async def run_seeds(all_dsns, seeds, slug, *, is_first=False, **bugs):
+async def run_seeds(all_dsns, seeds, slug, *, is_first=False, sites="whole", **bugs):
     """Schedules of some seeds: (seed, what is wrong, its steps) of those that went wrong.
 
-    `is_first`: one is enough. `bugs` are set in the world (schedules.World).
+    `is_first`: one is enough; `sites`: what they hold. `bugs` are set in the world (schedules.World).
     """
     wrong = []
     async with databases(all_dsns) as dbs:
         left = list(seeds)
         while left:
-            world = await make_world(all_dsns, dbs, f"{slug}-{left[0]}")
+            world = await make_world(all_dsns, dbs, f"{slug}-{left[0]}", sites)
             for name, value in bugs.items():
                 setattr(world, name, value)
             wrong += await _run_in(world, left)
