@@ -42,6 +42,8 @@ BEGIN
       'NULLIF(current_setting(''nexus.tenant'', true), '''')::uuid))', tab);
     EXECUTE format('CREATE TRIGGER fence BEFORE INSERT OR UPDATE OR DELETE ON %I '
       'FOR EACH STATEMENT WHEN (current_user = ''nexus_app'') EXECUTE FUNCTION refuse_fenced()', tab);
+    -- A site that gives a stream up writes anew what its rows have left.
+    EXECUTE format('GRANT MAINTAIN ON %I TO nexus_app', tab);
   END LOOP;
 END $$;
 GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN ON intake_work, intake_frame TO nexus_app;
