@@ -35,8 +35,9 @@ class Leaf(msgspec.Struct, frozen=True):
     values: dict[str, Json]
     hlc: int
     actor: UUID
-    # Of a text that is merged by lines: what it replaced, by field id. Of a value that one unit has
-    # the last word on: the unit its author worked in.
+    # Of a text that is merged by lines: what it replaced, by field id; of a deletion: what its
+    # author had seen point to the record. Of a value that one unit has the last word on: the unit
+    # its author worked in.
     was: dict[str, Json] = {}
     by: str | None = None
 
@@ -98,7 +99,8 @@ def leaf_of(entry: Entry, values: dict[str, Json]) -> Leaf:
     """What an entry leaves in a register; of nothing there are no nulls but in what was cleared."""
     ext = entry.body.ext
     replaced, unit = ext.get(WAS), ext.get(BY)
-    was = {f: replaced[f] for f in values if f in replaced} if isinstance(replaced, dict) else {}
+    said = (*values, EXISTS)
+    was = {f: replaced[f] for f in said if f in replaced} if isinstance(replaced, dict) else {}
     held: dict[str, Json] = {fid: value for fid, value in values.items() if value is not None}
     return Leaf(held, entry.hlc, entry.actor, was, unit if isinstance(unit, str) else None)
 

@@ -22,7 +22,10 @@ from appliance.write.clashes import sweep
 
 _NOBODY = UUID(int=0)
 _COUNTS = Statement(
-    "SELECT sort, count(*) FROM conflict WHERE tenant_id = $1 GROUP BY sort UNION ALL "
+    # A reference of what is deleted itself stands again when that is restored, and not before.
+    "SELECT sort, count(*) FROM conflict c WHERE tenant_id = $1 AND (sort <> 'dangling_ref' OR NOT "
+    "EXISTS (SELECT FROM record r WHERE r.tenant_id = $1 AND r.id = c.record_id "
+    "AND r.deleted_at IS NOT NULL)) GROUP BY sort UNION ALL "
     f"SELECT '{PARKED}', count(*) FROM parked WHERE tenant_id = $1 AND state = 'waiting'"
 )
 

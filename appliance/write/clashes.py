@@ -24,7 +24,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Kind
 from appliance.kernel.ledger import LedgerSort
 from appliance.write.balances import balance_fields, key_of
-from appliance.write.dangling import DANGLING, DANGLING_LIVE, note_dangling
+from appliance.write.dangling import DANGLING, DANGLING_KEPT, DANGLING_LIVE, note_dangling
 from appliance.write.draft import Draft
 from appliance.write.load import claims_in
 
@@ -49,7 +49,7 @@ _LIVE = Statement(
 )
 _SWEEP = Statement(
     "DELETE FROM conflict c WHERE c.tenant_id = $1 AND (c.sort = 'unique' "
-    f"AND NOT {_UNIQUE_LIVE} OR c.sort = 'dangling_ref' AND NOT {DANGLING_LIVE})"
+    f"AND NOT {_UNIQUE_LIVE} OR c.sort = 'dangling_ref' AND NOT {DANGLING_KEPT})"
 )
 _END_UNIQUE = Statement(
     "DELETE FROM conflict c WHERE c.tenant_id = $1 AND c.sort = 'unique' "

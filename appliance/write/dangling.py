@@ -1,39 +1,48 @@
 """References to what is not there: what was deleted elsewhere meanwhile, or has not come yet.
 
-A reference is wrong only when its author cannot have known: it was written after the target was
-deleted elsewhere, by a clock that never runs behind what its author had seen, so work done in order
-is never noted. What has not come is awaited (`pending_ref`); on a node that holds everything that
-is noted too, until it comes.
+A reference is wrong when neither author can have known of the other: nobody writes a reference to
+what they know to be deleted, so it is one that whoever deleted had not seen (pointing). No clock is
+asked and nothing depends on what came first, so all nodes with the same entries note the same; a
+deletion that knew of a reference is no fault. What has not come is awaited (`pending_ref`); on a
+node that holds everything that is noted too, until it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
 
-from appliance.base.clock import hlc_moment, now
-from appliance.base.ids import uuid_of
+from appliance.base.clock import now
 from appliance.db.columns import Column
 from appliance.db.database import Transaction
-from appliance.db.wire import Call, Param, Statement
+from appliance.db.wire import Call, Param, Rows, Statement
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.kind import Field, Json, Kind, Policy
 from appliance.kernel.ledger import REVERSES
+from appliance.kernel.record import RecordState
+from appliance.kernel.registers import Leaf, leaf_of, qualified
+from appliance.kernel.stamps import EXISTS, Stamps
 from appliance.write.draft import Draft
-from appliance.write.load import points_at, references_in
-from appliance.write.trail import read_trail
+from appliance.write.known import read_leaves
+from appliance.write.pointing import (
+    Pointer,
+    Seen,
+    is_unseen,
+    pointer_of,
+    read_unseen,
+    reference_fields,
+    seen_by,
+)
 
 DANGLING = "dangling_ref"
-_POINTING_MAX = 1_000
 
-# Of a row c of `conflict`: it still points there, and there is nothing.
-DANGLING_LIVE = (
+_POINTS_NOWHERE = (
     "EXISTS (SELECT FROM jsonb_array_elements(c.sides) AS side(one), LATERAL ("
-    "SELECT r.data FROM record r WHERE r.tenant_id = $1 AND r.id = c.record_id "
-    "AND r.deleted_at IS NULL UNION ALL SELECT e.data FROM entry e WHERE e.tenant_id = $1 "
+    "SELECT r.data FROM record r WHERE r.tenant_id = $1 AND r.id = c.record_id{alive} "
+    "UNION ALL SELECT e.data FROM entry e WHERE e.tenant_id = $1 "
     "AND e.id = c.record_id AND NOT EXISTS (SELECT FROM entry v WHERE v.tenant_id = $1 "
     "AND v.kind = c.kind AND v.reverses = e.id)) AS held "
     "WHERE held.data->c.register ? (side.one->>'target') "
@@ -42,13 +51,18 @@ DANGLING_LIVE = (
     "AND NOT EXISTS (SELECT FROM entry t WHERE t.tenant_id = $1 "
     "AND t.id = (side.one->>'target')::uuid))"
 )
+# Of a row c of `conflict`: it still points there, and there is nothing.
+DANGLING_LIVE = _POINTS_NOWHERE.format(alive=" AND r.deleted_at IS NULL")
+# It would stand if its record was restored: that may happen where nobody looks again.
+DANGLING_KEPT = _POINTS_NOWHERE.format(alive="")
 _ABSENT = {
     "record": Statement(
-        "SELECT u.id::text, t.deleted_at::text FROM unnest($2::uuid[]) AS u(id) LEFT JOIN record t "
-        "ON t.tenant_id = $1 AND t.id = u.id WHERE t.id IS NULL OR t.deleted_at IS NOT NULL"
+        "SELECT u.id::text, t.stream::text, t.stamps FROM unnest($2::uuid[]) AS u(id) "
+        "LEFT JOIN record t ON t.tenant_id = $1 AND t.id = u.id "
+        "WHERE t.id IS NULL OR t.deleted_at IS NOT NULL"
     ),
     "entry": Statement(
-        "SELECT u.id::text, NULL FROM unnest($2::uuid[]) AS u(id) LEFT JOIN entry t "
+        "SELECT u.id::text, NULL, NULL FROM unnest($2::uuid[]) AS u(id) LEFT JOIN entry t "
         "ON t.tenant_id = $1 AND t.id = u.id WHERE t.id IS NULL"
     ),
 }
@@ -58,169 +72,199 @@ _AWAIT = Statement(
 )
 _ARRIVED = Statement(
     "WITH came AS (DELETE FROM pending_ref WHERE tenant_id = $1 AND target = ANY($2::uuid[]) "
-    "RETURNING record_id) DELETE FROM conflict c WHERE c.tenant_id = $1 "
-    "AND c.sort = 'dangling_ref' AND c.record_id IN (SELECT record_id FROM came) "
-    f"AND NOT {DANGLING_LIVE}"
+    "RETURNING record_id, fid) SELECT DISTINCT h.id::text, h.stream::text, h.stamps, h.kind, "
+    "c.fid, h.data->c.fid FROM came c CROSS JOIN LATERAL ("
+    "SELECT id, stream, stamps, kind, data FROM record WHERE tenant_id = $1 AND id = c.record_id "
+    "UNION ALL SELECT id, stream, stamps, kind, data FROM entry WHERE tenant_id = $1 "
+    "AND id = c.record_id) AS h"
 )
-_NOTE_DANGLING = Statement(
-    "INSERT INTO conflict AS c (tenant_id, record_id, sort, register, kind, stream, sides, since) "
-    "SELECT $1, r, 'dangling_ref', f, k, s, jsonb_agg(jsonb_build_object('target', t)), $2 "
-    "FROM unnest($3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::uuid[]) AS u(r, f, k, s, t) "
-    "GROUP BY r, f, k, s ON CONFLICT (tenant_id, record_id, sort, register) DO UPDATE SET sides = "
-    "(SELECT jsonb_agg(DISTINCT e) FROM jsonb_array_elements(c.sides || EXCLUDED.sides) AS e)"
+_NOTE = Statement(
+    "INSERT INTO conflict (tenant_id, record_id, sort, register, kind, stream, sides, since) "
+    "SELECT $1, r, 'dangling_ref', f, k, s, v::jsonb, $2 "
+    "FROM unnest($3::uuid[], $4::text[], $5::text[], $6::uuid[], $7::text[]) AS u(r, f, k, s, v) "
+    "ON CONFLICT (tenant_id, record_id, sort, register) DO UPDATE "
+    "SET sides = EXCLUDED.sides, stream = EXCLUDED.stream"
 )
-_POINTING = (
-    "SELECT id::text, stream::text, data->'{fid}' FROM {table} WHERE tenant_id = $1 AND kind = $2 "
-    "AND deleted_at IS NULL AND {points} AND updated_at > $4 LIMIT $5"
+_END = Statement(
+    "DELETE FROM conflict c USING unnest($2::uuid[], $3::text[]) AS u(r, f) WHERE c.tenant_id = $1 "
+    "AND c.sort = 'dangling_ref' AND c.record_id = u.r AND c.register = u.f"
 )
 
 
-class _Ref(msgspec.Struct, frozen=True):
-    """A record points to something with a field."""
+@dataclass(slots=True)
+class _Targets:
+    """What is known of what is pointed to: `absent` is not here, `gone` is deleted, with what its
+    deleters had seen (None: they did not say).
+    """
 
-    record: UUID
-    fid: str
-    kind: str
-    stream: UUID
-    target: UUID
+    asked: set[UUID] = field(default_factory=set)
+    absent: set[UUID] = field(default_factory=set)
+    gone: dict[UUID, Seen | None] = field(default_factory=dict)
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    dots: dict[UUID, tuple[str, ...]] = field(default_factory=dict)
+
+    def calls(self, ctx: Ctx, pointers: Iterable[Pointer]) -> list[Call]:
+        """Ask for those that were not asked for yet."""
+        tables: dict[str, set[UUID]] = {}
+        for pointer in pointers:
+            new = pointer.dots.keys() - self.asked
+            if new:
+                tables.setdefault(_table_of(ctx, pointer), set()).update(new)
+        for ids in tables.values():
+            self.asked |= ids
+        return [(_ABSENT[t], (ctx.tenant, sorted(ids))) for t, ids in sorted(tables.items())]
+
+    def take(self, answers: Iterable[Rows]) -> None:
+        """The answers of `calls`."""
+        for rows in answers:
+            for ident, stream, stamps in (rows.values(n) for n in range(len(rows))):
+                if stream is None:
+                    self.absent.add(UUID(ident))
+                else:
+                    self.delete(UUID(ident), UUID(stream), Stamps.parse(str(stamps)))
+
+    def delete(self, ident: UUID, stream: UUID, stamps: Stamps | None) -> None:
+        """A target is deleted, by these entries."""
+        assert stamps is not None, "stamps of our own tables"
+        self.dots[ident] = tuple(qualified(d, stream) for d in stamps.of(EXISTS))
+
+    async def hear_deleters(self, tx: Transaction, ctx: Ctx) -> None:
+        """Read what deleters have said of those of which that is not known."""
+        new = {i: dots for i, dots in self.dots.items() if i not in self.gone}
+        unread = sorted({d for dots in new.values() for d in dots} - self.leaves.keys())
+        if unread:
+            self.leaves |= await read_leaves(tx, ctx.tenant, unread, sorted(new))
+        nothing = Leaf({}, 0, UUID(int=0))
+        for ident, dots in new.items():
+            self.gone[ident] = seen_by(self.leaves.get(d, nothing) for d in dots)
+
+    def wrong(self, pointer: Pointer, *, is_whole: bool) -> list[UUID]:
+        """Where a reference points in vain and its author cannot have known."""
+        return sorted(
+            target
+            for target, dots in pointer.dots.items()
+            if (is_whole and target in self.absent)
+            or ((seen := self.gone.get(target)) is not None and is_unseen(dots, seen))
+        )
 
 
 async def note_dangling(
     tx: Transaction, ctx: Ctx, written: Sequence[Draft], *, is_whole: bool
 ) -> None:
-    """Await and note what drafts point to in vain, and end what their coming has mended."""
+    """Await and note what drafts point to in vain, what points in vain to those that are deleted,
+    and end what their coming has mended.
+    """
     born = [d.id for d in written if d.before is None]
+    # By record and field, and whether it may be noted already.
+    found = {(p.record, p.fid): (p, is_old) for d in written for p, is_old in _changed(d)}
+    targets = _Targets()
     calls: list[Call] = [(_ARRIVED, (ctx.tenant, Column("uuid", born)))] if born else []
-    refs = [ref for d in written for ref in _references(d)]
-    asked: dict[str, set[UUID]] = {}
-    for ref, table in ((r, _table_of(ctx, r)) for r in refs):
-        asked.setdefault(table, set()).add(ref.target)
-    calls += [(_ABSENT[t], (ctx.tenant, sorted(ids))) for t, ids in sorted(asked.items())]
-    if not calls and not any(_is_deleted(d) for d in written):
+    calls += targets.calls(ctx, [p for p, _ in found.values()])
+    gone = [d for d in written if _is_deleted(d)]
+    if not calls and not gone and not found:
         return
     answers = await tx.run(*calls) if calls else []
-    absent = {
-        UUID((i or b"").decode()): datetime.fromisoformat(at.decode()) if at else None
-        for rows in answers[1 if born else 0 :]
-        for i, at in rows
-    }
-    missing = [r for r in refs if r.target in absent and absent[r.target] is None]
-    late = [r for r in refs if absent.get(r.target) is not None]
-    gone = {i: at for i, at in absent.items() if at is not None}
-    late += await _pointing(tx, ctx, written, gone)
-    late = await _written_after(tx, ctx, late, gone, written)
-    wrong = [*late, *(missing if is_whole else ())]
-    notes: list[Call] = []
-    if missing:
-        columns: list[list[Param]] = [
-            [r.target for r in missing], [r.record for r in missing], [r.fid for r in missing],
-        ]  # fmt: skip
-        notes.append((_AWAIT, (ctx.tenant, *columns)))
-    if wrong:
-        rows = [(r.record, r.fid, r.kind, r.stream, r.target) for r in wrong]
-        notes.append((_NOTE_DANGLING, (ctx.tenant, now(), *map(list, zip(*rows, strict=True)))))
-    if notes:
+    targets.take(answers[1:] if born else answers)
+    for draft in gone:
+        assert draft.after is not None, "deleted ones have a state"
+        targets.delete(draft.id, draft.after.stream, draft.after.stamps)
+    for draft in written if targets.dots else ():
+        targets.leaves |= {qualified(e.dot, e.stream): leaf_of(e, {}) for e in draft.entries}
+    await targets.hear_deleters(tx, ctx)
+    others = [(p, True) for p in (_waiting(ctx, answers[0]) if born else ())]
+    others += await _pointing(tx, ctx, gone, targets)
+    found = {(p.record, p.fid): (p, is_old) for p, is_old in others} | found
+    if more := targets.calls(ctx, [p for p, _ in others]):
+        targets.take(await tx.run(*more))
+        await targets.hear_deleters(tx, ctx)
+    if notes := _notes(ctx, found.values(), targets, is_whole=is_whole):
         await tx.run(*notes)
 
 
-def _references(draft: Draft) -> Iterable[_Ref]:
-    """What a draft points to that it did not point to before."""
+def _notes(
+    ctx: Ctx, found: Iterable[tuple[Pointer, bool]], targets: _Targets, *, is_whole: bool
+) -> list[Call]:
+    wrong: list[tuple[Param, ...]] = []
+    ended: list[Pointer] = []
+    missing: list[tuple[Param, ...]] = []
+    for pointer, is_old in found:
+        missing += [(t, pointer.record, pointer.fid) for t in pointer.dots if t in targets.absent]
+        sides = [{"target": str(t)} for t in targets.wrong(pointer, is_whole=is_whole)]
+        if sides:
+            told = msgspec.json.encode(sides).decode()
+            wrong.append((pointer.record, pointer.fid, pointer.kind, pointer.stream, told))
+        elif is_old and targets.absent.isdisjoint(pointer.dots):
+            ended.append(pointer)
+    calls: list[Call] = []
+    if missing:
+        calls.append((_AWAIT, (ctx.tenant, *map(list, zip(*missing, strict=True)))))
+    if wrong:
+        calls.append((_NOTE, (ctx.tenant, now(), *map(list, zip(*wrong, strict=True)))))
+    if ended:
+        calls.append((_END, (ctx.tenant, [p.record for p in ended], [p.fid for p in ended])))
+    return calls
+
+
+def _changed(draft: Draft) -> Iterator[tuple[Pointer, bool]]:
+    """Where a draft points by another entry, or from another stream, than before."""
     kind, before, after = draft.kind, draft.before, draft.after
     assert kind is not None and after is not None, "only what was written is looked at"
-    if after.deleted_at is not None or (after.data.get(REVERSES) and kind.ledger is not None):
+    if kind.ledger is not None and after.data.get(REVERSES):
         return
-    for field in _reference_fields(kind):
-        value = after.data.get(field.fid)
-        if value is None or (before is not None and before.data.get(field.fid) == value):
+    for one in reference_fields(kind):
+        value = after.data.get(one.fid)
+        if value is None if before is None else not _differs(before, after, one):
             continue
-        for text in references_in(field, value):
-            yield _Ref(draft.id, field.fid, kind.key, after.stream, uuid_of(text))
+        pointer = pointer_of(draft.id, after.stream, after.stamps, kind, one, value)
+        yield pointer, before is not None
 
 
-def _reference_fields(kind: Kind) -> tuple[Field, ...]:
-    found: tuple[Field, ...] | None = kind.__dict__.get("_references")
-    if found is None:
-        found = tuple(f for f in kind.fields if f.type in ("reference", "references"))
-        kind.__dict__["_references"] = found
-    return found
+def _differs(before: RecordState, after: RecordState, one: Field) -> bool:
+    value = after.data.get(one.fid)
+    if before.stream != after.stream or before.data.get(one.fid) != value:
+        return True
+    if one.policy is not Policy.SET:
+        return before.stamps.of(one.register) != after.stamps.of(one.register)
+    members = [f"{one.fid}/{m}" for m in value] if isinstance(value, list) else []
+    return any(before.stamps.of(m) != after.stamps.of(m) for m in members)
 
 
-def _table_of(ctx: Ctx, ref: _Ref) -> str:
-    field = ctx.schema.kinds[ref.kind].by_fid[ref.fid]
-    target = ctx.schema.kinds.get(str(field.option("target")))
+def _table_of(ctx: Ctx, pointer: Pointer) -> str:
+    one = ctx.schema.kinds[pointer.kind].by_fid[pointer.fid]
+    target = ctx.schema.kinds.get(str(one.option("target")))
     return target.table if target is not None else "record"
 
 
 def _is_deleted(draft: Draft) -> bool:
+    """Whether a draft is deleted by other entries than before."""
     before, after = draft.before, draft.after
+    if after is None or after.deleted_at is None:
+        return False
     was = before is not None and before.deleted_at is not None
-    return after is not None and after.deleted_at is not None and not was
+    return not was or before.stamps.of(EXISTS) != after.stamps.of(EXISTS)  # type: ignore[union-attr]
+
+
+def _waiting(ctx: Ctx, rows: Rows) -> Iterator[Pointer]:
+    """What waited for something that has come."""
+    for ident, stream, text, key, fid, value in (rows.values(n) for n in range(len(rows))):
+        kind: Kind | None = ctx.schema.kinds.get(str(key))
+        one = kind.by_fid.get(str(fid)) if kind is not None else None
+        stamps = Stamps.parse(str(text))
+        assert stamps is not None, "stamps of our own tables"
+        if kind is not None and one is not None:
+            held: Json = msgspec.json.decode(value or "null")
+            yield pointer_of(UUID(ident), UUID(stream), stamps, kind, one, held)
 
 
 async def _pointing(
-    tx: Transaction, ctx: Ctx, written: Sequence[Draft], gone: dict[UUID, datetime]
-) -> list[_Ref]:
-    """What points to the records that were just deleted and was written to since."""
+    tx: Transaction, ctx: Ctx, gone: Sequence[Draft], targets: _Targets
+) -> list[tuple[Pointer, bool]]:
+    """What points to the records that were just deleted without having been seen, or is noted."""
     by_kind: dict[str, list[UUID]] = {}
-    for draft in written:
-        if _is_deleted(draft) and draft.after is not None and draft.after.deleted_at is not None:
+    seen: dict[UUID, Seen] = {}
+    for draft in gone:
+        told = targets.gone.get(draft.id)
+        if told is not None:
             by_kind.setdefault(draft.command.kind, []).append(draft.id)
-            gone[draft.id] = draft.after.deleted_at
-    asked = [
-        (kind, field, by_kind[str(field.option("target"))])
-        for kind in ctx.schema.kinds.values()
-        for field in _reference_fields(kind)
-        if field.option("target") in by_kind
-    ]
-    if not asked:
-        return []
-    calls: list[Call] = []
-    for kind, field, ids in asked:
-        text = _POINTING.format(fid=field.fid, table=kind.table, points=points_at(field))
-        first = min(gone[i] for i in ids)
-        calls.append((Statement(text), (ctx.tenant, kind.key, ids, first, _POINTING_MAX)))
-    found: list[_Ref] = []
-    for (kind, field, ids), rows in zip(asked, await tx.run(*calls), strict=True):
-        for record, stream, value in (rows.values(n) for n in range(len(rows))):
-            held: Json = msgspec.json.decode(value or "null")
-            found += [
-                _Ref(UUID(record), field.fid, kind.key, UUID(stream), target)
-                for target in map(uuid_of, references_in(field, held))
-                if target in ids
-            ]
-    return found
-
-
-async def _written_after(
-    tx: Transaction,
-    ctx: Ctx,
-    refs: Sequence[_Ref],
-    gone: dict[UUID, datetime],
-    written: Sequence[Draft],
-) -> list[_Ref]:
-    """Those references that were written after their target was deleted elsewhere.
-
-    What has just come may not stand in the log yet.
-    """
-    if not refs:
-        return []
-    come = {d.id: d.entries for d in written}
-    trails = await read_trail(tx, ctx.tenant, sorted({r.record for r in refs}))
-    return [
-        ref
-        for ref in dict.fromkeys(refs)
-        if any(
-            hlc_moment(entry.hlc) > gone[ref.target]
-            and (
-                str(ref.target) in _texts(entry.body.fields.get(ref.fid))
-                or str(ref.target) in entry.body.sets.get(ref.fid, ([], []))[0]
-            )
-            for entry in (*trails[ref.record], *come.get(ref.record, ()))
-        )
-    ]
-
-
-def _texts(value: Json) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+            seen[draft.id] = told
+    return await read_unseen(tx, ctx, by_kind, seen) if by_kind else []

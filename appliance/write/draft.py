@@ -19,7 +19,8 @@ class Draft:
     """`values` are canonical by field id; `registers` are what the entry will cover.
 
     `follows`: the document that this record goes into another unit with. `past`: of a record that
-    moves, what its new home has to know.
+    moves, what its new home has to know. `pointing`: of a deletion the entries that pointed to the
+    record, as far as they are known here.
     """
 
     place: int
@@ -38,6 +39,7 @@ class Draft:
     outcome: Outcome | None = None
     follows: Draft | None = None
     past: Past | None = None
+    pointing: list[str] | None = None
 
     @property
     def is_consequence(self) -> bool:

@@ -124,8 +124,11 @@ async def join_part(db: Database, ctx: Ctx, part: Part, *, progress: Sequence[Ca
             merged, calls = await _take_entries(tx, ctx, part), list[Call]()
         else:
             merged, calls = await _join_records(tx, ctx, part)
+        # What is kept of live entries first: what clashes is told by it.
+        if calls:
+            await tx.send(*calls)
         written = await write_merged(tx, ctx, merged, is_hub=False)
-        await tx.run(*written, *calls, *progress, commit=True)
+        await tx.run(*written, *progress, commit=True)
     if clocks := [mark.hlc for c in part.states for mark in c.leaves.values()]:
         CLOCK.receive(max(clocks))
     new = sum(d.before is None for d in merged.drafts)

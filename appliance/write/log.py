@@ -168,10 +168,10 @@ def _steps(
         case op:
             assert before is not None, "a delete or restore has a record"
             into = draft.command.into
-            body = Body(
-                base=_base(before.stamps, [EXISTS]), seen=before.stamps.all_dots(),
-                ext={"into": str(into)} if into else {},
-            )  # fmt: skip
+            ext: dict[str, Json] = {"into": str(into)} if into else {}
+            if draft.pointing is not None:
+                ext[WAS] = {EXISTS: [*draft.pointing]}
+            body = Body(base=_base(before.stamps, [EXISTS]), seen=before.stamps.all_dots(), ext=ext)
             return [(before.stream, EntryOp.DEL if op is Op.DELETE else EntryOp.UNDEL, body)]
 
 

@@ -38,6 +38,7 @@ from appliance.write.lending import check_lending
 from appliance.write.load import Loaded, load_calls, read_loaded
 from appliance.write.outcome import Conflict, Outcome, Result
 from appliance.write.persist import persist
+from appliance.write.pointing import note_seen
 from appliance.write.settle import place_with_parent, settle
 from appliance.write.shown import show_outcome
 from appliance.write.stages import Steps
@@ -178,6 +179,7 @@ async def _apply(
         await tx.run()
         return _uncommitted(ctx, drafts, refused=refused)
     good += await follow(tx, ctx, good)
+    await note_seen(tx, ctx, good)
     unsent = await persist(tx, ctx, good, loaded, atomic=atomic)
     if unsent is None:
         await tx.finish(commit=False)

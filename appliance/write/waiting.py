@@ -26,16 +26,30 @@ _ADD = Statement(
     "SELECT $1, r, s, g, k, t, d::jsonb, a FROM unnest($2::uuid[], $3::text[], $4::text[], "
     "$5::text[], $6::uuid[], $7::text[], $8::timestamptz[]) AS u(r, s, g, k, t, d, a)"
 )
+# Of a record that is closed: clashes with others, which stay with it.
+_FOLLOW = Statement(
+    "UPDATE conflict c SET stream = u.s FROM unnest($2::uuid[], $3::uuid[]) AS u(r, s) "
+    "WHERE c.tenant_id = $1 AND c.record_id = u.r AND c.stream <> u.s"
+)
 _TYPES = ("uuid", "text", "text", "text", "uuid", "text", "timestamptz")
 
 
 def waiting_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
-    """Bring the rows of records that are or were open to what their registers say."""
+    """Bring the rows of records that are or were open to what their registers say; all rows of a
+    record are of the stream that it is in.
+    """
+    moved = [
+        (d.id, d.after.stream) for d in drafts
+        if d.before and d.after and d.before.stream != d.after.stream
+    ]  # fmt: skip
+    follow: list[Call] = [
+        (_FOLLOW, (ctx.tenant, *map(list, zip(*moved, strict=True)))) for _ in moved[:1]
+    ]
     touched = [
         d for d in drafts if (d.before and d.before.open is not None) or (d.after and d.after.open)
     ]
     if not touched:
-        return []
+        return follow
     rows = [row for d in touched if d.after is not None for row in _rows(d, d.after)]
     calls: list[Call] = []
     if any(d.before is not None and d.before.open is not None for d in touched):
@@ -43,7 +57,7 @@ def waiting_calls(ctx: Ctx, drafts: Sequence[Draft]) -> list[Call]:
     if rows:
         columns = [Column(t, c) for t, c in zip(_TYPES, zip(*rows, strict=True), strict=True)]
         calls.append((_ADD, (ctx.tenant, *columns)))
-    return calls
+    return [*calls, *follow]
 
 
 def _rows(draft: Draft, state: RecordState) -> list[tuple[Any, ...]]:

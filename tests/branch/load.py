@@ -177,9 +177,10 @@ class Worker:
             return self.journal.note(self.node.name, op, answer, **more) or {"id": None}
         code = answer.json().get("code", "")
         self.journal.refused[f"{op} {answer.status_code} {code}"] += 1
-        # A conflict with what was seen, or something that somebody else deleted, is an answer.
-        is_gone = "reference_unknown" in answer.text
-        if answer.status_code not in (404, 409, 412) and not refusable and not is_gone:
+        # A conflict with what was seen, something that somebody else deleted, and a field that is
+        # made at another node and not heard of here, are answers.
+        is_known = "reference_unknown" in answer.text or is_unheard(answer, self.world.fields)
+        if answer.status_code not in (404, 409, 412) and not refusable and not is_known:
             self.journal.strange.append(
                 f"{self.name} {op}: {answer.status_code} {answer.text[:300]}"
             )
@@ -218,6 +219,15 @@ class Worker:
         if answer.status_code != 201:
             raise NotNow
         self.token = answer.json()["token"]
+
+
+def is_unheard(answer, fields):
+    """Whether all that is wrong with an edit is a field that people have made meanwhile."""
+    faults = answer.json().get("errors") or []
+    return bool(faults) and all(
+        f.get("code") == "unknown_field" and f.get("pointer", "").removeprefix("/fields/") in fields
+        for f in faults
+    )
 
 
 class NotNow(Exception):

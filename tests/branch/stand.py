@@ -9,6 +9,7 @@ import psycopg
 
 from appliance.runtime.account import service_account
 from appliance.runtime.postgres import Postgres
+from appliance.write.dangling import DANGLING_LIVE
 
 
 class Row(NamedTuple):
@@ -40,7 +41,11 @@ _RECORDS = (
     "SELECT id, stream, kind, unit_id, owner_id, number, data::text, stamps, encode(open, 'hex'), "
     "deleted_at IS NOT NULL FROM {} ORDER BY id"
 )
-_CONFLICTS = "SELECT record_id, stream, sort, register, kind, sides::text FROM conflict"
+# Those that stand: one that a later write has ended is forgotten by a worker, each node at its time.
+_CONFLICTS = (
+    "SELECT record_id, stream, sort, register, kind, sides::text FROM conflict c "
+    f"WHERE sort <> 'dangling_ref' OR {DANGLING_LIVE.replace('$1', 'c.tenant_id')}"
+)
 _PARKED = "SELECT stream, origin, oseq, reason, state, is_logged, detail, entries FROM parked"
 _WAITING = "SELECT topic FROM outbox WHERE dead_reason IS NULL"
 _DEAD = "SELECT topic, dead_reason FROM outbox WHERE dead_reason IS NOT NULL"

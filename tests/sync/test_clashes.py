@@ -1,5 +1,6 @@
 """Clashes of branches are noted when entries come, and end with whatever mends them."""
 
+import msgspec
 import pytest
 
 from appliance.base.ids import uuid7
@@ -7,6 +8,7 @@ from appliance.kernel.ledger import entry_key
 from appliance.write import Command, Op
 from appliance.write.clashes import live_calls, note_clashes, read_live, sweep
 from appliance.write.draft import Draft
+from appliance.write.reproject import reproject_kind
 from appliance.write.load import READ_ENTRIES, _READ_ROWS, read_state
 from tests.tenants import create, delete, restore, update
 from tests.write.test_ledgers import MOVE
@@ -44,6 +46,10 @@ async def firm(tenant):
     }  # fmt: skip
     await tenant.add_kind("stock_move", MOVE, ledger=move)
     return tenant
+
+
+async def nothing(done, total):
+    """Nobody waits for how far it is."""
 
 
 async def made(tenant, *commands, **options):
@@ -238,39 +244,36 @@ class TestDangling:
         assert not await noted(firm)
         assert await firm.sql("SELECT 1 FROM pending_ref WHERE tenant_id = $1", firm.id)
 
-    @pytest.mark.parametrize("first", ["reference", "deletion"])
-    async def test_a_reference_written_after_its_target_was_deleted_elsewhere(
-        self, firm, as_owner, first
-    ):
-        (customer,) = await made(firm, create("customer", name="A"))
-        (deal,) = await made(firm, create("deal", title="x", customer=str(customer)))
-        before = await states(firm, customer)
-        # The deletion was made before the reference, at a node that could not see it.
-        await as_owner(
-            firm.id,
-            "UPDATE record SET deleted_at = (SELECT created_at - interval '1 second' FROM record "
-            "WHERE id = %s), deleted_by = created_by WHERE id = %s",
-            deal, customer,
+    async def pointed(self, firm, as_owner, field):
+        """A deal that points to a customer whose deleter had not seen that."""
+        customer, other, deal = await made(
+            firm, create("customer", name="A"), create("customer", name="B"), create("deal", title="x")
         )  # fmt: skip
+        before = await states(firm, customer)
+        await made(firm, delete("customer", customer))
+        value = str(customer) if field == "customer" else [str(customer)]
+        await as_owner(
+            firm.id, "UPDATE record SET data = data || jsonb_build_object(%s::text, %s::jsonb) "
+            "WHERE id = %s", field, msgspec.json.encode(value).decode(), deal,
+        )  # fmt: skip
+        await reproject_kind(firm.db, await firm.ctx(), "deal", nothing)
+        return customer, other, deal, before
+
+    @pytest.mark.parametrize("field", ["customer", "others"])
+    @pytest.mark.parametrize("first", ["reference", "deletion"])
+    async def test_a_reference_to_what_was_deleted_elsewhere(self, firm, as_owner, first, field):
+        customer, _, deal, before = await self.pointed(firm, as_owner, field)
         if first == "deletion":
             await note(firm, deal)
         else:
             await note(firm, customer, before=before)
-        assert await noted(firm) == [(str(deal), "dangling_ref", "customer", "deal")]
+        assert await noted(firm) == [(str(deal), "dangling_ref", field, "deal")]
         await made(firm, restore("customer", customer))
         assert not await standing(firm)
 
     @pytest.mark.parametrize("field", ["customer", "others"])
     async def test_another_target_ends_it(self, firm, as_owner, field):
-        customer, other = await made(
-            firm, create("customer", name="A"), create("customer", name="B")
-        )
-        value = str(customer) if field == "customer" else [str(customer)]
-        (deal,) = await made(firm, create("deal", title="x", **{field: value}))
-        await as_owner(
-            firm.id,
-            "UPDATE record SET deleted_at = created_at - interval '1 second' WHERE id = %s", customer,
-        )  # fmt: skip
+        _, other, deal, _ = await self.pointed(firm, as_owner, field)
         await note(firm, deal)
         assert [r[2] for r in await noted(firm)] == [field]
         await made(
