@@ -14,7 +14,7 @@ from tests.branch.load import make_world
 from tests.branch.proof import wait_quiet
 from tests.faults.node import why_not
 
-SEED, NEWS_S = 5, 40.0
+SEED, NEWS_S = 5, 180.0
 
 
 @pytest.fixture(scope="package")

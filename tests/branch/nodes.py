@@ -15,7 +15,7 @@ from tests.branch import below
 from tests.branch.skewed import environment, find_library
 from tests.faults.node import ROOT, Node, command_of, descendants
 
-COMMAND_S = 120
+COMMAND_S = 300
 BALLAST_LEFT_MB = 24
 
 
@@ -61,11 +61,11 @@ class BranchNode(Node):
     def log_path(self):
         return self.data.parent / f"{self.name}.log"
 
-    def start(self, seconds=120.0):
+    def start(self, seconds=300.0):
         self.launch()
         self.wait_ready(seconds)
 
-    def wait_ready(self, seconds=120.0):
+    def wait_ready(self, seconds=300.0):
         try:
             super().wait_ready(seconds)
         except AssertionError as late:

@@ -12,7 +12,7 @@ from tests.branch.fleet import HUB, SLUG
 from tests.branch.oracle import Oracle
 from tests.branch.stand import read_stand, read_vectors
 
-QUIET_S, DONE_S = 120.0, 45.0
+QUIET_S, DONE_S = 240.0, 120.0
 COMMON = ("shared", "schema")
 # Registers whose value is more than what one entry wrote.
 MERGED = ("text3", "set", "counter")
