@@ -92,6 +92,9 @@ _NOT_AHEAD = (
 )
 # The clock of the machine was set back when it lost so much against one that only runs.
 SET_BACK_S = 5.0
+# After that one looks for so long, so often: what was being written then is committed later, and a
+# database may be away just then.
+SETTLE_S, LOOK_S = 150.0, 10.0
 
 
 @dataclass
@@ -124,6 +127,7 @@ class Relay:
         self._warned: dict[str, float] = {}
         # By how much the clock is before the monotonic one; at the start any is less.
         self._ahead = float("inf")
+        self._settled_at = self._look_at = 0.0
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Relay until `stop`: when woken, and by itself, seldom while there is nothing to do."""
@@ -265,10 +269,14 @@ class Relay:
 
     async def _notice_clock(self) -> None:
         """What was written while the clock was ahead would wait until then: it is due now. Looked
-        for at the start and whenever the clock was set back.
+        for after the start and whenever the clock was set back.
         """
-        ahead = time.time() - time.monotonic()
+        at = time.monotonic()
+        ahead = time.time() - at
         if self._ahead - ahead > SET_BACK_S:
+            self._settled_at, self._look_at = at + SETTLE_S, at
+        if self._look_at <= at < self._settled_at:
+            self._look_at = at + LOOK_S
             for route in self._db.routes.all():
                 try:
                     async with self._db.transaction(route.tenant) as tx:

@@ -13,7 +13,7 @@ import httpx
 
 from appliance.write.log import common_stream
 from tests.branch import spaces
-from tests.branch.link import Wan
+from tests.branch.link import FAR, Wan
 from tests.branch.nodes import BranchNode, wait_until
 from tests.branch.proxy import Proxied
 from tests.ports import free_port
@@ -107,11 +107,18 @@ class Fleet:
         # Signatures make it good; the long-distance network of the test has no TLS.
         plain = ["--insecure-http"] if self.spaces else []
         self.nodes[site].nexus("node", "join", self.link.hub_url[site], "--code", code, *plain)
-        wait_until(lambda: self.can_sign_in(site), JOIN_S, f"the owner can sign in at {site}")
+        wait_until(
+            lambda: self.can_sign_in(site), JOIN_S, f"the owner can sign in at {site}", every=1.0
+        )
 
     def join_all(self):
+        """All sites side by side, over links without their delay: a snapshot is many questions."""
+        for site in self.sites:
+            self.link.set(site, delay=0.0)
         with ThreadPoolExecutor(len(self.sites)) as pool:
             list(pool.map(self.join, self.sites))
+        for site in self.sites:
+            self.link.set(site, delay=FAR["delay"])
 
     def can_sign_in(self, name):
         with contextlib.suppress(httpx.HTTPError, AssertionError):

@@ -16,8 +16,8 @@ _SIZES = (
 class Watch:
     """`run` until stopped; `torn` says which transactions were seen with fewer entries than they have."""
 
-    def __init__(self, fleet):
-        self.fleet = fleet
+    def __init__(self, fleet, *, weighs=True):
+        self.fleet, self.weighs = fleet, weighs
         self.seen = defaultdict(set)
         self.looks, self.most_mb = 0, defaultdict(float)
 
@@ -40,8 +40,9 @@ class Watch:
             # It is killed at this moment.
             return
         self.looks += 1
-        weight = sum(node.resident_mb().values())
-        self.most_mb[name] = max(self.most_mb[name], weight)
+        if self.weighs:
+            weight = sum(node.resident_mb().values())
+            self.most_mb[name] = max(self.most_mb[name], weight)
 
     def torn(self):
         """I5: a transaction is seen whole or not at all."""
@@ -58,4 +59,4 @@ class Watch:
 
     def sentence(self):
         parts = ", ".join(f"{name} {mb:.0f} MB" for name, mb in self.most_mb.items())
-        return f"{self.looks} looks in between; at most {parts}"
+        return f"{self.looks} looks in between" + (f"; at most {parts}" if parts else "")

@@ -384,6 +384,7 @@ def test_what_was_written_while_the_clock_was_ahead_leaves_when_it_is_set_right(
     async def test(p):
         async with relay_of(p) as (relay, events):
             await relay.relay_once()
+            relay._settled_at = 0.0
             for topic in ("changes", "job.write_number"):
                 await p.run(ADD, p.tenant, topic, 1)
             await p.run(
@@ -393,5 +394,11 @@ def test_what_was_written_while_the_clock_was_ahead_leaves_when_it_is_set_right(
             relay._ahead += 5 * 3600
             assert await relay.relay_once() == 2
             assert await events.xlen(f"events:{p.tenant}") == 1
+            # What was begun before is committed only now.
+            await p.run(ADD, p.tenant, "changes", 1)
+            await p.run("UPDATE outbox SET due_at = now() + interval '5 h' WHERE topic = 'changes'")
+            relay._look_at = 0.0
+            await relay.relay_once()
+            assert await events.xlen(f"events:{p.tenant}") == 2
 
     place(test)
