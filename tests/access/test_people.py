@@ -177,7 +177,10 @@ async def test_a_job_under_a_profile_that_is_gone_may_do_nothing(world):
             world.db, world.id, anna.actor, profile, anna.units, origin=1, door=Door.INTAKE
         )
 
-    assert (await act()).profile.key == "dispatcher"
+    found = await act()
+    assert found.profile.key == "dispatcher"
+    # Plans are looked up by them.
+    assert hash((found.units, found.subtree)) and found.units == anna.units
     await world.run(delete("sys.profile", profile))
     with pytest.raises(Refused) as caught:
         await act()
