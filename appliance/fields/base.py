@@ -8,9 +8,10 @@ suite tests/fields/suite.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 from uuid import UUID
 
 import msgspec
@@ -19,6 +20,7 @@ from appliance.kernel.kind import Field, Json, Policy
 
 SlotValue = None | str | int | datetime | UUID
 Cell = None | str | bool | int | Decimal | datetime
+StoredCheck = Callable[[Json], None]
 
 
 class ValueFault(Exception):
@@ -70,6 +72,24 @@ class FieldType:
         """As `accept`, for a value that the record may hold already: what was once allowed is."""
         return self.accept(field, value)
 
+    def stored_check(self, field: Field) -> StoredCheck:
+        """What refuses (ValueFault) a value that no definition of this type would have stored.
+
+        Another node accepted the value, perhaps under another definition, so bounds, patterns and
+        options play no role; form and size do. Never asked about None.
+        """
+        free, accept = self._unbounded(field), self.accept_held
+
+        def check(value: Json) -> None:
+            if accept(free, value) != value:
+                refuse_form()
+
+        return check
+
+    def _unbounded(self, field: Field) -> Field:
+        """The field without what its definition says of single values."""
+        return msgspec.structs.replace(field, min=None, max=None, pattern=None)
+
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         """The projection of a canonical value (never None) into its slot."""
         return None
@@ -107,3 +127,8 @@ class FieldType:
     def json_schema(self, field: Field) -> dict[str, object]:
         """JSON Schema of the value in requests and answers."""
         return {"type": "string"}
+
+
+def refuse_form() -> NoReturn:
+    """Say that a value is not as values are stored."""
+    raise ValueFault("not_canonical", "Expected the form in which such values are stored.")

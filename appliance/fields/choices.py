@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from appliance.base import limits
-from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.base import (
+    Cell,
+    DefinitionFault,
+    FieldType,
+    SlotValue,
+    StoredCheck,
+    ValueFault,
+    refuse_form,
+)
 from appliance.fields.definition import are_labels, check_common
 from appliance.kernel.kind import CONVERTED, Field, Json, Policy, label_of
 
@@ -17,6 +25,7 @@ _COLOR = re.compile(r"#?[A-Za-z0-9-]{1,40}\Z")
 # Declared options by the identity of their list; the list is kept, so its identity stays taken.
 _compiled: dict[int, tuple[list[Json], dict[str, dict[str, Json]]]] = {}
 _COMPILED_MAX = 4_096
+_MERGED_MAX = 10_000
 
 
 class Choice(FieldType):
@@ -42,6 +51,18 @@ class Choice(FieldType):
 
     def accept_held(self, field: Field, value: Json) -> Json:
         return self._one(field, value, live=False)
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        # The kinds of the program itself have no other choices than it knows.
+        known = choices(field) if field.system else None
+
+        def check(value: Json) -> None:
+            if not (isinstance(value, str) and _KEY.match(value)):
+                raise ValueFault("choice_unknown", "Expected the key of a choice.")
+            if known is not None and value not in known:
+                raise ValueFault("choice_unknown", f"This program knows no choice {value}.")
+
+        return check
 
     @staticmethod
     def _one(field: Field, value: Json, *, live: bool) -> str:
@@ -86,6 +107,16 @@ class MultiChoice(Choice):
     def accept_held(self, field: Field, value: Json) -> Json:
         return self._several(field, value, live=False)
 
+    def stored_check(self, field: Field) -> StoredCheck:
+        one = super().stored_check(field)
+
+        def check(value: Json) -> None:
+            check_set(value)
+            for member in self.members(field, value):
+                one(member)
+
+        return check
+
     def _several(self, field: Field, value: Json, *, live: bool) -> Json:
         if not isinstance(value, list) or len(value) > limits.SET_MEMBERS_MAX:
             raise ValueFault("wrong_type", "Expected a list of options.")
@@ -116,6 +147,18 @@ class MultiChoice(Choice):
 
     def json_schema(self, field: Field) -> dict[str, object]:
         return {"type": "array", "items": super().json_schema(field), "uniqueItems": True}
+
+
+def check_set(value: Json) -> None:
+    """Refuse what is not stored as a set: texts, each once, in order. Merged ones grow beyond what
+    one command may say.
+    """
+    if not isinstance(value, list) or not 0 < len(value) <= _MERGED_MAX:
+        raise ValueFault("wrong_type", f"Expected a list of 1 to {_MERGED_MAX} members.")
+    if not all(isinstance(member, str) for member in value):
+        raise ValueFault("wrong_type", "Expected a list of texts.")
+    if value != sorted({str(member) for member in value}):
+        refuse_form()
 
 
 def choices(field: Field) -> Mapping[str, dict[str, Json]]:

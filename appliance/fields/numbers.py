@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import ClassVar, NoReturn
 
 from appliance.base import limits
-from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.base import (
+    Cell,
+    DefinitionFault,
+    FieldType,
+    SlotValue,
+    StoredCheck,
+    ValueFault,
+    refuse_form,
+)
 from appliance.fields.definition import check_common, check_named
 from appliance.kernel.formula import ROUNDINGS, FormulaError, operands
-from appliance.kernel.kind import PRICE_FOR, Field, Json
+from appliance.kernel.kind import PRICE_FOR, Field, Json, Policy
 from appliance.kernel.money import (
     SCALED_MAX,
     SLOT_SCALE,
@@ -26,6 +35,8 @@ from appliance.kernel.money import (
 
 # Options of a number that the server computes (kernel/formula).
 _COMPUTED = frozenset({"formula", "rounding"})
+# A stored decimal under any definition.
+_STORED = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,6})?\Z")
 _ORDERED = frozenset({"is_null", "eq", "ne", "gt", "gte", "lt", "lte", "between", "in", "not_in"})
 
 
@@ -89,6 +100,18 @@ class Number(FieldType):
             digits = limits.NUMBER_DIGITS_MAX - scale - spare
             raise ValueFault("out_of_range", f"At most {digits} digits before the point.")
         return scaled
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        is_sum = field.policy is Policy.COUNTER
+
+        def check(value: Json) -> None:
+            if type(value) is not str:
+                refuse_decimal(value)
+            # The sum of what several nodes have counted may have more digits.
+            if not _STORED.match(value) and not (is_sum and split_decimal(value)):
+                refuse_form()
+
+        return check
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return to_slot(Decimal(str(value)), self.slot_scale(field))
@@ -177,6 +200,18 @@ class Integer(Number):
             raise ValueFault("out_of_range", "Whole numbers go to 2^53.")
         check_inside(field, value, 0)
         return value
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        counted = super().stored_check(field) if field.policy is Policy.COUNTER else None
+
+        def check(value: Json) -> None:
+            if counted is not None and isinstance(value, str):
+                counted(value)
+            else:
+                self.accept(free, value)
+
+        free = self._unbounded(field)
+        return check
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return int(str(value))

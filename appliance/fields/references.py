@@ -7,7 +7,16 @@ from typing import ClassVar
 
 from appliance.base import limits
 from appliance.base.ids import parse_uuid, uuid_of
-from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.base import (
+    Cell,
+    DefinitionFault,
+    FieldType,
+    SlotValue,
+    StoredCheck,
+    ValueFault,
+    refuse_form,
+)
+from appliance.fields.choices import check_set
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import BELONGS, MAKES, STEPS, Field, Json, Policy
 
@@ -80,6 +89,15 @@ class References(Reference):
         if not found:
             raise ValueFault("empty", "Expected at least one id; send null to clear the field.")
         return [*found]
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        def check(value: Json) -> None:
+            check_set(value)
+            for member in self.members(field, value):
+                if read_id(member) != member:
+                    refuse_form()
+
+        return check
 
     def members(self, field: Field, value: Json) -> list[str]:
         return [str(v) for v in value] if isinstance(value, list) else []

@@ -8,12 +8,20 @@ from functools import lru_cache
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
 import re2
 
 from appliance.base import limits
-from appliance.fields.base import DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.base import (
+    DefinitionFault,
+    FieldType,
+    SlotValue,
+    StoredCheck,
+    ValueFault,
+    refuse_form,
+)
 from appliance.fields.definition import check_common
-from appliance.kernel.kind import Field, Json
+from appliance.kernel.kind import Field, Json, Policy
 from appliance.kernel.text import fold
 
 # C0 and C1 controls, surrogates and what Unicode will never assign.
@@ -126,6 +134,27 @@ class Text(FieldType):
         if field.min and len(text) < int(field.min):
             raise ValueFault("too_short", f"At least {field.min} characters.")
         return text
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        free, accept = self._unbounded(field), self.accept_held
+        is_free, most = type(self).accept in (Text.accept, LongText.accept), int(free.max or 0)
+
+        def check(value: Json) -> None:
+            # The common case, without the general way.
+            if (
+                is_free and isinstance(value, str) and value.isascii() and value.isprintable()
+                and 0 < len(value) <= most and " " not in (value[0], value[-1])
+            ):  # fmt: skip
+                return
+            if accept(free, value) != value:
+                refuse_form()
+
+        return check
+
+    def _unbounded(self, field: Field) -> Field:
+        # Texts that are merged by lines may have become longer than any of them.
+        most = self.most * (4 if field.policy is Policy.TEXT3 else 1)
+        return msgspec.structs.replace(field, min=None, max=str(most), pattern=None)
 
     def operand(self, field: Field, value: Json) -> SlotValue:
         return fold(clean(value))

@@ -35,6 +35,11 @@ def make_dot(origin: int, oseq: int) -> str:
     return f"{origin}.{oseq}"
 
 
+def is_register(name: str) -> bool:
+    """Whether a text can stand as a register in stamps."""
+    return _REGISTER.match(name) is not None
+
+
 class Stamps:
     """Live dots by register; immutable in use, `with_` returns the next state."""
 

@@ -6,10 +6,13 @@ there on the very next request of every process and nothing ever expires by time
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from appliance.base import logs
 from appliance.base.errors import Unavailable
 from appliance.db.database import Database
 from appliance.db.wire import Rows, Statement
@@ -37,6 +40,8 @@ _HOLD = Statement(
     "WHERE w.tenant_id = $1), ',') FROM hold h WHERE h.tenant_id = $1"
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _cache: dict[UUID, Schema] = {}
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 
@@ -80,14 +85,15 @@ def compile_schema(answers: list[Rows]) -> Schema:
             case b"sys.setting":
                 settings[str(values.get("key"))] = values.get("value")
             case _:
-                field = build_field(values, slot_of)
+                field = _or_none(build_field, values, slot_of)
                 if field is not None:
                     fields.setdefault(str(values.get("kind")), []).append(field)
     tenant_wide = settings.get("tenant")
     wide = tenant_wide if isinstance(tenant_wide, dict) else {}
     currency = str(wide.get("currency") or "UAH")
     own = {k: [_in_currency(f, currency) for f in found] for k, found in fields.items()}
-    built = {k.key: k for k in (build_kind(i, v, own) for i, v in kinds)}
+    read = (_or_none(build_kind, i, v, own) for i, v in kinds)
+    built = {kind.key: kind for kind in read if kind is not None}
     all_kinds = {**built, **SYSTEM_KINDS}
     return Schema(
         rev=int(first[0] or 0),
@@ -96,6 +102,17 @@ def compile_schema(answers: list[Rows]) -> Schema:
         locale=str(wide.get("locale") or "en"),
         hold=_read_hold(holds, all_kinds),
     )
+
+
+def _or_none(build: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """A definition, or None for one that cannot be read: one record must not stop a tenant. Its
+    values stay in `data`, as those of an unknown type do.
+    """
+    try:
+        return build(*args, **kwargs)
+    except (KeyError, ValueError, msgspec.ValidationError):
+        logs.event("schema.unreadable", level="error", code=build.__name__)
+        return None
 
 
 def _read_hold(holds: Rows, kinds: dict[str, Kind]) -> Hold | None:

@@ -27,8 +27,10 @@ from appliance.db.wire import Call, Statement
 from appliance.kernel.context import Ctx, Door
 from appliance.sync.judging import VERDICTS, judge_of
 from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
-from appliance.write.parked import decide_parked
-from appliance.write.receive import Taken, parked_id, receive
+from appliance.write.definitions import Unsound
+from appliance.write.parked import decide_parked, parked_id
+from appliance.write.receive import Taken, receive
+from appliance.write.sound import MALFORMED
 
 REASON_CHARS_MAX = 500
 # These say nothing of the entries themselves.
@@ -108,8 +110,9 @@ async def _decide_logged(
             raise
         # Whatever it is: as when it was parked.
         detail = error.detail if isinstance(error, ApplianceError) else type(error).__name__
+        why = MALFORMED if isinstance(error, Unsound) else "poison"
         async with db.transaction(ctx.tenant) as tx:
-            await tx.run((_STILL, (ctx.tenant, ident, "poison", detail[:REASON_CHARS_MAX])))
+            await tx.run((_STILL, (ctx.tenant, ident, why, detail[:REASON_CHARS_MAX])))
 
 
 async def _take(db: Database, ctx: Ctx, parked: Waiting, body: bytes) -> Taken:

@@ -11,36 +11,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-import msgspec
-
 from appliance.audit import audit_calls
 from appliance.base import logs
 from appliance.db.database import Database
 from appliance.db.wire import Statement
-from appliance.kernel.change import encode_body
 from appliance.kernel.context import Ctx
 from appliance.sync import messages as say
 from appliance.sync.chains import find_partings, read_ends
 from appliance.sync.nodes import PeerNode
 from appliance.write.merging import Merged, write_merged
-from appliance.write.receive import parked_id
+from appliance.write.parked import park_logged
 from appliance.write.refold import refold
 from appliance.write.remake import remake
-from appliance.write.trail import COLUMNS, read_entry
 
 # Chains with an entry that came without its hidden fields prove nothing to anybody else.
 _STRIPPED = Statement(
     "SELECT DISTINCT stream::text, origin FROM change WHERE tenant_id = $1 "
     "AND position('stripped'::bytea IN body) > 0"
-)
-_OF_TX = Statement(
-    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
-    "AND oseq >= $4 AND tx = (SELECT c.tx FROM change c WHERE c.tenant_id = $1 AND c.stream = $2 "
-    "AND c.origin = $3 AND c.oseq = $4) ORDER BY oseq"
-)
-_PARK = Statement(
-    "INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, detail, body, "
-    "is_logged) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true) ON CONFLICT DO NOTHING"
 )
 
 
@@ -94,16 +81,8 @@ async def park_own(
     async with db.transaction(ctx.tenant) as tx:
         ids: set[UUID] = set()
         for one in parked:
-            (rows,) = await tx.run((_OF_TX, (ctx.tenant, stream, one.origin, one.oseq)))
-            entries = [read_entry(row) for row in rows]
-            reason, _, detail = one.reason.partition(": ")
-            body = msgspec.msgpack.encode([encode_body(entry.body) for entry in entries])
-            place = (parked_id(stream, one.origin, one.oseq), stream, one.origin, one.oseq, hub)
-            (done,) = await tx.run(
-                (_PARK, (ctx.tenant, *place, len(entries), reason, detail, body))
-            )
-            if done.affected:
-                ids |= {entry.record_id for entry in entries}
+            place = (stream, one.origin, one.oseq)
+            ids |= await park_logged(tx, ctx.tenant, place, peer=hub, reason=one.reason)
         drafts = [d for d in await refold(tx, ctx, sorted(ids)) if d.before != d.after]
         calls = await write_merged(tx, ctx, Merged(None, drafts), is_hub=False) if drafts else []
         await tx.run(*calls, commit=True)

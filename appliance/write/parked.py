@@ -7,17 +7,21 @@ live follows from the set of entries. What was covered meanwhile stays covered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid5
+
+import msgspec
 
 from appliance.base.errors import Clash, Refused
 from appliance.db.database import Transaction
 from appliance.db.wire import Call, Statement
-from appliance.kernel.change import Body, Entry, EntryOp, Logged
+from appliance.kernel.change import Body, Entry, EntryOp, Logged, encode_body
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
+from appliance.write.definitions import refuse_undefinable
 from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK, LOCK_STREAMS, advance_calls, log_call, read_heads
 from appliance.write.merging import merge_frame, write_merged
+from appliance.write.sound import refuse_unsound
 from appliance.write.trail import COLUMNS, read_entry
 
 _FIND = Statement(
@@ -35,6 +39,17 @@ _DECIDE = Statement(
 _ENTRIES = Statement(
     f"SELECT {COLUMNS}, ehlc FROM change WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
     "AND oseq >= $4 AND oseq < $5 ORDER BY oseq"
+)
+
+
+_OF_TX = Statement(
+    f"SELECT {COLUMNS} FROM change WHERE tenant_id = $1 AND stream = $2 AND origin = $3 "
+    "AND tx = (SELECT c.tx FROM change c WHERE c.tenant_id = $1 AND c.stream = $2 "
+    "AND c.origin = $3 AND c.oseq = $4) ORDER BY oseq"
+)
+_PARK = Statement(
+    "INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, detail, body, "
+    "is_logged) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true) ON CONFLICT DO NOTHING"
 )
 
 
@@ -88,12 +103,41 @@ async def carry_out(
     place = (ctx.tenant, stream, origin, oseq, oseq + count)
     (rows,) = await tx.run((_ENTRIES, place))
     good = [Logged(entry=read_entry(r), hash=b"", ehlc=int(r[15] or 0)) for r in rows]
+    refuse_unsound(ctx.schema.kinds, good)
     merged = await merge_frame(tx, ctx, good, beside=beside)
+    refuse_undefinable(merged.drafts)
     if is_hub:
         # At once: of several decisions each needs the counters as the one before has left them.
         if late := await late_arrivals(tx, ctx, stream, merged, beside):
             await tx.run(*late)
     return await write_merged(tx, ctx, merged, is_hub=is_hub)
+
+
+async def park_logged(
+    tx: Transaction, tenant: UUID, place: tuple[UUID, int, int], *, peer: int, reason: str
+) -> set[UUID]:
+    """Hold back the transaction of an entry (stream, origin, oseq) that is in the log already; the
+    records that have to be folded without it, none when it was parked before.
+    """
+    stream, origin, oseq = place
+    (rows,) = await tx.run((_OF_TX, (tenant, *place)))
+    entries = {e.oseq: e for e in map(read_entry, rows)}
+    first = last = oseq
+    while first - 1 in entries:
+        first -= 1
+    while last + 1 in entries:
+        last += 1
+    whole = [entries[n] for n in range(first, last + 1)]
+    why, _, detail = reason.partition(": ")
+    body = msgspec.msgpack.encode([encode_body(entry.body) for entry in whole])
+    known = (parked_id(stream, origin, first), stream, origin, first, peer)
+    (done,) = await tx.run((_PARK, (tenant, *known, len(whole), why, detail, body)))
+    return {entry.record_id for entry in whole} if done.affected else set()
+
+
+def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:
+    """The same on every node, so that one decision is about one thing."""
+    return uuid5(stream, f"parked {origin}.{oseq}")
 
 
 def skip_calls(ctx: Ctx, decisions: Sequence[Entry]) -> list[Call]:

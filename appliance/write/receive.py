@@ -24,11 +24,13 @@ from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
 from appliance.write.crowd import PART, is_shared, note_other, parts_of
+from appliance.write.definitions import Unsound, refuse_undefinable
 from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
 from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK
 from appliance.write.merging import finish_merged, merge_frame, write_rows
-from appliance.write.parked import carry_out, skip_calls
+from appliance.write.parked import carry_out, parked_id, skip_calls
+from appliance.write.sound import MALFORMED, hold_unsound
 
 _HERE = Statement(
     "SELECT s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s JOIN tenant_state t "
@@ -170,7 +172,8 @@ async def _take_singly(frame: _Frame, entries: Sequence[Logged], cursor: int | N
             raise
         except Exception as error:  # noqa: BLE001 - it is parked with its reason
             detail = error.detail if isinstance(error, ApplianceError) else _name(error)
-            parked = [msgspec.structs.replace(e, parked=f"poison: {detail}"[:500]) for e in part]
+            reason = MALFORMED if isinstance(error, Unsound) else "poison"
+            parked = [msgspec.structs.replace(e, parked=f"{reason}: {detail}"[:500]) for e in part]
             done.append(await _take(frame, parked, end))
     return _together(done)
 
@@ -196,6 +199,7 @@ async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) ->
             raise Clash("This node does not hold the stream.", code="sync.stream_unknown")
         now_ms = None if frame.from_hub else int(now().timestamp() * 1000)
         found = sift(entries, _tips(row, rows), bytea_of(row[4]), now_ms, frame.proved)
+        found.fresh = hold_unsound(ctx.schema.kinds, found.fresh)
         if not found.fresh:
             await tx.run(*_cursor_calls(frame, cursor), commit=True)
             return Taken(
@@ -213,6 +217,7 @@ async def _apply(
     ctx, stream = frame.ctx, frame.stream
     good = [e for e in found.fresh if not e.parked]
     merged = await merge_frame(tx, ctx, good, at_once=True)
+    refuse_undefinable(merged.drafts)
     late = [] if frame.from_hub else await late_arrivals(tx, ctx, stream, merged, found.fresh)
     jobs = await write_rows(tx, ctx, merged)
     # The rows of the log are made while the records are being written, and before the counter is
@@ -328,11 +333,6 @@ async def read_tips(db: Database, tenant: UUID, stream: UUID) -> dict[int, Tip]:
     here, rows = await db.read(tenant, (_HERE, asked), (_TIPS, asked))
     row = here.first()
     return _tips(row, rows) if row is not None else {}
-
-
-def parked_id(stream: UUID, origin: int, oseq: int) -> UUID:
-    """The same on every node, so that one decision is about one thing."""
-    return uuid5(stream, f"parked {origin}.{oseq}")
 
 
 def _tips(row: Row, vectors: Rows) -> dict[int, Tip]:

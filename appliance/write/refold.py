@@ -19,6 +19,8 @@ from appliance.write.draft import Draft
 from appliance.write.known import cut_call
 from appliance.write.load import LOCK_ROWS, READ_ENTRIES, read_state
 from appliance.write.merging import Merged, make_draft, write_merged
+from appliance.write.parked import park_logged
+from appliance.write.sound import MALFORMED, find_flaw
 from appliance.write.trail import STREAMS, read_streams, read_trail
 
 BATCH = 500
@@ -54,8 +56,10 @@ async def fold_early(db: Database, ctx: Ctx) -> int:
         ids = [UUID((i or b"").decode()) for i in rows.column()]
         if not ids:
             return done
-        done += await _write(db, ctx, ids)
         last = ids[-1]
+        async with db.transaction(ctx.tenant) as tx:
+            ids = await _hold_unsound(tx, ctx, ids)
+        done += await _write(db, ctx, ids)
 
 
 async def _write(db: Database, ctx: Ctx, ids: Sequence[UUID]) -> int:
@@ -68,6 +72,19 @@ async def _write(db: Database, ctx: Ctx, ids: Sequence[UUID]) -> int:
         calls = await write_merged(tx, ctx, merged, is_hub=False)
         await tx.run(*calls, commit=True)
         return len(drafts)
+
+
+async def _hold_unsound(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[UUID]:
+    """Park what can be judged only now that its kind is known; the records to fold then."""
+    found = set(ids)
+    for trail in (await read_trail(tx, ctx.tenant, ids)).values():
+        for entry in trail:
+            if entry.origin != ctx.origin and (flaw := find_flaw(ctx.schema.kinds, entry)):
+                place = (entry.stream, entry.origin, entry.oseq)
+                found |= await park_logged(
+                    tx, ctx.tenant, place, peer=entry.origin, reason=f"{MALFORMED}: {flaw}"
+                )
+    return sorted(found)
 
 
 async def refold(tx: Transaction, ctx: Ctx, ids: Sequence[UUID]) -> list[Draft]:

@@ -15,7 +15,7 @@ from appliance.sync.parked import hold, list_parked
 from appliance.sync.resolving import Choice, Keep, Rule, resolve, resolve_many
 from appliance.sync.showing import show_one
 from appliance.write import rebuild, undo
-from appliance.write.receive import parked_id
+from appliance.write.parked import parked_id
 from tests.sync.held import Peer, sale
 from tests.sync.test_clashes import firm, made  # noqa: F401
 from tests.tenants import create, delete, update
