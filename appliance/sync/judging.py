@@ -4,7 +4,7 @@ it would write and where that lives.
 An entry is written under any id and any kind that its author likes, so both are compared with what
 is here. A site writes records of streams that it holds, and what it still says of records that
 have left them; it makes and moves records only where it may write; it decides about nothing that
-was held back by these very rules. Whatever breaks one is kept for a person, in its place in the
+was held back by these very rules; and it speaks for those who may act there (sync/acting). Whatever breaks one is kept for a person, in its place in the
 chain, with its whole transaction.
 """
 
@@ -23,9 +23,11 @@ from appliance.kernel.change import Entry, EntryOp, Logged
 from appliance.kernel.hold import Mask, make_mask
 from appliance.kernel.kind import Kind
 from appliance.kernel.record import GOT, UNIT
+from appliance.sync.acting import NOBODY, find_pretence, find_strangers
 from appliance.sync.nodes import list_nodes
 from appliance.sync.scope import find_scope, reach_of, refuses
 from appliance.write.log import home_stream
+from appliance.write.sound import MALFORMED
 from appliance.write.trail import NOT_PARKED
 
 # First words of the reasons with which something is held back here.
@@ -57,19 +59,29 @@ class Here(msgspec.Struct, frozen=True):
 
 
 class Judge(msgspec.Struct, frozen=True):
-    """One site's rights in one tenant. `writable` are all streams that it may write."""
+    """One site's rights in one tenant. `writable` are all streams that it may write.
+
+    `origins` are those under which it speaks for its own people; while it gives back what its hub
+    has lost, none.
+    """
 
     tenant: UUID
     kinds: Mapping[str, Kind]
     mask: Mask
     writable: frozenset[UUID]
+    node: UUID = NOBODY
+    origins: frozenset[int] = frozenset()
 
     async def judge(self, db: Database, entries: Sequence[Logged]) -> list[Logged]:
         """Mark what the site may not write, and the whole of its transaction."""
         here = await self._look(db, [e.entry for e in entries])
+        actors = {e.entry.actor for e in entries if e.entry.origin in self.origins} - {self.node}
+        strangers = await find_strangers(db, self.tenant, self.writable, actors)
         refused: dict[tuple[int, int], str] = {}
         for logged in entries:
             why = refuses(self.mask, logged) or logged.parked or self._why(logged.entry, here)
+            if not why and logged.entry.origin in self.origins:
+                why = find_pretence(logged.entry, self.node, strangers)
             if why:
                 refused.setdefault((logged.entry.origin, logged.entry.tx), why)
         if not refused:
@@ -149,7 +161,9 @@ async def judge_of(db: Database, tenant: UUID, origin: int, kinds: Mapping[str, 
     node = next((n for n in await list_nodes(db, tenant) if origin in n.origins), None)
     scope = await find_scope(db, node.id, tenant) if node is not None else None
     _, reach = await reach_of(db, tenant, scope.units if scope is not None else None)
-    return Judge(tenant, kinds, make_mask(scope.masks if scope is not None else {}, kinds), reach)
+    mask = make_mask(scope.masks if scope is not None else {}, kinds)
+    ident, origins = (node.id, node.origins) if node is not None else (NOBODY, frozenset[int]())
+    return Judge(tenant, kinds, mask, reach, ident, frozenset(origins))
 
 
 def _decided_here(entry: Entry, here: Here) -> str | None:
@@ -157,7 +171,7 @@ def _decided_here(entry: Entry, here: Here) -> str | None:
     if known is None:
         return None
     stream, reason = known
-    if stream != entry.stream or reason in VERDICTS:
+    if stream != entry.stream or reason in VERDICTS or reason == MALFORMED:
         return "foreign: what the hub holds back is decided there"
     return None
 

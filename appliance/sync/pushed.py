@@ -97,7 +97,10 @@ class Pushed:
 
     async def _take(self, frame: Frame, grant: StreamGrant, sofar: say.Receipt) -> say.Receipt:
         ctx = await self._taker.ctx()
-        judge = Judge(self._tenant, ctx.schema.kinds, grant.mask, self._writable)
+        judge = Judge(
+            self._tenant, ctx.schema.kinds, grant.mask, self._writable, self._site.id,
+            frozenset(self._site.origins) if self.hub_origin is None else frozenset(),
+        )  # fmt: skip
         # Also what others made, which a site gives back to a hub that has lost it: its word is the
         # only one for that.
         entries = await judge.judge(self._db, frame.entries)

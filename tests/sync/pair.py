@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import httpx
 import psycopg
 
+from appliance.base.ids import uuid7
 from appliance.base.settings import Settings, SyncSettings
 from appliance.db import migrate
 from appliance.db.database import Database
+from appliance.kernel.context import Door
 from appliance.http.app import create_app
 from appliance.http.node import Node
 from appliance.sync import enrol, joining
@@ -25,7 +27,7 @@ from appliance.sync.site import Parts, Talk
 from appliance.sync.wake import Waker
 from tests.cluster import Dsns
 from tests.http.conftest import make_node
-from tests.tenants import Tenant
+from tests.tenants import Tenant, create
 
 CONTROL, POOL = "site_control", "site_pool"
 
@@ -150,12 +152,24 @@ async def _own_row(db):
         )  # fmt: skip
 
 
+async def _let_act(tenant):
+    """The people of a tenant belong everywhere in it: a hub believes a site of no others."""
+    role, ctx = uuid7(), await tenant.ctx(door=Door.INSTALL)
+    members = [
+        create("sys.membership", person=str(p), profile=str(role)) for p in tenant.people.values()
+    ]
+    profile = create("sys.profile", role, key="all", capabilities=[])
+    done = await tenant.apply(profile, *members, ctx=ctx)
+    assert done.committed, done
+
+
 @contextlib.asynccontextmanager
 async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branch", masks=None):
     """A pair: `tenant` at its hub, and a site that holds `units` of it (None: all)."""
     db = tenant.db
     await _clear(there)
     await _own_row(db)
+    await _let_act(tenant)
     hub_data, site_data = tmp_path / "hub", tmp_path / "site"
     hub_data.mkdir()
     site_data.mkdir()

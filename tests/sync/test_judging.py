@@ -9,71 +9,24 @@ from appliance.base.clock import now
 from appliance.base.errors import Clash
 from appliance.base.ids import uuid7
 from appliance.db.wire import Statement
-from appliance.kernel.change import Body, Entry, EntryOp, Logged
+from appliance.kernel.change import EntryOp
+from appliance.kernel.context import Door
 from appliance.sync import messages as say
 from appliance.sync.deciding import What, decide
 from appliance.sync.frames import encode_frame
 from appliance.sync.nodes import revoke
-from appliance.write.log import common_stream
-from appliance.write.receive import parked_id
-from tests.sync.pair import joined
+from appliance.write.parked import parked_id
+from tests.sync.thief import thief_of
 from tests.tenants import create, update
 
 pytestmark = pytest.mark.anyio
 KIND = "deal"
 
 
-class Thief:
-    """Speaks with the site's key and says whatever it likes."""
-
-    def __init__(self, pair):
-        self.pair, self.made, self.origin = pair, {}, pair.parts.me.origin
-        self.north, self.south = pair.hub.units["north"], pair.hub.units["south"]
-        self.shared = common_stream(pair.hub.id, "shared")
-        self.talk = None
-
-    def says(self, op, kind, ident, *, stream=None, tx=None, **body):
-        stream = stream or self.north
-        oseq = self.made[stream] = self.made.get(stream, 0) + 1
-        hlc = int(now().timestamp() * 1000) << 16
-        entry = Entry(
-            stream=stream, origin=self.origin, oseq=oseq, tx=tx or oseq, hlc=hlc, actor=uuid7(),
-            door="http", kind=kind, record_id=ident, op=op, schema_rev=1, change_set=uuid7(),
-            body=Body(**body),
-        )  # fmt: skip
-        return Logged(entry=entry, hash=b"", ehlc=hlc)
-
-    async def pushes(self, *entries):
-        """The reasons of what was parked."""
-        if self.talk is None:
-            self.talk = self.pair.talk()
-            await self.talk.greet()
-        stream = entries[0].entry.stream
-        push = say.Push(stream, [encode_frame(stream, entries)])
-        answer = await self.talk.client.exchange(say.Exchange([push], [], 1 << 20))
-        (receipt,) = answer.receipts
-        assert not receipt.problem, receipt
-        return [p.reason.partition(":")[0] for p in receipt.parked]
-
-    async def row(self, ident):
-        rows = await self.pair.hub.sql(
-            "SELECT kind, stream::text, unit_id::text, data->>'title' FROM record "
-            "WHERE tenant_id = $1 AND id = $2", self.pair.hub.id, ident,
-        )  # fmt: skip
-        return rows[0] if rows else None
-
-
 @pytest.fixture
 async def thief(tenant, there, valkey_url, tmp_path):
-    """Of a site of one branch."""
-    units = [tenant.units["north"]]
-    async with joined(tenant, there, valkey_url, tmp_path, units=units) as pair:
-        await pair.hub.add_kind(KIND, [("title", "text")])
-        await pair.sync()
-        found = Thief(pair)
+    async with thief_of(tenant, there, valkey_url, tmp_path, KIND, [("title", "text")]) as found:
         yield found
-        if found.talk:
-            await found.talk.close()
 
 
 async def of_the_south(thief):
@@ -251,3 +204,40 @@ async def test_a_site_does_not_decide_what_its_hub_held_back(thief):
     with pytest.raises(Clash) as refused:
         await decide(pair.site.db, await pair.site.ctx(), UUID(row[0][1]), What.RELEASE)
     assert refused.value.code == "parked.elsewhere"
+
+
+async def test_nobody_is_named_who_could_not_act_at_the_site(thief):
+    """Its own people are; those of another branch, and whoever is not known, are not."""
+    hub, site = thief.pair.hub, thief.pair.parts.me.id
+    far, once = uuid7(), uuid7()
+    (role,) = [r[0] for r in await hub.sql(
+        "SELECT id::text FROM record WHERE tenant_id = $1 AND kind = 'sys.profile'", hub.id)]  # fmt: skip
+    ctx = await hub.ctx(door=Door.INSTALL)
+    one, south = uuid7(), [str(thief.south)]
+    done = await hub.apply(
+        create("sys.person", far, name="Far", email="far@example.org"),
+        create("sys.person", once, name="Once", email="once@example.org"),
+        create("sys.membership", person=str(far), profile=role, units=south),
+        create("sys.membership", one, person=str(once), profile=role, units=[str(thief.north)]),
+        ctx=ctx,
+    )
+    assert done.committed, done
+    (row,) = await hub.sql("SELECT stamps FROM record WHERE id = $1", one)
+    assert (await hub.apply(update("sys.membership", one, row[0], units=south), ctx=ctx)).committed
+    unit = {"@unit": str(thief.north)}
+
+    async def said(actor, door="http", kind=KIND, **fields):
+        thief.actor, thief.door = actor, door
+        return await thief.pushes(thief.says(EntryOp.NEW, kind, uuid7(), fields={**unit, **fields}))
+
+    owner = hub.people["owner"]
+    assert await said(owner) == await said(once) == await said(owner, "intake") == []
+    assert await said(UUID(int=0), "system") == await said(site, "system") == []
+    for actor, door in (
+        (far, "http"), (far, "system"), (uuid7(), "http"), (site, "http"), (UUID(int=0), "http"),
+        (owner, "install"), (owner, "sync"), (owner, "hub"),
+    ):  # fmt: skip
+        assert await said(actor, door) == ["foreign"], (actor, door)
+    file = {"name": "a.txt", "state": "released"}
+    assert await said(owner, kind="sys.file", **file) == ["foreign"]
+    assert await said(far, "system", kind="sys.file", **file) == []
