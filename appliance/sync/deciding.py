@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from appliance.audit import audit_calls
+from appliance.base import limits
 from appliance.base.errors import (
     ApplianceError,
     Clash,
@@ -29,10 +30,12 @@ from appliance.sync.judging import VERDICTS, judge_of
 from appliance.sync.parked import Told, Waiting, find_parked, read_held, show_parked
 from appliance.write.definitions import Unsound
 from appliance.write.parked import decide_parked, parked_id
-from appliance.write.receive import Taken, receive
+from appliance.write.piecemeal import POISON, Taken
+from appliance.write.receive import receive
 from appliance.write.sound import MALFORMED
 
 REASON_CHARS_MAX = 500
+_RELEASE_MS = limits.STATEMENT_TIMEOUT_MS * 6
 # These say nothing of the entries themselves.
 _PASSING = (Unavailable, Clash, Limited, Refused)
 _DECIDED = Statement(
@@ -100,7 +103,8 @@ async def _decide_logged(
     """What cannot be applied now either goes on waiting, and says why."""
     release = what is What.RELEASE
     try:
-        async with db.transaction(ctx.tenant) as tx:
+        # It may be parked because it takes longer than anything usually may.
+        async with db.transaction(ctx.tenant, timeout_ms=_RELEASE_MS) as tx:
             await decide_parked(tx, ctx, ident, release=release, reason=reason)
             await tx.run(*noted)
     except _PASSING:
@@ -110,7 +114,7 @@ async def _decide_logged(
             raise
         # Whatever it is: as when it was parked.
         detail = error.detail if isinstance(error, ApplianceError) else type(error).__name__
-        why = MALFORMED if isinstance(error, Unsound) else "poison"
+        why = MALFORMED if isinstance(error, Unsound) else POISON
         async with db.transaction(ctx.tenant) as tx:
             await tx.run((_STILL, (ctx.tenant, ident, why, detail[:REASON_CHARS_MAX])))
 

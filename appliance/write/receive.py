@@ -10,27 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID, uuid5
+from functools import partial
+from uuid import UUID
 
 import msgspec
 
 from appliance.base import logs
 from appliance.base.clock import now
-from appliance.base.errors import ApplianceError, Clash, Limited, StorageFull, Unavailable
+from appliance.base.errors import Clash
 from appliance.db.columns import Column
 from appliance.db.database import Database, Transaction
 from appliance.db.values import bytea_of
 from appliance.db.wire import Call, Row, Rows, Statement
 from appliance.kernel.change import Logged, encode_body
 from appliance.kernel.context import Ctx
-from appliance.write.crowd import PART, is_shared, note_other, parts_of
-from appliance.write.definitions import Unsound, refuse_undefinable
-from appliance.write.incoming import NOTHING, Forked, Sifted, Tip, sift, transactions
+from appliance.write.crowd import PART, Part, is_shared, note_other, parts_of
+from appliance.write.definitions import refuse_undefinable
+from appliance.write.incoming import NOTHING, Sifted, Tip, sift, transactions
 from appliance.write.late import late_arrivals
 from appliance.write.log import CLOCK
 from appliance.write.merging import finish_merged, merge_frame, write_rows
 from appliance.write.parked import carry_out, parked_id, skip_calls
-from appliance.write.sound import MALFORMED, hold_unsound
+from appliance.write.piecemeal import Parked, Source, Taken, join_taken, take_pieces
+from appliance.write.sound import hold_unsound
 
 _HERE = Statement(
     "SELECT s.head, s.origin, s.oseq, s.hash, t.log_key FROM stream s JOIN tenant_state t "
@@ -77,32 +79,6 @@ _PARK = Statement(
     "is_logged) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true) "
     "ON CONFLICT (tenant_id, stream, origin, oseq) DO NOTHING"
 )
-# The node cannot go on, or somebody is in the way: the frame comes again, nothing is wrong with it.
-_PASSING = (Unavailable, StorageFull, Clash, Limited)
-
-
-class Parked(msgspec.Struct, frozen=True):
-    """A transaction of a peer that waits for a person."""
-
-    origin: int
-    oseq: int
-    entries: int
-    reason: str
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """What became of a frame. `got`: how far each origin of the stream is here now; `cuts`: the
-    clock that counts, for entries whose own was ahead.
-    """
-
-    stream: UUID
-    head: int
-    got: dict[int, int]
-    applied: int = 0
-    known: int = 0
-    parked: tuple[Parked, ...] = ()
-    cuts: dict[tuple[int, int], int] = {}
-    gap: bool = False
 
 
 @dataclass(slots=True)
@@ -133,66 +109,27 @@ async def receive(
     `proved`: from which hash on, by origin, the caller has computed those of the entries. Where
     others write to the stream as well they are taken part by part, each in a transaction (crowd).
     Raises Forked, Clash when this node does not hold the stream, and what the database says of
-    itself; nothing of that part is taken then, nor of what follows it.
+    itself; nothing of that part is taken then, or whole transactions of it from the first on
+    (piecemeal), and nothing of what follows it.
     """
     frame = _Frame(db, ctx, stream, peer, from_hub, proved)
-    if len(entries) <= PART or not is_shared(ctx.tenant, stream):
-        return await _take_part(frame, entries, cursor)
-    parts = parts_of(entries, proved)
-    done = [
-        await _take_part(
-            replace(frame, proved=part.proved), part.entries, cursor if n == len(parts) else None
-        )
-        for n, part in enumerate(parts, 1)
-    ]
-    return _together(done)
+    parts = [Part(entries, proved)]
+    if len(entries) > PART and is_shared(ctx.tenant, stream):
+        parts = parts_of(entries, proved)
+    done = []
+    for n, part in enumerate(parts, 1):
+        take = partial(_take, replace(frame, proved=part.proved))
+        source = Source(db, ctx.tenant, stream, peer, take)
+        end = cursor if n == len(parts) else None
+        done.append(await take_pieces(source, part.entries, end))
+    return join_taken(done)
 
 
-async def _take_part(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
-    try:
-        return await _take(frame, entries, cursor)
-    except (Forked, *_PASSING):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
-        logs.event(
-            "sync.frame_failed", level="warning", stream=frame.stream, error_type=_name(error)
-        )
-    return await _take_singly(frame, entries, cursor)
-
-
-async def _take_singly(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
-    """Transaction by transaction; what fails alone is parked where it stands."""
-    parts = transactions(entries)
-    done: list[Taken] = []
-    for number, part in enumerate(parts, 1):
-        end = cursor if number == len(parts) else None
-        try:
-            done.append(await _take(frame, part, end))
-        except (Forked, *_PASSING):
-            raise
-        except Exception as error:  # noqa: BLE001 - it is parked with its reason
-            detail = error.detail if isinstance(error, ApplianceError) else _name(error)
-            reason = MALFORMED if isinstance(error, Unsound) else "poison"
-            parked = [msgspec.structs.replace(e, parked=f"{reason}: {detail}"[:500]) for e in part]
-            done.append(await _take(frame, parked, end))
-    return _together(done)
-
-
-def _together(done: Sequence[Taken]) -> Taken:
-    """What became of several parts of one frame."""
-    return msgspec.structs.replace(
-        done[-1],
-        applied=sum(t.applied for t in done),
-        known=sum(t.known for t in done),
-        parked=tuple(p for t in done for p in t.parked),
-        cuts={place: ehlc for t in done for place, ehlc in t.cuts.items()},
-        gap=any(t.gap for t in done),
-    )
-
-
-async def _take(frame: _Frame, entries: Sequence[Logged], cursor: int | None) -> Taken:
+async def _take(
+    frame: _Frame, entries: Sequence[Logged], cursor: int | None, limit_ms: int | None
+) -> Taken:
     ctx, stream = frame.ctx, frame.stream
-    async with frame.db.transaction(ctx.tenant, generic=True) as tx:
+    async with frame.db.transaction(ctx.tenant, timeout_ms=limit_ms, generic=True) as tx:
         here, rows = await tx.run((_HERE, (ctx.tenant, stream)), (_TIPS, (ctx.tenant, stream)))
         row = here.first()
         if row is None:

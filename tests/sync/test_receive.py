@@ -147,7 +147,7 @@ async def test_poison_is_parked_and_the_rest_goes_on(hub, north):
     place = next(n for n, e in enumerate(tail) if e.entry.record_id == bad and n >= len(entries))
     poisoned = rechain(tail[place:], amount={"strange": True})
     found = await hub.take(stream, [*tail[:place], *poisoned], peer=2)
-    assert [p.reason.partition(":")[0] for p in found.parked] == ["poison"]
+    assert [p.reason.partition(":")[0] for p in found.parked] == ["malformed"]
     assert found.got[2] == len(tail)
     rows = await hub.tenant_rows("SELECT oseq, entries, state FROM parked WHERE tenant_id = $1")
     assert rows == [[str(tail[place].entry.oseq), "1", "waiting"]]
