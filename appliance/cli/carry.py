@@ -155,4 +155,5 @@ def _tell(done: Carried) -> int:
 
 
 def _hub(node: Opened, redis: aioredis.Redis) -> Hub:
-    return Hub(node.db, node.settings.sync, HealthBook(redis))
+    key = KeyFile(node.settings.data_dir)
+    return Hub(node.db, node.settings.sync, HealthBook(redis), key.current)

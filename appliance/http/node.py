@@ -71,6 +71,6 @@ class Node:
 
     def __post_init__(self) -> None:
         self.waker = Waker(self.redis)
-        self.hub = Hub(self.db, self.settings.sync, HealthBook(self.redis))
-        self.waits = Waits(self.db, self.waker, self.closing)
         self.key = KeyFile(self.settings.data_dir)
+        self.hub = Hub(self.db, self.settings.sync, HealthBook(self.redis), self.key.current)
+        self.waits = Waits(self.db, self.waker, self.closing)

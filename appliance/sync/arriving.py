@@ -15,6 +15,7 @@ from appliance.base import logs
 from appliance.base.errors import Malformed, Unavailable
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.attesting import Kept
 from appliance.sync.nodes import PeerNode
 from appliance.sync.positions import note_cursors
 from appliance.sync.taking import Taker
@@ -28,6 +29,7 @@ class Arrivals:
     def __init__(self, db: Database, tenant: UUID, hub: PeerNode, taker: Taker) -> None:
         self._db, self._tenant, self._hub, self._taker = db, tenant, hub, taker
         self.cursors: dict[UUID, int] = {}
+        self.kept = Kept(db, tenant, hub)
         self._gaps: set[UUID] = set()
         self._whole: set[UUID] = set()
 
@@ -57,6 +59,8 @@ class Arrivals:
         self.cursors[stream] = delivery.upto
         if not is_kept:
             await self._keep(stream)
+        if delivery.attested:
+            await self.kept.keep([delivery.attested])
 
     async def finish(self, streams: Collection[UUID], hints: dict[UUID, int]) -> None:
         """Streams that were taken up to their head are whole: they may be written here again."""

@@ -207,7 +207,7 @@ async def _say_to_site(
     for stream in order:
         cursor, more = hello.cursors.get(stream, 0), stream in heads
         while more and left > 0:
-            giving = Giving(db, site, tenant, grants, heads)
+            giving = Giving(db, site, tenant, grants, heads, hub.signer)
             asked = say.Exchange([], [say.Pull(stream, cursor, grants[stream].epoch)])
             down = await giving.give(asked, say.ASK_BYTES_MAX)
             if giving.notices:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 from uuid import UUID
 
+import msgspec
+
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.attesting import Signer, attest
 from appliance.sync.heads import Heads
 from appliance.sync.nodes import PeerNode
 from appliance.sync.outgoing import Veil, read_after
@@ -25,9 +28,10 @@ class Giving:
         tenant: UUID,
         grants: dict[UUID, StreamGrant],
         heads: Heads,
+        signer: Signer | None = None,
     ) -> None:
         self._db, self._site, self._tenant = db, site, tenant
-        self._grants, self._heads = grants, heads
+        self._grants, self._heads, self._signer = grants, heads, signer
         self.notices: list[say.Notice] = []
 
     async def give(self, asked: say.Exchange, room: int) -> list[say.Delivery]:
@@ -53,7 +57,15 @@ class Giving:
             if batch.more and grant.name == SCHEMA:
                 # Entries are read with the schema they were written under, so it goes first.
                 break
-        return found
+        return await self._attest(found)
+
+    async def _attest(self, found: list[say.Delivery]) -> list[say.Delivery]:
+        """Sign for how far each goes, so that the site can prove it has had it."""
+        if self._signer is None:
+            return found
+        upto = {delivery.stream: delivery.upto for delivery in found}
+        words = await attest(self._db, self._signer, self._tenant, upto)
+        return [msgspec.structs.replace(d, attested=words.get(d.stream, b"")) for d in found]
 
     def keep_behind_schema(self, found: list[say.Delivery], heads: Heads) -> list[say.Delivery]:
         """Hold back what may have been written under a schema newer than the one that is sent."""

@@ -12,6 +12,7 @@ from appliance import __version__
 from appliance.base.errors import Clash, Unauthenticated
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.attesting import Kept
 from appliance.sync.client import HubClient
 from appliance.sync.incarnation import read_epoch, read_hub_tips, read_own_tips
 from appliance.sync.joining import ask_for_keys
@@ -33,15 +34,20 @@ async def make_hello(
     hub: PeerNode,
     cursors: Mapping[UUID, int],
     proof: bytes = b"",
+    kept: Kept | None = None,
 ) -> say.Hello:
     """What a site says first: what it made, what it took, and how far it is."""
-    own = sorted(me.origins)
+    own, epoch = sorted(me.origins), await read_epoch(db)
+    if kept is None:
+        kept = Kept(db, tenant, hub)
+        await kept.load()
     made = await read_own_tips(db, tenant, own)
     return say.Hello(
         say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,
         {s: dict(tips) for s, tips in made.items()},
-        dict(await read_hub_tips(db, tenant, hub.origin, own)), await read_epoch(db),
+        dict(await read_hub_tips(db, tenant, hub.origin, own)), epoch,
         dict(cursors), proof, await read_heard(db, tenant, hub.origin, own),
+        kept.find_lacking(epoch, [s for s, cursor in cursors.items() if cursor]),
     )  # fmt: skip
 
 

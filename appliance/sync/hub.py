@@ -15,9 +15,11 @@ from uuid import UUID
 
 import msgspec
 
+from appliance.base import logs
 from appliance.base.settings import SyncSettings
 from appliance.db.database import Database
 from appliance.sync import messages as say
+from appliance.sync.attesting import Signer, attest, find_loss
 from appliance.sync.chains import compare, read_ends
 from appliance.sync.giving import Giving
 from appliance.sync.heads import Heads
@@ -26,8 +28,11 @@ from appliance.sync.incarnation import (
     hub_went_back,
     issue_origin,
     needs_new_incarnation,
+    note_attested,
     read_epoch,
+    read_era,
     renew_epoch,
+    was_attested,
 )
 from appliance.sync.lanes import Lanes
 from appliance.sync.nodes import PeerNode, find_self
@@ -54,8 +59,11 @@ _pack = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 class Hub:
     """One per process."""
 
-    def __init__(self, db: Database, settings: SyncSettings, health: HealthBook) -> None:
-        self._db, self._health = db, health
+    def __init__(
+        self, db: Database, settings: SyncSettings, health: HealthBook, signer: Signer
+    ) -> None:
+        """`signer` gives the key of this node as it is now."""
+        self._db, self._health, self.signer = db, health, signer
         self._max_bytes = settings.max_bytes
         self._lanes = Lanes(per_tenant=settings.tenant_exchanges_max, in_all=settings.exchanges_max)
 
@@ -70,13 +78,14 @@ class Hub:
         protocol, db = say.agree(asked.protocols), self._db
         if asked.proof:
             await take_proof(db, site.id, tenant, say.decode(asked.proof, SignedProof))
-        compared, epoch = await self._compare(site, tenant, asked)
+        compared, epoch, doubted = await self._compare(site, tenant, asked)
         again = [] if compared else [say.Notice(say.SAY_AGAIN)]
         site = compared or site
         grants = await streams_for(db, site.id, tenant)
         told = await told_for(db, site.id, tenant)
         heads = await read_heads(db, tenant)
         people = await read_people_mark(db, tenant)
+        words = await self._attest(site, tenant, asked, grants, heads)
         route, schema = db.routes.of(tenant, read=True), await Taker.schema_rev(db, tenant)
         me = await find_self(db)
         off_s = round((asked.clock_ms - _now_ms()) / 1000)
@@ -85,6 +94,7 @@ class Hub:
             *_about_state(site, told),
             *_about_clock(off_s),
             *_about_cursors(grants, heads, asked.cursors.items()),
+            *(_unproved(doubted) if asked.shown else []),
         ]
         await self.note(site, tenant, asked.cursors, grants)
         await self._health.note(
@@ -105,32 +115,65 @@ class Hub:
             ],
             standing_of(grants, heads, people), epoch, me.origin if me else 1,
             site.origin, site.incarnation, list(site.former_origins), self._limits(1), notices,
-            _pack(told) if told else b"", got, cuts, lacks,
+            _pack(told) if told else b"", got, cuts, lacks, (await read_era(db)).number,
+            list(words.values()), doubted,
         )  # fmt: skip
 
     async def _compare(
         self, site: PeerNode, tenant: UUID, asked: say.Hello
-    ) -> tuple[PeerNode | None, UUID]:
+    ) -> tuple[PeerNode | None, UUID, list[UUID]]:
         """Which of the two was put back from a backup: a new origin, or a new epoch, follows. None
-        for a site that has to say so again inside the session.
+        for a site that has to say so again inside the session; the streams of which it has yet to
+        prove that they are not as they were.
         """
         db, epoch = self._db, await read_epoch(self._db)
         if site.state != "active":
-            return site, epoch
-        if asked.hub_epoch == epoch and await hub_went_back(db, tenant, asked.taken):
-            epoch = await renew_epoch(db, epoch, "a site has newer entries", is_claimed=True)
-            forget_pages(db)
+            return site, epoch, []
+        epoch, doubted = await self._look_back(site, tenant, asked, epoch)
         reason = await needs_new_incarnation(db, tenant, site, asked.made)
         if reason is None:
-            return site, epoch
+            return site, epoch, doubted
         if not site.session:
             # What opens a session may be an old opening that somebody kept.
-            return None, epoch
+            return None, epoch, doubted
         found = await issue_origin(db, site.id, site.origin, tenant=tenant, reason=reason)
         return msgspec.structs.replace(
             site, origin=found.origin, former_origins=found.former_origins,
             incarnation=found.incarnation,
-        ), epoch  # fmt: skip
+        ), epoch, doubted  # fmt: skip
+
+    async def _look_back(
+        self, site: PeerNode, tenant: UUID, asked: say.Hello, epoch: UUID
+    ) -> tuple[UUID, list[UUID]]:
+        """Whether this hub was put back: its own word proves it, shown by whoever was given it."""
+        db = self._db
+        if loss := await find_loss(db, self.signer, tenant, asked.shown):
+            after = (loss.number, loss.issued)
+            epoch = await renew_epoch(db, epoch, "a site has shown what is lost", after=after)
+            forget_pages(db)
+            return epoch, []
+        if asked.hub_epoch != epoch:
+            return epoch, []
+        doubted = await hub_went_back(db, tenant, asked.taken)
+        if doubted and asked.unattested is None and not await was_attested(db, site.id):
+            # A site of a program that cannot prove it.
+            epoch = await renew_epoch(db, epoch, "a site has newer entries", is_claimed=True)
+            forget_pages(db)
+            return epoch, []
+        if doubted:
+            logs.event("sync.loss_claimed", level="error", tenant=tenant, node=site.id,
+                       count=len(doubted))  # fmt: skip
+        return epoch, doubted
+
+    async def _attest(
+        self, site: PeerNode, tenant: UUID, asked: say.Hello, grants: Grants, heads: Heads
+    ) -> dict[UUID, bytes]:
+        """Words on the streams of which the site has none."""
+        if asked.unattested is None or site.state != "active":
+            return {}
+        await note_attested(self._db, site.id)
+        upto = {s: heads[s].head for s in asked.unattested if s in grants and s in heads}
+        return await attest(self._db, self.signer, tenant, upto)
 
     async def compare(self, site: PeerNode, tenant: UUID, asked: say.Compare) -> say.Compared:
         """How far the site's chains are ours too."""
@@ -157,7 +200,7 @@ class Hub:
                 await taking.take(push, grants.get(push.stream) or leaving.get(push.stream))
                 for push in asked.up
             ]
-            giving = Giving(db, site, tenant, grants, await read_heads(db, tenant))
+            giving = Giving(db, site, tenant, grants, await read_heads(db, tenant), self.signer)
             down = await giving.give(asked, min(asked.max_bytes, self._limits(busy).max_bytes))
             heads = await read_heads(db, tenant)
             down = giving.keep_behind_schema(down, heads)
@@ -211,6 +254,11 @@ def _about_state(site: PeerNode, told: Told | None) -> list[say.Notice]:
     if told is None or told.leaving:
         return [say.Notice(say.WITHDRAWN, "This node holds nothing of this tenant any more.")]
     return []
+
+
+def _unproved(doubted: list[UUID]) -> list[say.Notice]:
+    detail = "This node took entries that the hub has not, and has nothing that the hub signed."
+    return [say.Notice(say.UNPROVED, detail, stream) for stream in doubted[:1]]
 
 
 def _about_clock(off_s: int) -> list[say.Notice]:

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+import msgspec
+
 from appliance.base import logs
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
@@ -188,13 +190,31 @@ async def read_epoch(db: Database) -> UUID:
     return UUID(str(found))
 
 
+class Era(msgspec.Struct, frozen=True):
+    """A hub's epoch; `issued` is the last origin it has given out."""
+
+    id: UUID
+    number: int
+    issued: int
+
+
+async def read_era(db: Database) -> Era:
+    """At the hub: its epoch, and how far it has given out origins."""
+    ((ident, number, issued),) = await run_control(
+        db, "SELECT e.id, e.number, o.last FROM hub_epoch e, origin_issued o"
+    )
+    return Era(UUID(str(ident)), int(str(number)), int(str(issued)))
+
+
 async def renew_epoch(
-    db: Database, known: UUID, reason: str, *, is_claimed: bool = False
+    db: Database, known: UUID, reason: str, *, is_claimed: bool = False,
+    after: tuple[int, int] = (0, 0),
 ) -> UUID:  # fmt: skip
     """At the hub: begin a new epoch, unless another than `known` has begun; the present one.
 
-    `is_claimed`: a site says so, which may be wrong or a lie: at most once an hour, for a new epoch
-    makes every site offer all it has again.
+    `is_claimed`: a site of an older program says so without proof, which may be wrong or a lie: at
+    most once an hour, for a new epoch makes every site offer all it has again. `after`: the number
+    of an epoch, and an origin, that this hub has given out and forgotten.
 
     The hub takes a new origin with it: what it wrote under the old one since the backup is out
     there. To be called by whatever puts a hub back, and by hello when a site proves it; processes
@@ -202,12 +222,16 @@ async def renew_epoch(
     """
     async with control_transaction(db) as conn:
         done = await conn.execute(
-            "UPDATE hub_epoch SET id = %s, number = number + 1, began_at = now(), reason = %s "
+            "UPDATE hub_epoch SET id = %s, number = greatest(number, %s) + 1, began_at = now(), "
+            "reason = %s "
             "WHERE id = %s AND (NOT %s OR number = 1 OR began_at < now() - interval '1 hour')",
-            (uuid7(), reason, known, is_claimed),
+            (uuid7(), after[0], reason, known, is_claimed),
         )
         if done.rowcount:
-            await conn.execute("UPDATE origin_issued SET last = last + %s", (ORIGINS_SKIPPED,))
+            await conn.execute(
+                "UPDATE origin_issued SET last = greatest(last, %s) + %s",
+                (after[1], ORIGINS_SKIPPED),
+            )
             ((origin,),) = await (await conn.execute(ISSUE_ORIGIN)).fetchall()
             await conn.execute(
                 "UPDATE node SET former_origins = former_origins || origin, incarnation = "
@@ -216,6 +240,19 @@ async def renew_epoch(
             )
             logs.event("sync.epoch_begun", level="error", reason=reason)
     return await read_epoch(db)
+
+
+async def note_attested(db: Database, node_id: UUID) -> None:
+    """At the hub: from now on the node has signed words, and is believed by them alone."""
+    await run_control(
+        db, "UPDATE node SET attested_at = now() WHERE id = %s AND attested_at IS NULL", node_id
+    )
+
+
+async def was_attested(db: Database, node_id: UUID) -> bool:
+    """At the hub: whether the node was ever given signed words."""
+    asked = "SELECT 1 FROM node WHERE id = %s AND attested_at IS NOT NULL"
+    return bool(await run_control(db, asked, node_id))
 
 
 async def note_restored(db: Database, tenant: UUID) -> bool:

@@ -40,6 +40,8 @@ REVOKED = "node.revoked"
 # What was said has consequences: it counts only inside the session, where nothing is replayed.
 SAY_AGAIN = "hello.again"
 WITHDRAWN = "scope.withdrawn"
+# The site says that it took what the hub has not, and shows nothing that the hub has signed.
+UNPROVED = "hub.loss_unproved"
 REBASE = "stream.rebase"
 FORKED = "stream.forked"
 # A receipt's problem: what was not taken, and why.
@@ -87,6 +89,11 @@ class Hello(Message, frozen=True):
     proof: bytes = b""
     # The newest entries of the site whose receipts it took, by stream and origin.
     heard: dict[UUID, dict[int, int]] = {}
+    # Streams on which the hub has signed for nothing yet in this epoch (sync.attesting); None from
+    # a program that knows nothing of it.
+    unattested: list[UUID] | None = None
+    # Words of the hub that do not fit what it says of itself now.
+    shown: list[bytes] = []
 
 
 class Tenant(Message, frozen=True):
@@ -135,6 +142,12 @@ class Welcome(Message, frozen=True):
     cuts: list[tuple[UUID, int, int, int]] = []
     # This hub was put back from a backup: it takes what others made too, from any node that has it.
     is_lacking: bool = False
+    # The hub's epochs are counted; 0 from a program that says none of what follows.
+    epoch_number: int = 0
+    # The hub's signed words on the streams that were asked for.
+    attested: list[bytes] = []
+    # Streams of which the site says that it took what the hub has not: it may prove it.
+    doubted: list[UUID] = []
 
 
 class Push(Message, frozen=True):
@@ -191,12 +204,15 @@ class Receipt(Message, frozen=True):
 
 
 class Delivery(Message, frozen=True):
-    """Frames after a cursor; the next cursor is `upto` once all of them are taken."""
+    """Frames after a cursor; the next cursor is `upto` once all of them are taken. `attested` is
+    the hub's signed word on the entry there.
+    """
 
     stream: UUID
     frames: list[bytes]
     upto: int
     more: bool
+    attested: bytes = b""
 
 
 class Exchanged(Message, frozen=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
+import msgspec
 
 from appliance.base import logs
 from appliance.base.errors import Clash
@@ -113,13 +114,21 @@ class Talk:
         positions = await read_positions(db, tenant, hub.origin)
         self._arrivals.cursors = {stream: p.cursor for stream, p in positions.items()}
         made = await read_own_tips(db, tenant, own)
-        hello = await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof)
+        kept = self._arrivals.kept
+        await kept.load()
+        hello = await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof, kept)
         welcome = await say_hello(db, self.client, hub, hello, self._parts.transport)
+        if shown := kept.find_proof(welcome):
+            # The hub has less than it signed for.
+            logs.event("sync.loss_shown", level="error", tenant=tenant, count=len(shown))
+            hello = msgspec.structs.replace(hello, shown=shown)
+            welcome = await say_hello(db, self.client, hub, hello, self._parts.transport)
         if await note_hub_epoch(db, [tenant], welcome.hub_epoch, welcome.hub_origin):
             await doubt_hub(db, tenant)
             raise Begun("The hub was put back from a backup; everything is offered to it again.")
         if await take_origin(db, welcome.origin, welcome.incarnation, welcome.former):
             raise Begun("This node was put back from a backup; it writes under a new origin now.")
+        await kept.keep(welcome.attested)
         told = await self._hear(welcome)
         leaving = frozenset(s for s, _ in told.withdrawn) if told else frozenset()
         ordered = sorted(welcome.streams, key=lambda g: (_FIRST.get(g.name, 2), g.stream))

@@ -25,7 +25,9 @@ class Stick:
     def __init__(self, pair, folder):
         self.pair, self.folder, self.count = pair, folder, 0
         pair.line.is_down = True
-        self.hub = Hub(pair.hub.db, SyncSettings(), HealthBook(pair.node.redis))
+        self.hub = Hub(
+            pair.hub.db, SyncSettings(), HealthBook(pair.node.redis), pair.node.key.current
+        )
 
     def path(self):
         self.count += 1
