@@ -1,4 +1,6 @@
-"""`nexus sync export|import|digest|compact`: what is carried by hand, compared, and let go of."""
+"""`nexus sync export|import|digest|compact|regain`: what is carried by hand, compared, let go of,
+and asked for again.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from appliance.sync.checking import ask_check, read_checks
 from appliance.sync.compaction import KEEP_DAYS, compact
 from appliance.sync.health import HealthBook, ask_now
 from appliance.sync.hub import Hub
+from appliance.sync.incarnation import read_epoch, renew_epoch
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_named, find_self, hub_of
 from appliance.sync.sealed import Sealed
@@ -134,6 +137,22 @@ def compact_log(*, tenant: str, keep_days: int = KEEP_DAYS, data: str | None = N
             )
         done = await compact(node.db, node.db.routes.by_slug(tenant).tenant, keep_days=keep_days)
         print(f"{done.entries} entries of {done.streams} streams are gone from the log.")
+        return 0
+
+    return _run(data, work)
+
+
+def regain(*, data: str | None = None) -> int:
+    """At a hub that was put back from a backup: begin a new epoch, in which each site offers what
+    the hub lacks. Sites prove by themselves what is lost; this is for when none of them can.
+    """
+
+    async def work(node: Opened, redis: aioredis.Redis) -> int:
+        del redis
+        if await hub_of(node.db) is not None:
+            raise Refused("A hub that was put back regains; this is a site.", code="sync.site")
+        await renew_epoch(node.db, await read_epoch(node.db), "by hand")
+        print("A new epoch has begun: sites offer what is lacking when they next speak.")
         return 0
 
     return _run(data, work)

@@ -66,6 +66,7 @@ sync.command("appliance.cli.carry:carry_out", name="export")
 sync.command("appliance.cli.carry:carry_in", name="import")
 sync.command("appliance.cli.carry:digest")
 sync.command("appliance.cli.carry:compact_log", name="compact")
+sync.command("appliance.cli.carry:regain", name="regain")
 conflict = App(name="conflict", help="Conflicts that wait for a decision: list, show, resolve.")
 app.command(conflict)
 for _name in ("list", "show", "resolve"):

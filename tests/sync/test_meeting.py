@@ -6,6 +6,7 @@ import pytest
 from appliance.base.clock import now
 from appliance.base.errors import Clash
 from appliance.base.ids import uuid7
+from appliance.fields.times import Moment
 from appliance.kernel.change import EntryOp
 from appliance.kernel.ledger import entry_key
 from appliance.sync.conflicts import Filter, find, read_page
@@ -163,7 +164,7 @@ async def test_sold_twice(firm, peer):  # noqa: F811
     place = {"product": str(product), "warehouse": str(warehouse)}
     await made(firm, create("stock_move", **place, quantity="1"))
     await made(firm, create("stock_move", **place, quantity="-1"))
-    sold = peer.makes("stock_move", **place, quantity="-1.000", moved_at=now().isoformat())
+    sold = peer.makes("stock_move", **place, quantity="-1.000", moved_at=Moment.format(now()))
     taken = await peer.sends(sold)
     assert not taken.parked
     (held,) = await inbox(firm)
