@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.access.load import read_ids
 from appliance.db.database import Database
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Rows, Statement
 from appliance.kernel.change import Entry, EntryOp, decode_body
 from appliance.kernel.context import Door
@@ -95,12 +96,12 @@ def _formerly(rows: Rows, parents: Parents, held: frozenset[UUID]) -> set[UUID]:
     """Of whom an entry of a membership ever named a unit of the site's, or all of them."""
     found: set[UUID] = set()
     for person, op, raw in rows:
-        body = decode_body(bytes.fromhex((raw or b"")[2:].decode()))
+        body = decode_body(bytea_of(raw))
         added, _ = body.sets.get("units", ((), ()))
         is_said = op == b"new" or "units" in body.fields
         said = body.fields.get("units") if is_said else [*added]
         if (said is None or said) and _reaches(said, parents, held):
-            found.add(UUID((person or b"").decode()))
+            found.add(UUID(text_of(person)))
     return found
 
 

@@ -20,12 +20,12 @@ from appliance.base import logs
 from appliance.base.errors import Malformed
 from appliance.db.columns import Column
 from appliance.db.database import Database
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
 from appliance.sync.incarnation import hub_went_back, read_era
 from appliance.sync.keys import NodeKey, is_signed
 from appliance.sync.nodes import PeerNode, find_self, read_rotations
-from appliance.write.known import bytea
 
 Signer = Callable[[], NodeKey]
 # As many words as one site may show at once.
@@ -80,10 +80,10 @@ async def attest(
     (rows,) = await db.read(tenant, (_AT, (tenant, list(upto), list(upto.values()))))
     key, found = signer(), dict[UUID, bytes]()
     for stream, seq, origin, oseq, digest in rows:
-        ident = UUID((stream or b"").decode())
+        ident = UUID(text_of(stream))
         head = say.encode(
             Head(tenant, ident, era.id, era.number, era.issued, int(seq or 0), int(origin or 0),
-                 int(oseq or 0), bytea(digest))
+                 int(oseq or 0), bytea_of(digest))
         )  # fmt: skip
         found[ident] = say.encode(Word(head, key.sign(_PURPOSE + head)))
     return found
@@ -130,17 +130,17 @@ class Kept:
     """At a site: the newest words of its hub about one tenant."""
 
     def __init__(self, db: Database, tenant: UUID, hub: PeerNode) -> None:
-        self._db, self._tenant, self._hub = db, tenant, hub
+        self.db, self.tenant, self.hub = db, tenant, hub
         self._keys = {hub.public_key} if hub.public_key else set()
         self._words: dict[UUID, tuple[Head, bytes]] = {}
 
     async def load(self) -> None:
         """Read them."""
-        (rows,) = await self._db.read(self._tenant, (_KEPT, (self._tenant, self._hub.origin)))
+        (rows,) = await self.db.read(self.tenant, (_KEPT, (self.tenant, self.hub.origin)))
         for stream, raw in rows:
-            word = bytea(raw)
+            word = bytea_of(raw)
             head = msgspec.msgpack.decode(say.decode(word, Word).head, type=Head)
-            self._words[UUID((stream or b"").decode())] = (head, word)
+            self._words[UUID(text_of(stream))] = (head, word)
 
     def find_lacking(self, epoch: UUID, streams: Collection[UUID]) -> list[UUID]:
         """Streams on which the hub has said nothing in this epoch."""
@@ -167,14 +167,14 @@ class Kept:
         fresh: dict[UUID, bytes] = {}
         for word in words:
             head = read_word(word, self._keys)
-            if head is None or head.tenant != self._tenant:
-                logs.event("sync.word_unsigned", level="warning", tenant=self._tenant)
+            if head is None or head.tenant != self.tenant:
+                logs.event("sync.word_unsigned", level="warning", tenant=self.tenant)
                 continue
             known = self._words.get(head.stream)
             if known is None or (known[0].number, known[0].seq) < (head.number, head.seq):
                 self._words[head.stream] = (head, word)
                 fresh[head.stream] = word
         if fresh:
-            call = (self._tenant, self._hub.origin, list(fresh), Column("bytea", [*fresh.values()]))
-            async with self._db.transaction(self._tenant) as tx:
+            call = (self.tenant, self.hub.origin, list(fresh), Column("bytea", [*fresh.values()]))
+            async with self.db.transaction(self.tenant) as tx:
                 await tx.run((_KEEP, call), commit=True)

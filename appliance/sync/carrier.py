@@ -24,6 +24,7 @@ from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
 from appliance.sync import messages as say
 from appliance.sync import people
+from appliance.sync.attesting import Kept
 from appliance.sync.client import Counted, HubClient
 from appliance.sync.giving import Giving
 from appliance.sync.hello import Begun, make_hello
@@ -77,7 +78,9 @@ async def _say_to_hub(
 ) -> AsyncIterator[say.Message]:
     positions = await read_positions(db, tenant, hub.origin)
     cursors = {stream: p.cursor for stream, p in positions.items()}
-    yield await make_hello(db, tenant, me, hub, cursors)
+    kept = Kept(db, tenant, hub)
+    await kept.load()
+    yield await make_hello(kept, me, cursors)
     (rows,) = await db.read(tenant, (_PEOPLE_REV, (tenant,)))
     rev = int((rows.first() or (b"0",))[0] or 0)
     changes = await people.read_changes(db, tenant) or b""

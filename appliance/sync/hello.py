@@ -28,19 +28,13 @@ class Begun(Clash):
 
 
 async def make_hello(
-    db: Database,
-    tenant: UUID,
-    me: PeerNode,
-    hub: PeerNode,
-    cursors: Mapping[UUID, int],
-    proof: bytes = b"",
-    kept: Kept | None = None,
+    kept: Kept, me: PeerNode, cursors: Mapping[UUID, int], proof: bytes = b""
 ) -> say.Hello:
-    """What a site says first: what it made, what it took, and how far it is."""
+    """What a site says first to the hub whose words it `kept`: what it made, what it took, and how
+    far it is.
+    """
+    db, tenant, hub = kept.db, kept.tenant, kept.hub
     own, epoch = sorted(me.origins), await read_epoch(db)
-    if kept is None:
-        kept = Kept(db, tenant, hub)
-        await kept.load()
     made = await read_own_tips(db, tenant, own)
     return say.Hello(
         say.PROTOCOLS, __version__, time.time_ns() // 1_000_000,

@@ -116,7 +116,7 @@ class Talk:
         made = await read_own_tips(db, tenant, own)
         kept = self._arrivals.kept
         await kept.load()
-        hello = await make_hello(db, tenant, me, hub, self._arrivals.cursors, proof, kept)
+        hello = await make_hello(kept, me, self._arrivals.cursors, proof)
         welcome = await say_hello(db, self.client, hub, hello, self._parts.transport)
         if shown := kept.find_proof(welcome):
             # The hub has less than it signed for.

@@ -11,7 +11,7 @@ from appliance.sync.hello import make_hello
 from appliance.sync.incarnation import ORIGINS_SKIPPED, read_epoch, read_era, renew_epoch
 from appliance.sync.keys import NodeKey, make_rotation
 from appliance.sync.nodes import control_transaction, find_self, keep_rotation, run_control
-from appliance.write.known import bytea
+from appliance.db.values import bytea_of
 from tests.sync.backup import hub_stays, keep, put_back
 from tests.sync.test_put_back import KIND, at_hub, converse, titles
 from tests.tenants import create
@@ -32,12 +32,14 @@ async def words(pair):
         "SELECT attested FROM peer_stream WHERE tenant_id = $1 AND peer = $2 "
         "AND attested IS NOT NULL", pair.site.id, pair.parts.hub.origin,
     )  # fmt: skip
-    return [bytea(raw.encode()) for (raw,) in rows]
+    return [bytea_of(raw.encode()) for (raw,) in rows]
 
 
 async def hello_of(pair, **changes):
     cursors = {pair.hub.units["north"]: 1}
-    made = await make_hello(pair.site.db, pair.site.id, pair.parts.me, pair.parts.hub, cursors)
+    kept = Kept(pair.site.db, pair.site.id, pair.parts.hub)
+    await kept.load()
+    made = await make_hello(kept, pair.parts.me, cursors)
     return msgspec.structs.replace(made, **changes)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from appliance.base.errors import Clash
 from appliance.db.wire import Statement
+from appliance.sync.attesting import Kept
 from appliance.sync.nodes import find_peer, find_self
 from appliance.sync.site import Begun, make_hello
 
@@ -38,8 +39,8 @@ async def test_a_replayed_opening_makes_no_new_incarnation(pair):
 
 @pytest.mark.parametrize(("spoken", "who"), [((7, 9), "the hub"), ((0, 0), "the site")])
 async def test_an_unknown_protocol_is_refused_in_words(pair, spoken, who):
-    me, hub, db, tenant = pair.parts.me, pair.parts.hub, pair.site.db, pair.hub.id
-    hello = await make_hello(db, tenant, me, hub, {})
+    kept = Kept(pair.site.db, pair.hub.id, pair.parts.hub)
+    hello = await make_hello(kept, pair.parts.me, {})
     talk = pair.talk()
     with pytest.raises(Clash) as refused:
         await talk.client.greet(msgspec.structs.replace(hello, protocols=spoken))
