@@ -21,6 +21,8 @@ from appliance.kernel.kind import Field, Json, Policy
 SlotValue = None | str | int | datetime | UUID
 Cell = None | str | bool | int | Decimal | datetime
 StoredCheck = Callable[[Json], None]
+# What a projection raises for a value of another form.
+UNREADABLE = (ValueError, ArithmeticError, TypeError, AttributeError)
 
 
 class ValueFault(Exception):
@@ -93,6 +95,15 @@ class FieldType:
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         """The projection of a canonical value (never None) into its slot."""
         return None
+
+    def slot_or_none(self, field: Field, value: Json) -> SlotValue:
+        """The projection of a value that may have come before its field was known: what has another
+        form is in no index.
+        """
+        try:
+            return self.slot_value(field, value) if value is not None else None
+        except UNREADABLE:
+            return None
 
     def operand(self, field: Field, value: Json) -> SlotValue:
         """A query literal in the slot's domain: lenient where accept is strict (min, max,

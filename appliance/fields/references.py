@@ -14,13 +14,13 @@ from appliance.fields.base import (
     SlotValue,
     StoredCheck,
     ValueFault,
-    refuse_form,
 )
 from appliance.fields.choices import check_set
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import BELONGS, MAKES, STEPS, Field, Json, Policy
 
 _ENDING = re.compile(r"[a-z0-9]{1,10}")
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _EXPECTED = "Expected the id of a record, a UUID in its canonical form."
 
 
@@ -30,6 +30,12 @@ def read_id(value: Json) -> str:
     if found is None:
         raise ValueFault("id_malformed", _EXPECTED)
     return str(found)
+
+
+def check_id(value: Json) -> None:
+    """Refuse what is not stored as an id."""
+    if not (isinstance(value, str) and _CANONICAL.match(value)):
+        raise ValueFault("id_malformed", _EXPECTED)
 
 
 class Reference(FieldType):
@@ -60,6 +66,9 @@ class Reference(FieldType):
 
     def accept(self, field: Field, value: Json) -> Json:
         return read_id(value)
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        return check_id
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return uuid_of(str(value))
@@ -94,8 +103,7 @@ class References(Reference):
         def check(value: Json) -> None:
             check_set(value)
             for member in self.members(field, value):
-                if read_id(member) != member:
-                    refuse_form()
+                check_id(member)
 
         return check
 
@@ -139,6 +147,9 @@ class File(FieldType):
 
     def accept(self, field: Field, value: Json) -> Json:
         return read_id(value)
+
+    def stored_check(self, field: Field) -> StoredCheck:
+        return check_id
 
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return uuid_of(str(value))

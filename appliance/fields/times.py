@@ -10,7 +10,15 @@ from functools import lru_cache
 from typing import ClassVar
 
 from appliance.base import limits
-from appliance.fields.base import Cell, DefinitionFault, FieldType, SlotValue, ValueFault
+from appliance.fields.base import (
+    Cell,
+    DefinitionFault,
+    FieldType,
+    SlotValue,
+    StoredCheck,
+    ValueFault,
+    refuse_form,
+)
 from appliance.fields.definition import check_common
 from appliance.kernel.kind import FILLS, Field, Json
 
@@ -19,6 +27,7 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
     r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+_STORED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 
 
 @lru_cache(maxsize=4_096)
@@ -44,6 +53,7 @@ class Date(FieldType):
     )
     sortable: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
+    form: ClassVar[re.Pattern[str]] = _DATE
     expected: ClassVar[str] = (
         f"Expected a day like 2026-11-20, {limits.YEAR_MIN} to {limits.YEAR_MAX}."
     )
@@ -84,6 +94,21 @@ class Date(FieldType):
         """The canonical text of an instant in UTC."""
         return value.date().isoformat()
 
+    def stored_check(self, field: Field) -> StoredCheck:
+        form = self.form
+
+        def check(value: Json) -> None:
+            if not (isinstance(value, str) and form.match(value)):
+                refuse_form()
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                found = None
+            if found is None or not limits.YEAR_MIN <= found.year <= limits.YEAR_MAX:
+                raise ValueFault(f"{self.name}_malformed", self.expected)
+
+        return check
+
     def slot_value(self, field: Field, value: Json) -> SlotValue:
         return self.parse(value)
 
@@ -105,6 +130,7 @@ class Moment(Date):
 
     name: ClassVar[str] = "moment"
     options: ClassVar[frozenset[str]] = frozenset({FILLS})
+    form: ClassVar[re.Pattern[str]] = _STORED
 
     expected: ClassVar[str] = (
         "Expected an instant with its offset, like 2026-11-20T10:00:00+02:00, "

@@ -185,8 +185,9 @@ def claims_in(kind: Kind, data: dict[str, Json]) -> list[Claim]:
     for field_ in kind.fields:
         value = data.get(field_.fid) if field_.unique else None
         if value is not None:
-            slot = type_of(field_.type).slot_value(field_, value)
-            found.append((kind.key, field_.fid, str(slot)))
+            slot = type_of(field_.type).slot_or_none(field_, value)
+            if slot is not None:
+                found.append((kind.key, field_.fid, str(slot)))
     return found
 
 

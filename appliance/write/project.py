@@ -14,9 +14,9 @@ import msgspec
 from appliance.db.columns import Column
 from appliance.db.wire import Call, Param, Statement
 from appliance.fields import type_of
-from appliance.fields.base import SlotValue
+from appliance.fields.base import UNREADABLE
 from appliance.kernel.context import Ctx
-from appliance.kernel.kind import Field, Json, Kind
+from appliance.kernel.kind import Field, Kind
 from appliance.kernel.query import search_scope_lexeme
 from appliance.kernel.record import RecordState
 from appliance.kernel.text import searchable
@@ -41,7 +41,6 @@ _KEY = ("key", "uuid")
 # When it was created is another moment when a clock is cut, or when two nodes created it.
 _BORN = frozenset({"id", "kind"})
 # Of an entry only the projection moves; the database refuses the rest.
-_UNREADABLE = (ValueError, ArithmeticError, TypeError, AttributeError)
 _FACTS = frozenset({*(name for name, _ in FIXED), "key", "at", "reverses"})
 
 _DROP_LINKS = Statement(
@@ -165,23 +164,11 @@ def _slot_reader(
                 slot_value(field, value) if (value := data.get(fid)) is not None else None
                 for fid, field, slot_value in plan
             ]
-        except _UNREADABLE:
-            found = [_or_nothing(slot_value, f, data.get(fid)) for fid, f, slot_value in plan]
+        except UNREADABLE:
+            found = [type_of(f.type).slot_or_none(f, data.get(fid)) for fid, f, _ in plan]
         return [*found, key_of(kind, data)] if with_key else found
 
     return read
-
-
-def _or_nothing(
-    slot_value: Callable[[Field, Json], SlotValue], field: Field, value: Json
-) -> SlotValue:
-    """The projection of a value that may have come before its field was known here: of another
-    form it is in no index.
-    """
-    try:
-        return slot_value(field, value) if value is not None else None
-    except _UNREADABLE:
-        return None
 
 
 def search_text(kind: Kind, state: RecordState) -> str:

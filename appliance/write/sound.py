@@ -21,6 +21,7 @@ from appliance.base import limits
 from appliance.base.ids import parse_uuid
 from appliance.fields import type_of
 from appliance.fields.base import StoredCheck, ValueFault
+from appliance.fields.references import check_id
 from appliance.fields.texts import clean
 from appliance.kernel.beside import unpack
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
@@ -220,11 +221,6 @@ def _check_system(entry: Entry, checks: _Checks) -> None:
         raise ValueFault("required", f"{', '.join(lacking)} cannot be empty.")
 
 
-def _check_id(value: Json) -> None:
-    if str(parse_uuid(value)) != value:
-        raise ValueFault("id_malformed", "Expected an id.")
-
-
 def _check_number_text(value: Json) -> None:
     if len(clean(value)) > limits.TEXT_CHARS_MAX:
         raise ValueFault("too_long", f"At most {limits.TEXT_CHARS_MAX} characters.")
@@ -240,6 +236,6 @@ def _check_any(value: Json) -> None:
 
 _check_number: Callable[[Json], None] = type_of("number").stored_check(_ANY)
 _COMMON: Mapping[str, StoredCheck] = {
-    UNIT: _check_id, OWNER: _check_id, NUMBER: _check_number_text,
+    UNIT: check_id, OWNER: check_id, NUMBER: _check_number_text,
 }  # fmt: skip
 _UNKNOWN = _Checks(_COMMON, {}, {}, _SYSTEM)
