@@ -6,14 +6,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import UUID
 
 import redis.asyncio as aioredis
 
-from appliance.base.errors import Refused
+from appliance.base.errors import Misconfigured, Refused, Unavailable
 from appliance.cli.node import Opened, opened, read_settings
+from appliance.cli.plane import ask_status, reached
 from appliance.cli.sync import connected
-from appliance.sync.carrier import Carried, export_hub, export_site, import_at_hub, import_at_site
+from appliance.sync.carrier import (
+    BYTES_MAX,
+    Cargo,
+    Carried,
+    export_hub,
+    export_site,
+    import_at_hub,
+    import_at_site,
+)
 from appliance.sync.checking import ask_check, read_checks
 from appliance.sync.compaction import KEEP_DAYS, compact
 from appliance.sync.health import HealthBook, ask_now
@@ -22,13 +33,15 @@ from appliance.sync.incarnation import read_epoch, renew_epoch
 from appliance.sync.keys import KeyFile
 from appliance.sync.nodes import find_named, find_self, hub_of
 from appliance.sync.sealed import Sealed
+from appliance.sync.shelf import Shelf
 from appliance.sync.site import Parts
 from appliance.sync.wake import wake
 
 
 def carry_out(
-    file: Path, /, *, tenant: str, site: str | None = None, data: str | None = None
-) -> int:
+    file: Path, /, *, tenant: str, site: str | None = None, max_bytes: int = BYTES_MAX,
+    data: str | None = None,
+) -> int:  # fmt: skip
     """Write what the other side lacks into a file, signed by this node. The file is not encrypted
     and holds what the tenant's records hold: carry it as you would carry them.
 
@@ -37,6 +50,7 @@ def carry_out(
     file: where to write it; nothing is left there when it fails.
     tenant: the tenant's short name.
     site: at a hub, the site that it is for.
+    max_bytes: of files (attachments) at most so many; 0 leaves them out.
     """
 
     async def work(node: Opened, redis: aioredis.Redis) -> int:
@@ -44,13 +58,16 @@ def carry_out(
             node.db.routes.by_slug(tenant).tenant,
             KeyFile(node.settings.data_dir).current(),
         )
-        if await hub_of(node.db) is not None:
-            count = await export_site(node.db, key, ident, file)
-        elif site is None:
+        is_site = await hub_of(node.db) is not None
+        if not is_site and site is None:
             raise Refused("Say which site the file is for: --site NAME.", code="carrier.whose")
-        else:
-            peer = await find_named(node.db, site, ident)
-            count = await export_hub(node.db, _hub(node, redis), key, ident, peer, file)
+        async with AsyncExitStack() as stack:
+            cargo = await _cargo(stack, node, ident, max_bytes, is_site=is_site)
+            if is_site:
+                count = await export_site(node.db, key, ident, file, cargo)
+            else:
+                peer = await find_named(node.db, site or "", ident)
+                count = await export_hub(node.db, _hub(node, redis), key, peer, file, cargo)
         print(f"{file}: {count} messages, {file.stat().st_size} bytes.")
         return 0
 
@@ -71,11 +88,16 @@ def carry_in(file: Path, /, *, data: str | None = None) -> int:
             raise Refused("This node has no name among others yet.", code="sync.no_hub")
         with file.open("rb") as opened_file:
             sealed = Sealed(opened_file)
-            if hub is None:
-                done = await import_at_hub(node.db, _hub(node, redis), me.origin, sealed)
-            else:
-                key = KeyFile(node.settings.data_dir).current()
-                done = await import_at_site(Parts(db=node.db, me=me, hub=hub, key=key), sealed)
+            async with AsyncExitStack() as stack:
+                ident = sealed.head.tenant
+                cargo = await _cargo(stack, node, ident, BYTES_MAX, is_site=hub is not None)
+                if hub is None:
+                    side = _hub(node, redis)
+                    done = await import_at_hub(node.db, side, me.origin, sealed, cargo)
+                else:
+                    key = KeyFile(node.settings.data_dir).current()
+                    parts = Parts(db=node.db, me=me, hub=hub, key=key)
+                    done = await import_at_site(parts, sealed, cargo)
         await wake(redis, done.tenant)
         return _tell(done)
 
@@ -164,6 +186,22 @@ def _run(data: str | None, work: Callable[[Opened, aioredis.Redis], Awaitable[in
             return await work(node, redis)
 
     return asyncio.run(go())
+
+
+async def _cargo(
+    stack: AsyncExitStack, node: Opened, tenant: UUID, most: int, *, is_site: bool
+) -> Cargo | None:
+    """Where bytes of files are; None when they are not asked for, or the content plane is away."""
+    if not most:
+        return None
+    try:
+        plane = await stack.enter_async_context(reached(node.settings))
+        await ask_status(node.settings, plane)
+    except (Misconfigured, Unavailable, Refused) as away:
+        print(f"Files are left out: {away.detail}")
+        return None
+    bytes_max = 0 if is_site else node.settings.files.bytes_max
+    return Cargo(Shelf(node.db, plane, tenant, from_hub=is_site, bytes_max=bytes_max), most)
 
 
 def _tell(done: Carried) -> int:

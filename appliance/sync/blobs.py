@@ -114,8 +114,9 @@ async def run_lane(
 
     Raises Unavailable when the hub or the plane is away; what moved until then is moved.
     """
-    lane = _Lane(db, client, Shelf(db, plane, tenant, from_hub=True), budget_bytes)
-    await lane.note_new()
+    shelf = Shelf(db, plane, tenant, from_hub=True)
+    lane = _Lane(db, client, shelf, budget_bytes)
+    await note_new(db, shelf)
     await lane.bring(await lane.rows(_ASKED, READABLE, _FEW))
     # Half of what is left for each direction, and then all of it for whoever still has something.
     await lane.send(share=0.5)
@@ -155,6 +156,43 @@ async def forget_files(
         await tx.run((_GONE, (tenant, list(files))), commit=True)
 
 
+async def note_new(db: Database, shelf: Shelf) -> None:
+    """Find out of files whose record is new here whether the bytes are here as well."""
+    while found := await _read(db, shelf.tenant, _NEW, CARRIED, _FOUND_MOST):
+        here = [await shelf.is_here(file) for file in found]
+        async with db.transaction(shelf.tenant) as tx:
+            await tx.run((_NOTE, (shelf.tenant, [file.id for file in found], here)), commit=True)
+        if len(found) < _FOUND_MOST:
+            return
+
+
+async def list_unsent(db: Database, shelf: Shelf, most: int) -> list[Filed]:
+    """Files that are here and, as far as was heard, not at the hub; the smallest first."""
+    await note_new(db, shelf)
+    return await _read(db, shelf.tenant, _UP, CARRIED, most)
+
+
+async def list_lacking(db: Database, tenant: UUID, most: int) -> list[Filed]:
+    """Files that are not here: those that somebody asked for first, then the small ones."""
+    asked = await _read(db, tenant, _ASKED, READABLE, most)
+    found = await _read(db, tenant, _DOWN, READABLE, most, EAGER_BYTES)
+    known = {file.id for file in asked}
+    return [*asked, *(file for file in found if file.id not in known)][:most]
+
+
+async def note_at_hub(db: Database, tenant: UUID, files: Sequence[UUID]) -> None:
+    """The hub says that it has these."""
+    async with db.transaction(tenant) as tx:
+        await tx.run((_AT_HUB, (tenant, list(files))), commit=True)
+
+
+async def _read(
+    db: Database, tenant: UUID, which: Statement, states: Sequence[str], most: int, *more: int
+) -> list[Filed]:
+    (found,) = await db.read(tenant, (which, (tenant, list(states), most, *more)))
+    return list(map(read_filed, found))
+
+
 class _Lane:
     """One run."""
 
@@ -169,17 +207,7 @@ class _Lane:
     async def rows(
         self, which: Statement, states: Sequence[str], most: int, *more: int
     ) -> list[Filed]:
-        tenant = self._shelf.tenant
-        (found,) = await self._db.read(tenant, (which, (tenant, list(states), most, *more)))
-        return list(map(read_filed, found))
-
-    async def note_new(self) -> None:
-        """Find out of files whose record is new here whether the bytes are here as well."""
-        while found := await self.rows(_NEW, CARRIED, _FOUND_MOST):
-            here = [await self._shelf.is_here(file) for file in found]
-            await self._write(_NOTE, [file.id for file in found], here)
-            if len(found) < _FOUND_MOST:
-                return
+        return await _read(self._db, self._shelf.tenant, which, states, most, *more)
 
     async def send(self, *, share: float) -> None:
         """Hand the hub what it lacks, the smallest first, within a share of what is left."""

@@ -9,7 +9,8 @@ that was lost costs another one, because nobody takes for had what no file has s
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -22,9 +23,10 @@ from appliance.base.errors import Clash, Forbidden, Refused
 from appliance.db.database import Database
 from appliance.db.values import bytea_of
 from appliance.db.wire import Statement
+from appliance.sync import freight, people
 from appliance.sync import messages as say
-from appliance.sync import people
 from appliance.sync.attesting import Kept
+from appliance.sync.blobs import note_at_hub
 from appliance.sync.client import Counted, HubClient
 from appliance.sync.giving import Giving
 from appliance.sync.hello import Begun, make_hello
@@ -36,6 +38,7 @@ from appliance.sync.pace import Pace
 from appliance.sync.positions import read_heads, read_people_mark, read_positions
 from appliance.sync.scope import streams_for
 from appliance.sync.sealed import Head, Sealed, write_sealed
+from appliance.sync.shelf import Shelf
 from appliance.sync.site import Parts, Talk
 
 # A file for a stick: what does not fit goes with the next one.
@@ -56,6 +59,14 @@ _CUTS = Statement(
 )
 
 
+@dataclass(frozen=True)
+class Cargo:
+    """Where bytes of files are, and how many a file may hold of them."""
+
+    shelf: Shelf
+    most: int = BYTES_MAX
+
+
 class Carried(msgspec.Struct, frozen=True):
     """What a file brought: messages taken, and what the other side refused or parked."""
 
@@ -64,17 +75,19 @@ class Carried(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-async def export_site(db: Database, key: NodeKey, tenant: UUID, path: Path) -> int:
+async def export_site(
+    db: Database, key: NodeKey, tenant: UUID, path: Path, cargo: Cargo | None = None
+) -> int:
     """At a site: everything that the hub has not acknowledged, for the hub. Raises Refused."""
     me, hub = await find_self(db), await hub_of(db)
     if me is None or hub is None:
         raise Refused("This node has no hub; `nexus node join` it to one.", code="sync.no_hub")
     head = Head(me.id, me.name, hub.id, tenant, False, _now_ms())
-    return await write_sealed(path, head, _say_to_hub(db, tenant, me, hub), key)
+    return await write_sealed(path, head, _say_to_hub(db, tenant, me, hub, cargo), key)
 
 
 async def _say_to_hub(
-    db: Database, tenant: UUID, me: PeerNode, hub: PeerNode
+    db: Database, tenant: UUID, me: PeerNode, hub: PeerNode, cargo: Cargo | None
 ) -> AsyncIterator[say.Message]:
     positions = await read_positions(db, tenant, hub.origin)
     cursors = {stream: p.cursor for stream, p in positions.items()}
@@ -84,7 +97,9 @@ async def _say_to_hub(
     (rows,) = await db.read(tenant, (_PEOPLE_REV, (tenant,)))
     rev = int((rows.first() or (b"0",))[0] or 0)
     changes = await people.read_changes(db, tenant) or b""
-    yield say.Exchange([], [], people_rev=rev, changes=changes)
+    bill = await freight.make_bill(db, cargo.shelf) if cargo else freight.Bill()
+    packed = say.encode(bill) if cargo else b""
+    yield say.Exchange([], [], people_rev=rev, changes=changes, bill=packed)
     left = BYTES_MAX
     for stream, stand in sorted((await read_heads(db, tenant)).items()):
         at = max(positions[stream].acked if stream in positions else 0, stand.floor)
@@ -97,9 +112,16 @@ async def _say_to_hub(
                 yield say.Exchange([say.Push(stream, batch.frames)], [], people_rev=rev)
             left -= sum(map(len, batch.frames))
             at, more = batch.upto, batch.more
+    if cargo:
+        wanted = [(ident, 0) for ident in bill.offers]
+        room = min(left, cargo.most)
+        async for piece in freight.load(db, cargo.shelf, wanted, room, proved=False):
+            yield say.Exchange([], [], people_rev=rev, files=[piece])
 
 
-async def import_at_hub(db: Database, hub: Hub, origin: int, sealed: Sealed) -> Carried:
+async def import_at_hub(
+    db: Database, hub: Hub, origin: int, sealed: Sealed, cargo: Cargo | None = None
+) -> Carried:
     """At a hub: take what a site made. Raises Refused (by name), Unauthenticated, Malformed."""
     head = sealed.head
     site = await _known_site(db, head)
@@ -109,17 +131,42 @@ async def import_at_hub(db: Database, hub: Hub, origin: int, sealed: Sealed) -> 
     hello = say.decode(next(found, b""), say.Hello)
     say.agree(hello.protocols)
     problems: list[str] = []
-    rev, taken_up, count = 0, b"", 0
+    rev, taken_up, count, bill = 0, b"", 0, b""
     for body in found:
         asked = msgspec.structs.replace(say.decode(body, say.Exchange), down=[])
+        bill = bill or asked.bill
+        if asked.files:
+            count += 1
+            continue
         told = await hub.exchange(site, head.tenant, origin, asked)
         rev, taken_up, count = asked.people_rev, taken_up or told.taken_up, count + 1
         problems += [
             f"{r.stream}: {r.problem or 'gap'}" for r in told.receipts if r.problem or r.gap
         ]
     await _keep(db, head.tenant, site, hello, rev, taken_up)
+    if bill:
+        await freight.keep_bill(db, head.tenant, site.id, say.decode(bill, freight.Bill))
+    streams = await streams_for(db, site.id, head.tenant)
+    problems += await _unload(db, sealed, say.Exchange, cargo, streams)
     logs.event("sync.file_taken", tenant=head.tenant, node=site.id, count=count)
     return Carried(head.tenant, count, tuple(problems))
+
+
+async def _unload(
+    db: Database, sealed: Sealed, shape: type[say.Exchange | say.Exchanged],
+    cargo: Cargo | None, streams: Collection[UUID] | None = None,
+) -> list[str]:  # fmt: skip
+    """Take the files in, after the records that speak of them; what is wrong with single ones."""
+    problems: list[str] = []
+    messages = sealed.messages()
+    next(messages, None)
+    for body in messages:
+        pieces = say.decode(body, shape).files
+        if pieces and cargo is None:
+            return ["the bytes of files: this node's content plane is away; take it once more"]
+        if pieces and cargo:
+            problems += await freight.unload(db, cargo.shelf, pieces, streams)
+    return problems
 
 
 async def _known_site(db: Database, head: Head) -> PeerNode:
@@ -169,9 +216,11 @@ def _weight(hello: say.Hello) -> int:
 
 
 async def export_hub(
-    db: Database, hub: Hub, key: NodeKey, tenant: UUID, site: PeerNode, path: Path
+    db: Database, hub: Hub, key: NodeKey, site: PeerNode, path: Path, cargo: Cargo | None = None
 ) -> int:
     """At a hub: everything that a site lacks, by what it said last. Raises Refused."""
+    tenant = site.tenant
+    assert tenant is not None, "a site is asked for by its tenant"
     me, said = await find_self(db), await _last_said(db, tenant, site.id)
     if me is None or said is None:
         raise Refused(
@@ -182,13 +231,16 @@ async def export_hub(
     if found is None or found.state != "active" or found.scope_state != "active":
         raise Forbidden(f"Node {site.name} may have nothing of this tenant.", code="node.revoked")
     head = Head(me.id, me.name, found.id, tenant, True, _now_ms())
-    return await write_sealed(path, head, _say_to_site(db, hub, tenant, found, said), key)
+    return await write_sealed(path, head, _say_to_site(db, hub, found, said, cargo), key)
 
 
 async def _say_to_site(
-    db: Database, hub: Hub, tenant: UUID, site: PeerNode, said: tuple[say.Hello, int, bytes]
-) -> AsyncIterator[say.Message]:
+    db: Database, hub: Hub, site: PeerNode, said: tuple[say.Hello, int, bytes],
+    cargo: Cargo | None,
+) -> AsyncIterator[say.Message]:  # fmt: skip
     hello, rev, taken_up = said
+    tenant = site.tenant
+    assert tenant is not None, "it was found by its tenant"
     yield await hub.greet(site, tenant, hello, session=b"", version=__version__)
     grants, heads = await streams_for(db, site.id, tenant), await read_heads(db, tenant)
     marked = await read_people_mark(db, tenant)
@@ -205,7 +257,9 @@ async def _say_to_site(
 
     receipts = await _receipts(db, tenant, site)
     order = sorted(grants, key=lambda s: {"schema": 0, "shared": 1}.get(grants[s].name, 2))
-    first = {"receipts": receipts, "people": slice_, "taken_up": taken_up}
+    bill = await freight.read_bill(db, tenant, site.id)
+    arrived = await freight.find_arrived(db, cargo.shelf, bill.offers) if cargo else []
+    first = {"receipts": receipts, "people": slice_, "taken_up": taken_up, "arrived": arrived}
     left = BYTES_MAX
     for stream in order:
         cursor, more = hello.cursors.get(stream, 0), stream in heads
@@ -226,6 +280,10 @@ async def _say_to_site(
             cursor, more = down[0].upto, down[0].more
     if first:
         yield answer([], **first)
+    if cargo:
+        room = min(left, cargo.most)
+        async for piece in freight.load(db, cargo.shelf, bill.wants, room, grants, proved=True):
+            yield answer([], files=[piece])
 
 
 async def _receipts(db: Database, tenant: UUID, site: PeerNode) -> list[say.Receipt]:
@@ -265,7 +323,7 @@ class _HubInFile:
         if self._last is None:
             raise Clash("The file holds no answer.", code="carrier.broken")
         return msgspec.structs.replace(
-            self._last, receipts=[], down=[], people=b"", taken_up=b"", notices=[]
+            self._last, receipts=[], down=[], people=b"", taken_up=b"", notices=[], files=[]
         )
 
     async def ask(self, *_: object, **__: object) -> Any:
@@ -278,7 +336,7 @@ class _HubInFile:
         return None
 
 
-async def import_at_site(parts: Parts, sealed: Sealed) -> Carried:
+async def import_at_site(parts: Parts, sealed: Sealed, cargo: Cargo | None = None) -> Carried:
     """At a site: take what the hub gave. Raises Refused (by name), Unauthenticated, Malformed."""
     head, me, hub = sealed.head, parts.me, parts.hub
     if head.peer != me.id or not head.from_hub:
@@ -305,9 +363,19 @@ async def import_at_site(parts: Parts, sealed: Sealed) -> Carried:
                 raise
             continue
         break
+    arrived = [ident for told in _answers(sealed) for ident in told.arrived]
+    if arrived:
+        await note_at_hub(parts.db, head.tenant, arrived)
+    problems = sorted({n.code for n in talk.notices if n.code != say.CLOCK_OFF})
+    problems += await _unload(parts.db, sealed, say.Exchanged, cargo)
     logs.event("sync.file_taken", tenant=head.tenant, node=hub.id, count=client.taken)
-    problems = tuple(sorted({n.code for n in talk.notices if n.code != say.CLOCK_OFF}))
-    return Carried(head.tenant, client.taken, problems)
+    return Carried(head.tenant, client.taken, tuple(problems))
+
+
+def _answers(sealed: Sealed) -> Iterator[say.Exchanged]:
+    messages = sealed.messages()
+    next(messages, None)
+    return (say.decode(body, say.Exchanged) for body in messages)
 
 
 def len_of(sealed: Sealed) -> int:

@@ -168,6 +168,14 @@ class Pull(Message, frozen=True):
     own: bool = False
 
 
+class Piece(Message, frozen=True):
+    """Bytes of a file from an offset on; only in what is carried by hand (sync.freight)."""
+
+    file: UUID
+    offset: int
+    data: bytes
+
+
 class Exchange(Message, frozen=True):
     """Both directions in one question. Streams are served in the order they are named."""
 
@@ -179,6 +187,9 @@ class Exchange(Message, frozen=True):
     changes: bytes = b""
     # The site has nothing more of what the hub lacks (Welcome.is_lacking).
     has_offered: bool = False
+    # Carried by hand: bytes of files, and what the site says of its files.
+    files: list[Piece] = []
+    bill: bytes = b""
 
 
 class Parked(Message, frozen=True):
@@ -232,6 +243,9 @@ class Exchanged(Message, frozen=True):
     notices: list[Notice] = []
     # Of the node's scope: when it is another than in Welcome, a new hello tells what changed.
     epoch: int = 0
+    # Carried by hand: bytes of files, and those of the site's that have arrived.
+    files: list[Piece] = []
+    arrived: list[UUID] = []
 
 
 class Compare(Message, frozen=True):

@@ -25,6 +25,8 @@ class Stick:
     def __init__(self, pair, folder):
         self.pair, self.folder, self.count = pair, folder, 0
         pair.line.is_down = True
+        # Where files are, at the hub and at the site.
+        self.cargo = (None, None)
         self.hub = Hub(
             pair.hub.db, SyncSettings(), HealthBook(pair.node.redis), pair.node.key.current
         )
@@ -35,22 +37,24 @@ class Stick:
 
     async def from_site(self):
         path = self.path()
-        await export_site(self.pair.site.db, self.pair.parts.key, self.pair.hub.id, path)
+        await export_site(
+            self.pair.site.db, self.pair.parts.key, self.pair.hub.id, path, self.cargo[1]
+        )
         return path
 
     async def to_hub(self, path):
         with path.open("rb") as file:
-            return await import_at_hub(self.pair.hub.db, self.hub, 1, Sealed(file))
+            return await import_at_hub(self.pair.hub.db, self.hub, 1, Sealed(file), self.cargo[0])
 
     async def from_hub(self):
         path, pair = self.path(), self.pair
         site = await find_peer(pair.hub.db, pair.parts.me.id, pair.hub.id)
-        await export_hub(pair.hub.db, self.hub, pair.node.key.current(), pair.hub.id, site, path)
+        await export_hub(pair.hub.db, self.hub, pair.node.key.current(), site, path, self.cargo[0])
         return path
 
     async def to_site(self, path):
         with path.open("rb") as file:
-            return await import_at_site(self.pair.parts, Sealed(file))
+            return await import_at_site(self.pair.parts, Sealed(file), self.cargo[1])
 
     async def round(self):
         there = await self.from_site()
