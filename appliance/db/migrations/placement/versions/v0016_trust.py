@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from appliance.db.migrations import run_beside
 
-revision = "0014"
-down_revision = "0012"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
     """Add it; the SQL stands beside this file."""
-    run_beside(__file__, "0014_trust.sql")
+    run_beside(__file__, "0016_trust.sql")
