@@ -152,7 +152,7 @@ async def _own_row(db):
         )  # fmt: skip
 
 
-async def _let_act(tenant):
+async def let_act(tenant):
     """The people of a tenant belong everywhere in it: a hub believes a site of no others."""
     role, ctx = uuid7(), await tenant.ctx(door=Door.INSTALL)
     members = [
@@ -169,7 +169,7 @@ async def joined(tenant, there, valkey_url, tmp_path, *, units=None, name="branc
     db = tenant.db
     await _clear(there)
     await _own_row(db)
-    await _let_act(tenant)
+    await let_act(tenant)
     hub_data, site_data = tmp_path / "hub", tmp_path / "site"
     hub_data.mkdir()
     site_data.mkdir()

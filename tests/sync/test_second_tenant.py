@@ -11,7 +11,7 @@ from appliance.sync import enrol, joining, nodes
 from appliance.sync.inviting import invite_site
 from appliance.sync.keys import NodeKey
 from appliance.sync.site import Talk
-from tests.sync.pair import CONTROL, POOL, SiteTenant, records
+from tests.sync.pair import CONTROL, POOL, SiteTenant, let_act, records
 from tests.tenants import create, make_tenant
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,9 @@ async def other(db, dsns):
             dsns.superuser.replace("nexus_pool", "nexus_control")
         )
 
-    return await make_tenant(db, control, f"o{os.urandom(4).hex()}")
+    found = await make_tenant(db, control, f"o{os.urandom(4).hex()}")
+    await let_act(found)
+    return found
 
 
 async def invited(pair, other, **more):
