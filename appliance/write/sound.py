@@ -11,6 +11,7 @@ A field that is not known here (of a newer schema) is kept as it is, up to what 
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,7 @@ from appliance.fields import type_of
 from appliance.fields.base import StoredCheck, ValueFault
 from appliance.fields.references import check_id
 from appliance.fields.texts import clean
+from appliance.kernel.arrival import BUT, OPEN
 from appliance.kernel.beside import unpack
 from appliance.kernel.change import Body, Entry, EntryOp, Logged
 from appliance.kernel.kind import Field, Json, Kind
@@ -35,6 +37,7 @@ from appliance.write.definitions import FIXED, Unsound, find_definition_flaw
 MALFORMED = "malformed"
 # A record may hold values of fields that were removed, beside all that its kind has now.
 _FIELDS_MAX = 4 * limits.FIELDS_PER_KIND_MAX
+_DOT = re.compile(r"[0-9]{1,10}\.[0-9]{1,19}(@[0-9a-f]{32})?")
 _SYSTEM = frozenset({UNIT, OWNER, NUMBER, EXISTS})
 _JSON = type_of("json")
 _ANY = Field(fid="", name="", type="json")
@@ -157,11 +160,21 @@ _MEMBERS_MAX = 20 * limits.SET_MEMBERS_MAX
 
 def _check_extensions(entry: Entry, checks: _Checks) -> None:
     was = entry.body.ext.get(WAS)
-    for value in was.values() if isinstance(was, dict) else ():
-        if not (value is None or isinstance(value, str)):
+    for register, value in was.items() if isinstance(was, dict) else ():
+        if register == EXISTS:
+            _check_dots(value)
+        elif not (value is None or isinstance(value, str)):
             raise ValueFault("wrong_type", "What a text replaced is a text.")
     if entry.op == EntryOp.ARRIVE:
         _check_arrival(entry, checks)
+
+
+def _check_dots(said: Json) -> None:
+    """Entries that are named by origin, number and stream (`write/pointing`, `kernel/arrival`)."""
+    if not isinstance(said, list) or not all(
+        isinstance(d, str) and _DOT.fullmatch(d) for d in said
+    ):
+        raise ValueFault("wrong_type", "Expected the names of entries.")
 
 
 def _check_arrival(entry: Entry, checks: _Checks) -> None:
@@ -175,7 +188,9 @@ def _check_arrival(entry: Entry, checks: _Checks) -> None:
     for name in ("born", "touched", "deleted"):
         if (said := ext.get(name)) is not None or name != "deleted":
             _check_stamped(said)
-    if (registers := ext.get("open")) is None:
+    if (left := ext.get(BUT)) is not None:
+        _check_dots(left)
+    if (registers := ext.get(OPEN)) is None:
         return
     try:
         record = unpack(b64decode(str(registers), validate=True))

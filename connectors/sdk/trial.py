@@ -61,8 +61,16 @@ def _try(system: str, connector: Connector, path: Path) -> Outcome:
         crash = f"{type(error).__name__}: {str(error)[:200]}"
     return Outcome(
         path.name, refused, crash or seen.wrong, seen.rows, seen.flags,
-        seen.figures.hexdigest(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        seen.figures.hexdigest(), _peak(),
     )  # fmt: skip
+
+
+def _peak() -> int:
+    """The most memory that this program has held. Not ru_maxrss, which begins with what the process
+    held that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
 
 
 class _Seen:

@@ -1,11 +1,13 @@
 """Network namespaces for nodes: each has a way to the test, and joins the others over TUN alone."""
 
+import itertools
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+_turns = itertools.count()
 PREFIX = "nx-branch"
 WAN_PORT_DEVICE = "wan0"
 
@@ -46,14 +48,16 @@ class Space:
 def make(names):
     """A namespace for each name, the first one being the hub's. Ends what a killed run left."""
     sweep()
-    net = os.getpid() % 200 + 20
-    return {name: _make(name, net, n) for n, name in enumerate(names)}
+    turn = next(_turns)
+    # Several may stand at once in one process, and several processes beside each other.
+    net = (os.getpid() + 97 * turn) % 200 + 20
+    return {name: _make(name, net, n, turn) for n, name in enumerate(names)}
 
 
-def _make(name, net, n):
-    space = f"{PREFIX}-{os.getpid()}-{name}"
+def _make(name, net, n, turn):
+    space = f"{PREFIX}-{os.getpid()}-{turn}-{name}"
     ours, theirs = f"10.{net}.{n}.1", f"10.{net}.{n}.2"
-    device = f"nxb{os.getpid() % 100_000}{n}"
+    device = f"nxb{os.getpid() % 100_000}{turn}{n}"
     ip("netns", "add", space)
     ip("-n", space, "link", "set", "lo", "up")
     ip("link", "add", device, "type", "veth", "peer", "name", "test0", "netns", space)
