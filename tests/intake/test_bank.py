@@ -60,7 +60,7 @@ async def lines(desk, *fields):  # noqa: F811
     listed = ", ".join(f"data->>'{f}'" for f in fields)
     return await desk.firm.sql(
         f"SELECT {listed} FROM entry e WHERE kind = 'bank_line' AND reverses IS NULL AND NOT EXISTS "
-        f"(SELECT 1 FROM entry v WHERE v.reverses = e.id) ORDER BY at, data->>'amount', e.id"
+        f"(SELECT 1 FROM entry v WHERE v.reverses = e.id) ORDER BY at, data->>'amount', data->>'ordinal'"
     )
 
 

@@ -14,6 +14,7 @@ from appliance.intake import files, mappings, rows, runs, steps
 from appliance.kernel.context import Door
 from appliance.kernel.query import decode_query
 from appliance.read import Cursors, run
+from connectors.sdk import parent
 from tests.access import world as worlds
 from tests.access.conftest import world  # noqa: F401 - the fixture
 from tests.install.test_template import install
@@ -264,13 +265,13 @@ async def test_the_same_file_again_is_looked_at_when_anybody_touched_the_catalog
     done = await desk.approve(await desk.bring(LIST))
     assert done.state == "applied"
     opened = []
-    open_input = steps.parent.open_input
+    open_input = parent.open_input
 
     def watch(*args):
         opened.append(args)
         return open_input(*args)
 
-    monkeypatch.setattr(steps.parent, "open_input", watch)
+    monkeypatch.setattr(parent, "open_input", watch)
     again = await desk.bring(LIST)
     assert not opened, "the log says that nothing was touched"
     assert (again.counts["unchanged"], again.counts["faulty"], again.counts["rows"]) == (3, 1, 4)
