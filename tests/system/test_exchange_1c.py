@@ -34,7 +34,7 @@ def package(
     )
 
 
-def settled(owner, state="applied", seconds=60):
+def settled(owner, state="applied", seconds=180):
     """The newest run, once it is there."""
     end = time.monotonic() + seconds
     while (run := owner.get("/intake/runs", limit=1)["runs"][0])["state"] != state:
