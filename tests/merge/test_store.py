@@ -15,7 +15,7 @@ import pytest
 from tests import pair
 from tests.merge import store_bugs, store_runs
 
-SCHEDULES, PARTLY, LONG = 300, 60, 6_000
+SCHEDULES, PARTLY, LONG = 300, 24, 6_000
 WORKERS = 2
 # The rarest, an acknowledgement before the commit, shows in one schedule of about twenty.
 BUG_SEEDS = 120

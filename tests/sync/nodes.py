@@ -13,18 +13,27 @@ from appliance.db import migrate
 from appliance.db.database import Database
 
 
+# Beyond every number that a test has given out by itself.
+ISSUE = (
+    "UPDATE origin_issued SET last = greatest(last, (SELECT coalesce(max(origin), 1) FROM node)) + 1 "
+    "RETURNING last"
+)
+
+
 async def add_site(dsns, tenant, units=None, masks="{}"):
     """A site with a scope in a tenant; its id and its private key."""
     ident, key = uuid7(), Ed25519PrivateKey.generate()
     raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
     control = dsns.superuser.replace("nexus_pool", "nexus_control")
     async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
+        issued = await conn.execute(ISSUE)
+        (origin,) = await issued.fetchone()
         await conn.execute(
-            "INSERT INTO node (id, origin, role, prefix, name, public_key) VALUES (%s, "
-            "(SELECT coalesce(max(origin), 1) + 1 FROM node), 'site', "
+            "INSERT INTO node (id, origin, role, prefix, name, public_key) VALUES (%s, %s, 'site', "
             "%s, %s, %s)",
             (
                 ident,
+                origin,
                 ident.hex[-6:].upper(),
                 f"site {ident.hex[-12:]}",
                 key.public_key().public_bytes(*raw),

@@ -113,6 +113,7 @@ def wait_state(owner, run, *states, seconds=120):
     raise AssertionError(f"not {states} in {seconds} s: {found}")
 
 
+@pytest.mark.slow
 def test_runs_are_read_elsewhere_with_a_key_for_that_alone_and_after_a_kill(owner, elsewhere):
     node = elsewhere.node
     labels = {"en": "Reads files elsewhere"}
@@ -159,6 +160,7 @@ def test_runs_are_read_elsewhere_with_a_key_for_that_alone_and_after_a_kill(owne
     assert elsewhere.told("worker.stopped")
 
 
+@pytest.mark.slow
 def test_a_folder_there_becomes_planned_runs_here(owner, elsewhere):
     elsewhere.give_key(owner, "admin")
     box = elsewhere.folder / "box"
