@@ -17,7 +17,7 @@ run: setup ## Start a whole node in the foreground, with a demo tenant on first 
 
 .PHONY: test
 test: setup ## Every test, on real parts
-	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(ENV) && nexus_setup_dev && exec "$$APP_VENV/bin/python" -m pytest tests -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## The long forms too: more examples, more kills

@@ -22,7 +22,9 @@ from appliance.base.settings import Settings, load
 from appliance.cli.first import import_demo_list
 from appliance.cli.identity import adopt_role, follow_identity, read_identity
 from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
+from appliance.exchange import box
 from appliance.install import NewTenant, create_tenant
+from appliance.intake import files
 from appliance.runtime.account import Account, give, may_execute, own_account, write_private
 from appliance.runtime.content import ContentOptions
 from appliance.runtime.services import Endpoints, Services
@@ -138,9 +140,10 @@ def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> 
     give(account, key, 0o600)
     keys.load_key(settings.data_dir)
     give(account, settings.data_dir / keys.KEY_FILE, 0o600)
-    intake = settings.data_dir / "intake"
-    intake.mkdir(mode=0o700, exist_ok=True)
-    give(account, intake, 0o700)
+    for name in (files.FOLDER, box.FOLDER):
+        folder = settings.data_dir / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        give(account, folder, 0o700)
     env = {k: v for k, v in os.environ.items() if k.startswith("NEXUS_")}
     return env | {
         "NEXUS_DATA": str(settings.data_dir),

@@ -53,6 +53,7 @@ def test_no_schedule_loses_a_write_or_parts_the_nodes(nodes, capsys):
     run_all(nodes, SCHEDULES, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sites", ["apart", "overlapping"])
 def test_nor_do_they_where_no_site_holds_everything(nodes, sites, capsys):
     """Records move through units of which each site holds only some."""

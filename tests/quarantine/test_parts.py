@@ -196,7 +196,12 @@ async def test_200_cuts_at_random_bytes(bench):
         at = found
     assert forward > 40, "what came before a cut is kept"
     while at < len(body):
-        at = await arrive(bench.client, given, at, body[at : at + 4 * MEBI])
+        try:
+            at = await arrive(bench.client, given, at, body[at : at + 4 * MEBI])
+        except Locked:
+            # The last part that was cut off is still being written on a busy machine.
+            await asyncio.sleep(0.1)
+            at = (await progress(bench, given)).offset
     assert (await bench.client.finish(given)).sha256 == sha256(body).hexdigest()
     assert await read(bench, given) == body
 
