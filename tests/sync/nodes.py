@@ -11,13 +11,7 @@ from psycopg.conninfo import make_conninfo
 from appliance.base.ids import uuid7
 from appliance.db import migrate
 from appliance.db.database import Database
-
-
-# Beyond every number that a test has given out by itself.
-ISSUE = (
-    "UPDATE origin_issued SET last = greatest(last, (SELECT coalesce(max(origin), 1) FROM node)) + 1 "
-    "RETURNING last"
-)
+from appliance.sync.nodes import ISSUE_ORIGIN
 
 
 async def add_site(dsns, tenant, units=None, masks="{}"):
@@ -26,7 +20,7 @@ async def add_site(dsns, tenant, units=None, masks="{}"):
     raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
     control = dsns.superuser.replace("nexus_pool", "nexus_control")
     async with await psycopg.AsyncConnection.connect(control, autocommit=True) as conn:
-        issued = await conn.execute(ISSUE)
+        issued = await conn.execute(ISSUE_ORIGIN)
         (origin,) = await issued.fetchone()
         await conn.execute(
             "INSERT INTO node (id, origin, role, prefix, name, public_key) VALUES (%s, %s, 'site', "

@@ -13,7 +13,6 @@ from appliance.base.ids import uuid7
 from appliance.sync import signing
 from appliance.sync.keys import NodeKey
 from appliance.sync.nodes import ISSUE_ORIGIN, run_control
-from tests.sync.nodes import ISSUE
 
 _numbers = count(1)
 _PLACE = "UPDATE node SET origin = %s, prefix = %s, is_self = %s, role = %s WHERE id = %s"
@@ -33,7 +32,7 @@ async def site(db, *tenants, units=None):
     number = next(_numbers)
     seed = number.to_bytes(32, "big")
     made = Site(uuid7(), NodeKey(seed), tenants[0], f"site {uuid7()}", f"Z{number}")
-    (origin,) = (await run_control(db, ISSUE))[0]
+    (origin,) = (await run_control(db, ISSUE_ORIGIN))[0]
     await run_control(
         db, "INSERT INTO node (id, origin, role, prefix, name, public_key, joined_at) "
         "VALUES (%s, %s, 'site', %s, %s, %s, now())",

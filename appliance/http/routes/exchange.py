@@ -12,13 +12,14 @@ import time
 from base64 import b64decode
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
+from uuid import UUID
 
-import msgspec
 from litestar.response.base import ASGIResponse
 
 from appliance.access.session import ended
 from appliance.base.errors import ApplianceError, Clash, Invalid, Refused, Unauthenticated
 from appliance.base.ids import uuid7
+from appliance.db.wire import Call
 from appliance.exchange import orders, packages
 from appliance.exchange.box import Box
 from appliance.exchange.documents import write_orders
@@ -30,6 +31,7 @@ from appliance.http.routes.intake import approve_run
 from appliance.http.uploads import pieces_of
 from appliance.http.visit import address_of
 from appliance.intake import runs
+from appliance.kernel.kind import Json
 
 book = Book("exchange")
 PATH = "/exchange/1c"
@@ -103,7 +105,6 @@ async def take_part(ask: Ask) -> ASGIResponse:
         return await _import(ask, sort, _name(given))
     if given.get("mode") != "file":
         raise Invalid("A body is taken with mode=file alone.")
-    await ask.verify()
     limits = ask.node.settings.exchange
     await _box(ask, sort).append(_name(given), pieces_of(ask), most=limits.box_bytes_max)
     return _say(ask, "success")
@@ -120,11 +121,9 @@ def _check_in(ask: Ask) -> ASGIResponse:
 
 async def _init(ask: Ask, sort: str) -> ASGIResponse:
     """Begin anew: what is left of an exchange that was broken off goes."""
-    await ask.verify()
     if not await packages.is_taking(ask.node.db, ask.ctx, sort):
         _box(ask, sort).clear()
-    async with ask.node.db.transaction(ask.ctx.tenant) as tx:
-        await tx.run(packages.forget_call(ask.ctx, sort), commit=True)
+    await _run(ask, packages.forget_call(ask.ctx, sort))
     lines = ["zip=yes", f"file_limit={ask.node.settings.exchange.part_bytes_max}"]
     if "version" in _query(ask):
         session = ask.node.cursors.seal([find_key(ask)], "", _session_binding(ask))
@@ -134,14 +133,12 @@ async def _init(ask: Ask, sort: str) -> ASGIResponse:
 
 async def _import(ask: Ask, sort: str, name: str) -> ASGIResponse:
     """Have a file taken over, or say how far it is."""
-    await ask.verify()
     db, ctx = ask.node.db, ask.ctx
     found = await packages.find_package(db, ctx, sort, name)
     drop = _box(ask, sort).find(name)
     if drop is not None and (found is None or found.name != drop.name or found.state != "taking"):
         ident = uuid7()
-        async with db.transaction(ctx.tenant) as tx:
-            await tx.run(packages.begin_call(ctx, sort, drop, ident), commit=True)
+        await _run(ask, packages.begin_call(ctx, sort, drop, ident))
         await _enqueue(ask, ident)
         return _say(ask, "progress", f"{drop.name}: taken, {drop.size} bytes are being checked.")
     if found is None:
@@ -179,30 +176,27 @@ async def _tell(ask: Ask, run: runs.IntakeRun) -> ASGIResponse:
 
 async def _tell_orders(ask: Ask) -> ASGIResponse:
     """Orders that this base has not confirmed in their present version, as CommerceML."""
-    await ask.verify()
     found, note = await orders.due_orders(ask.node.db, ask.ctx)
     if found:
-        async with ask.node.db.transaction(ask.ctx.tenant) as tx:
-            await tx.run(note, commit=True)
+        await _run(ask, note)
     body = write_orders(ask.ctx, found).encode()
     return raw(body, 200, media="application/xml; charset=utf-8")
 
 
 async def _confirm(ask: Ask) -> ASGIResponse:
-    await ask.verify()
-    async with ask.node.db.transaction(ask.ctx.tenant) as tx:
-        await tx.run(orders.confirm_call(ask.ctx), commit=True)
+    await _run(ask, orders.confirm_call(ask.ctx))
     return _say(ask, "success")
 
 
-async def _enqueue(ask: Ask, ident: object) -> None:
-    tenant = ask.ctx.tenant
-    payload = {"package": str(ident)}
-    job = await ask.node.jobs.enqueue(tenant, "exchange.take", {**payload}, ask.ctx.actor)
-    async with ask.node.db.transaction(tenant) as tx:
-        await tx.run(
-            packages.job_call(tenant, msgspec.convert(str(ident), type(job)), job), commit=True
-        )
+async def _enqueue(ask: Ask, ident: UUID) -> None:
+    payload: dict[str, Json] = {"package": str(ident)}
+    job = await ask.node.jobs.enqueue(ask.ctx.tenant, "exchange.take", payload, ask.ctx.actor)
+    await _run(ask, packages.job_call(ask.ctx.tenant, ident, job))
+
+
+async def _run(ask: Ask, call: Call) -> None:
+    async with ask.node.db.transaction(ask.ctx.tenant) as tx:
+        await tx.run(call, commit=True)
 
 
 def _box(ask: Ask, sort: str) -> Box:
