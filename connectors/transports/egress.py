@@ -38,16 +38,25 @@ def choose_address(host: str, port: int, allowed: Collection[str] = ()) -> Targe
     return Target(host, addresses[0], port)
 
 
-def _may(host: str, text: str, allowed: Collection[str]) -> bool:
+def is_own(host: str, text: str, allowed: Collection[str]) -> bool:
+    """Whether a host, or the network of its address, was allowed by name."""
     if host in allowed:
         return True
+    address = _plain(text)
+    networks = [n for a in allowed if (n := _network(a)) is not None]
+    return any(address.version == n.version and address in n for n in networks)
+
+
+def _may(host: str, text: str, allowed: Collection[str]) -> bool:
+    address = _plain(text)
+    return is_own(host, text, allowed) or (address.is_global and not address.is_multicast)
+
+
+def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
-    networks = [n for a in allowed if (n := _network(a)) is not None]
-    if any(address.version == n.version and address in n for n in networks):
-        return True
-    return address.is_global and not address.is_multicast
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

@@ -7,7 +7,6 @@ that is cut is gone on with where the server can, and is never taken for a whole
 from __future__ import annotations
 
 import contextlib
-import ssl
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpx
 import msgspec
 
-from connectors.sdk.retry import TRANSIENT_STATUSES, Trouble, as_trouble, read_retry_after
-from connectors.transports.contract import CHUNK, WAIT_S, Entry, Listing, is_safe_name
-from connectors.transports.egress import choose_address
+from connectors.sdk.retry import Trouble
+from connectors.transports.contract import CHUNK, Entry, Listing, is_safe_name
+from connectors.transports.web import check_status, open_client, pin, read_pairs, told
 
 REDIRECTS_MAX = 5
 _RESUMES = 3
@@ -44,10 +43,7 @@ class Pull:
         self._place, self._known = place, known
         self._strong_mark = ""
         self._marks: dict[str, str] = {}
-        self._client = httpx.Client(
-            timeout=WAIT_S, trust_env=False, follow_redirects=False,
-            verify=ssl.create_default_context(cafile=place.ca_file or None), headers={"User-Agent": "nexus-connectors"},
-        )  # fmt: skip
+        self._client = open_client(place.ca_file)
 
     def entries(self) -> Listing:
         """Nothing when the server says that it has not changed, else one entry."""
@@ -123,7 +119,7 @@ class Pull:
             own = self._own_headers() if parts.netloc == home else {}
             with self._send(url, {"Accept-Encoding": "gzip", **own, **more}) as answer:
                 if answer.status_code not in _MOVED:
-                    _check(answer)
+                    check_status(answer)
                     etag = answer.headers.get("ETag", "")
                     is_plain = not answer.headers.get("Content-Encoding")
                     self._strong_mark = etag if is_plain and not etag.startswith("W/") else ""
@@ -134,25 +130,16 @@ class Pull:
 
     @contextlib.contextmanager
     def _send(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname or parts.username:
-            text = "only https addresses without a name and password in them are fetched"
-            raise Trouble("address-forbidden", text, is_permanent=True)
-        target = choose_address(parts.hostname, parts.port or 443, self._place.allowed)
-        bare = f"[{target.address}]" if ":" in target.address else target.address
-        pinned = parts._replace(netloc=f"{bare}:{target.port}", fragment="").geturl()
-        headers = {**headers, "Host": parts.netloc}
+        pinned = pin(url, self._place.allowed)
         with self._client.stream(
-            "GET", pinned, headers=headers, extensions={"sni_hostname": parts.hostname}
+            "GET", pinned.url, headers={**headers, **pinned.headers}, extensions=pinned.extensions
         ) as answer:
             yield answer
 
     def _own_headers(self) -> dict[str, str]:
         if not self._place.headers_file:
             return {}
-        lines = Path(self._place.headers_file).read_text("utf-8").splitlines()
-        pairs = [line.partition(":") for line in lines if ":" in line]
-        return {name.strip(): value.strip() for name, _, value in pairs}
+        return read_pairs(Path(self._place.headers_file), ":")
 
     def _note(self, answer: httpx.Response) -> None:
         self._marks = {
@@ -160,35 +147,8 @@ class Pull:
             "modified": answer.headers.get("Last-Modified", ""),
         }
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        host = urlsplit(self._place.url).hostname
-        try:
-            yield
-        except httpx.TimeoutException:
-            raise Trouble("timeout", f"{host} did not answer in time") from None
-        except httpx.ConnectError as error:
-            known = as_trouble(error.__cause__ or error)
-            is_certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
-            code = "certificate-untrusted" if is_certificate else known.code
-            raise Trouble(
-                code, f"{host}: {str(error)[:200]}", is_permanent=is_certificate
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Trouble("connection-failed", f"{host}: {type(error).__name__}") from None
-        except OSError as error:
-            raise as_trouble(error) from None
-
-
-def _check(answer: httpx.Response) -> None:
-    status = answer.status_code
-    if status in (200, 206, 304):
-        return
-    after_s = read_retry_after(answer.headers.get("Retry-After", ""))
-    raise Trouble(
-        f"http-{status}", f"the server answered {status} {answer.reason_phrase}"[:100],
-        is_permanent=status not in TRANSIENT_STATUSES, after_s=after_s,
-    )  # fmt: skip
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return told(urlsplit(self._place.url).hostname or "")
 
 
 def _goes_on(answer: httpx.Response, at: int) -> bool:
