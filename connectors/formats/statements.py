@@ -119,18 +119,20 @@ class Desk:
         """Stage a line. `amount` None: it could not be read; an unbooked one moves no balance.
         `reference` as in key_line.
         """
-        if not faults and not (statement.account and statement.currency):
-            what = "account" if not statement.account else "currency"
-            faults += (Fault(f"missing-{what}", f"the {what} of the statement", "none", place),)
         if self.has_controls and any(
             isinstance(v, str) and find_control(v) for v in values.values()
         ):
             faults += (Fault("control-character", "printable text", "a control character", place),)
+        is_sound = not faults
+        if is_sound and not (statement.account and statement.currency):
+            # A person names it for the whole of it; until then the balances prove the lines.
+            what = "account" if not statement.account else "currency"
+            faults += (Fault(f"missing-{what}", f"the {what} of the statement", "none", place),)
         key = ""
         if amount is not None:
             values["amount"] = format(amount, "f")
             key = key_line(values, amount, reference)
-            if is_booked and not faults:
+            if is_booked and is_sound:
                 statement.net += amount
                 statement.lines += 1
                 name = ("in " if amount >= 0 else "out ") + statement.currency

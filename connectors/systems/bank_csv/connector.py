@@ -1,7 +1,10 @@
-"""The connector: the profile that a table's header names, or the one a person chose or wrote."""
+"""The connector: the profile that a table's header names, the one a person chose or wrote, or the
+one that is read off the table.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,16 +22,19 @@ from connectors.sdk.contract import (
     Rows,
     Summary,
 )
+from connectors.systems.bank_csv.guess import GUESSED, ROWS_MAX, Guess, guess_profile
 from connectors.systems.bank_csv.profile import (
     Layout,
     Profile,
     compile_name,
     decode_profile,
+    encode_profile,
     find_layout,
     read_profiles,
 )
 from connectors.systems.bank_csv.reader import Reader
 from connectors.systems.bank_csv.table import Table, is_known
+from connectors.systems.bank_csv.values import parse_date
 
 _HEAD_ROWS = 100
 
@@ -69,12 +75,18 @@ class BankTable:
     def inspect(self, learned: dict[str, str]) -> Found:
         """See sdk.contract.Source. Raises Refused unknown-layout naming the header it looks like."""
         table = self._table
-        start = _find_start(table, self._own or read_profiles())
+        start = self._start(table)
         profile = start.layout.profile
         facts = {"bank": profile.bank, "profile": profile.key} | start.said
         warnings = (*table.warnings, *table.holds)
+        constants = {"profile": profile.key}
+        if profile.key == GUESSED:
+            expected = "columns that a person has looked at"
+            text = encode_profile(profile)
+            warnings += (Fault("layout-guessed", expected, text, Place(row=start.row)),)
+            constants = {"profile_toml": text}
         found = Inspection(table.format, table.encoding, (), warnings, "", facts)
-        return Found(found, Mapping(constants={"profile": profile.key}))
+        return Found(found, Mapping(constants=constants))
 
     def read(self, mapping: Mapping) -> Iterator[Rows | Progress | Summary]:
         """See sdk.contract.Source. Constants: `profile`, the key of one; `profile_toml`, the text of
@@ -85,7 +97,8 @@ class BankTable:
         profiles = _choose(constants, self._own)
         encoding = encoding or (profiles[0].encoding if len(profiles) == 1 else "")
         table = Table(self._path, encoding) if encoding else self._table
-        start = _find_start(table, profiles)
+        is_chosen = bool(constants.get("profile_toml") or constants.get("profile"))
+        start = _find_start(table, profiles) if is_chosen else self._start(table)
         reader = Reader(
             table,
             start.layout,
@@ -95,6 +108,18 @@ class BankTable:
         )
         rows = islice(table.rows(start.delimiter), None)
         yield from reader.read(rows, start.row, self._path.stat().st_size // 100)
+
+    def _start(self, table: Table) -> Start:
+        """By the first profile that knows the header and fits what stands below, else by a guess."""
+        try:
+            start = _find_start(table, self._own or read_profiles())
+        except Refused:
+            if not self._own and (guessed := _guess_start(table)):
+                return guessed
+            raise
+        if self._own or _fits(table, start):
+            return start
+        return _guess_start(table) or start
 
 
 def _choose(constants: dict[str, str], own: tuple[Profile, ...]) -> tuple[Profile, ...]:
@@ -130,6 +155,29 @@ def _find_start(table: Table, profiles: tuple[Profile, ...]) -> Start:
     expected = "a table whose header a profile knows"
     found = looks[:300] or "no row of three cells"
     raise Refused(Fault("unknown-layout", expected, found, Place(row=1)))
+
+
+def _guess_start(table: Table) -> Start | None:
+    best: Guess | None = None
+    for delimiter in table.delimiters:
+        with contextlib.suppress(Refused):
+            found = guess_profile(list(islice(table.rows(delimiter), ROWS_MAX)))
+            if found and (best is None or len(found.profile.columns) > len(best.profile.columns)):
+                best = found
+    return _find_start(table, (best.profile,)) if best else None
+
+
+def _fits(table: Table, start: Start) -> bool:
+    """Whether half of the first rows with a day and a sum are of the forms that the profile says."""
+    layout, profile = start.layout, start.layout.profile
+    fit = seen = 0
+    for number, cells in islice(table.rows(start.delimiter), ROWS_MAX):
+        days = [cells[n] for n in layout.columns["booked"] if n < len(cells) and cells[n]]
+        if number <= start.row or not days or not any(c.isdigit() for c in days[0]):
+            continue
+        seen += 1
+        fit += bool(parse_date(days[0], profile.date))
+    return fit * 2 >= seen
 
 
 def _read_preamble(cells: list[str], profile: Profile) -> dict[str, str]:

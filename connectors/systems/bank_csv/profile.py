@@ -29,7 +29,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One layout.
 
     `header`: names that its header row holds; `row`: for tables without header, a pattern for each
-    column of the first row, then columns are numbers from 1. `columns`: field to column, or to
+    column of the first row. `columns`: field to column by its name or its number from 1, or to
     several: the first that is filled counts, purposes are joined. `date`: forms such as
     dd.mm.yyyy. `preamble`: lines above the header to read, such as "Account: {account}".
     `signed`: debit and credit columns carry their own signs. `inverse`: a positive amount went out.
@@ -89,6 +89,25 @@ def decode_profile(text: bytes, key: str = "own") -> Profile:
     if problem:
         raise Refused(Fault("bad-profile", "a profile of a bank table", problem[:200]))
     return msgspec.structs.replace(found, key=key)
+
+
+def encode_profile(profile: Profile) -> str:
+    """The TOML of a profile, as people read and change it; its key is the name of its file."""
+    given = msgspec.to_builtins(profile)
+    plain = msgspec.to_builtins(Profile(bank="", columns={}, date=()))
+    columns = given.pop("columns")
+    lines = [
+        f"{k} = {_literal(v)}"
+        for k, v in given.items()
+        if k not in ("bank", "key") and v != plain[k]
+    ]
+    lines += ["", "[columns]", *(f"{k} = {_literal(v)}" for k, v in columns.items())]
+    return "\n".join([f"bank = {_literal(profile.bank)}", *lines]) + "\n"
+
+
+def _literal(value: object) -> str:
+    """A text, number, truth or list in TOML, whose forms of them are those of JSON."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
 def _check(profile: Profile) -> str:
@@ -159,7 +178,10 @@ def _match_header(names: list[str], profile: Profile) -> Layout | None:
     for field, wanted in profile.columns.items():
         places = []
         for one in wanted if isinstance(wanted, tuple) else (wanted,):
-            expression = compile_name(str(one))
+            if isinstance(one, int):
+                places.append(one - 1)
+                continue
+            expression = compile_name(one)
             places += [n for n, name in enumerate(names) if expression.fullmatch(name)][:1]
         columns[field] = tuple(places)
     return Layout(profile, columns, tuple(names), currency)

@@ -197,6 +197,8 @@ class Reader:
         first = next((c for c in cells if c), "")
         if _FOOTER.match(first):
             return True
+        if sum(map(bool, cells)) == 1 and parse_money(first, self._profile.decimal) is None:
+            return True  # words alone
         # Totals fill both columns, a movement one.
         if all(self._cell(cells, f) for f in ("debit", "credit")):
             return not any(c.isdigit() for c in self._cell(cells, "booked"))

@@ -88,7 +88,8 @@ def _read_csv(text: Text, delimiter: str) -> Iterator[TableRow]:
             quotes += line.count('"')
             yield line.replace("\0", "\x01") + "\n"
 
-    reader = csv.reader(lines(), delimiter=delimiter)
+    # Some banks put a blank between the mark of byte order, or a delimiter, and the quote.
+    reader = csv.reader(lines(), delimiter=delimiter, skipinitialspace=True)
     number, cells = 1, [""]
     try:
         start = reader.line_num + 1

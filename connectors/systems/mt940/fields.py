@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-_BALANCE = re.compile(r"\s*([CD])\s?(\d{6})\s?([A-Z]{3})\s?(\d{0,15}[.,]?\d{0,5})\s*")
+_BALANCE = re.compile(r"\s*([CD])\s?(\d{6})\s?([A-Z]{3})?\s?(\d{0,18}[.,]?\d{0,5})\s*")
 _LINE = re.compile(
     r"(\d{6})(\d{4})? ?(RC|RD|EC|ED|C|D)([A-Z])?(\d{0,15}[.,]?\d{0,5})(?![\d.,]) *(.*)", re.DOTALL
 )
@@ -49,13 +49,13 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def parse_balance(text: str) -> Balance | None:
-    """A balance, None when it is none."""
+    """A balance, None when it is none. Some banks leave the currency out: then it is empty."""
     found = _BALANCE.fullmatch(text)
     amount = parse_mt_amount(found[4]) if found else None
     date = parse_day(found[2])[0] if found else ""
     if found is None or amount is None or not date:
         return None
-    return Balance(date, found[3], amount if found[1] == "C" else -amount)
+    return Balance(date, found[3] or "", amount if found[1] == "C" else -amount)
 
 
 def parse_entry(text: str) -> Entry | None:

@@ -161,7 +161,8 @@ class Reader:
         statement, page = self._statement, self._page
         self._emit()
         if statement is not None and tag == "60M" and balance and page and self._is_same(statement):
-            if balance.amount == page.amount and balance.currency == page.currency:
+            is_other = balance.currency and page.currency and balance.currency != page.currency
+            if balance.amount == page.amount and not is_other:
                 self._is_closed, self._page, self._header.is_begun = False, None, True
                 statement.values["page"] = self._header.number.partition("/")[2].strip()
                 return
@@ -217,7 +218,10 @@ class Reader:
             fault = Fault("malformed-balance", "a closing balance", value[:80], Place(row=row))
             self._desk.hold(fault, statement.key)
             return
-        if balance.currency != statement.currency and statement.currency:
+        if not balance.currency:
+            expected = f"a closing balance in {statement.currency or 'a currency'}"
+            self._desk.warn(Fault("missing-currency", expected, value[:80], Place(row=row)))
+        elif balance.currency != statement.currency and statement.currency:
             expected = f"the currency of the statement, {statement.currency}"
             fault = Fault("currency-mismatch", expected, balance.currency, Place(row=row))
             self._desk.hold(fault, statement.key)
