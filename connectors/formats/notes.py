@@ -104,6 +104,7 @@ class _State:
         if tag == "c":
             self._cell(given)
         elif tag in ("v", "is"):
+            self._check_width()
             self.has_value = True
             self.notes.values += 1
         elif tag == "f":
@@ -134,10 +135,6 @@ class _State:
         found = _ADDRESS.match(given.get("r", ""))
         self.column = index_of(found.group(1)) if found else self.column
         self.place = (self.row, self.column)
-        if self.column > COLUMNS_MAX and self.notes.values:
-            raise Refused(
-                Fault("workbook-too-large", f"at most {COLUMNS_MAX} columns", given.get("r", ""))
-            )
         self.has_formula = self.has_value = False
         kind = given.get("t", "n")
         if kind == "e":
@@ -147,6 +144,12 @@ class _State:
             if shown:
                 self.notes.shown[self.place] = shown
         self.column += 1
+
+    def _check_width(self) -> None:
+        """Only a cell that holds something makes a sheet wide: programs style empty ones far out."""
+        if self.place[1] >= COLUMNS_MAX:
+            found = f"a value in column {self.place[1] + 1} of row {self.place[0]}"
+            raise Refused(Fault("workbook-too-large", f"at most {COLUMNS_MAX} columns", found))
 
     def _merge(self, ref: str) -> None:
         first, _, last = ref.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from connectors.formats.dbase2 import is_dbase2, open_dbase2
 from connectors.formats.dbf import open_dbf
 from connectors.formats.grid import Book
 from connectors.formats.markup import open_html, open_spreadsheetml
@@ -30,6 +31,8 @@ def open_book(path: Path, encoding: str = "") -> Book:
         raise Refused(Fault("not-a-table", "a table", "a PDF document"))
     if head[:2] in (b"\x09\x04", b"\x09\x02", b"\x09\x00", b"\x09\x08") and b"\0" in head[:16]:
         return open_xls(path)
+    if is_dbase2(head):
+        return open_dbase2(path)
     if _is_dbf(head, path.stat().st_size):
         return open_dbf(path)
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()

@@ -37,7 +37,9 @@ def open_workbook(path: Path, format_: str) -> Book:
     try:
         opened = python_calamine.CalamineWorkbook.from_path(str(path))
     except (python_calamine.CalamineError, OSError, ValueError) as error:
-        raise Refused(Fault("unreadable-workbook", "a workbook", str(error)[:200])) from None
+        is_locked = "password" in str(error).lower()
+        code = "password-protected" if is_locked else "unreadable-workbook"
+        raise Refused(Fault(code, "a workbook without password", str(error)[:200])) from None
     for meta in opened.sheets_metadata:
         if meta.typ is not python_calamine.SheetTypeEnum.WorkSheet:
             continue

@@ -8,12 +8,22 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
+import olefile
 import xlrd
 
 from connectors.formats.grid import Bad, Book, Cell, Row, Sheet, Shown, exact
 from connectors.formats.notes import interesting
 from connectors.formats.workbook import open_workbook
 from connectors.sdk.contract import Fault, Refused
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether it is a newer workbook under a password: an OLE container of its sealed bytes."""
+    try:
+        with olefile.OleFileIO(str(path)) as container:
+            return bool(container.exists("EncryptedPackage"))
+    except (OSError, ValueError):
+        return False
 
 
 def open_xls(path: Path) -> Book:
@@ -26,7 +36,8 @@ def open_xls(path: Path) -> Book:
     except NotImplementedError:
         book = xlrd.open_workbook(str(path), logfile=io.StringIO(), ragged_rows=True)
     except xlrd.XLRDError as error:
-        code = "password-protected" if "encrypted" in str(error).lower() else "unreadable-workbook"
+        is_locked = "encrypted" in str(error).lower() or _is_sealed(path)
+        code = "password-protected" if is_locked else "unreadable-workbook"
         raise Refused(Fault(code, "a workbook without password", str(error)[:200])) from None
     except Exception:  # noqa: BLE001 - the library asserts on damaged files
         rescued = open_workbook(path, "xls")
