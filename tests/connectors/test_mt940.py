@@ -223,6 +223,8 @@ def test_accounts_and_balances():
     assert parse_account("NL62INGB0001231231EUR") == ("", "NL62INGB0001231231", "EUR")
     assert parse_account("1017.490.554EUR") == ("", "1017.490.554", "EUR")
     assert parse_balance("D260101JPY1234,").amount == -1234
+    assert parse_balance("C020315105000,00").currency == ""
+    assert parse_entry("2611200514d1,01N946NONREF").amount == Decimal("-1.01")
     for text in ("C141387INR1,", "C260101INR11 27421,94", "X260101EUR1,", ""):
         assert parse_balance(text) is None
 

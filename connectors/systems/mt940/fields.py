@@ -15,7 +15,8 @@ import msgspec
 
 _BALANCE = re.compile(r"\s*([CD])\s?(\d{6})\s?([A-Z]{3})?\s?(\d{0,18}[.,]?\d{0,5})\s*")
 _LINE = re.compile(
-    r"(\d{6})(\d{4})? ?(RC|RD|EC|ED|C|D)([A-Z])?(\d{0,15}[.,]?\d{0,5})(?![\d.,]) *(.*)", re.DOTALL
+    r"(\d{6})(\d{4})? ?(RC|RD|EC|ED|C|D|c|d)([A-Z])?(\d{0,15}[.,]?\d{0,5})(?![\d.,]) *(.*)",
+    re.DOTALL,
 )
 _CODE = re.compile(r"(?!NONREF)[A-Z][A-Z0-9]{2}[A-Z0-9 ]")
 _CURRENCY_AT_END = re.compile(r"(?<=[0-9])[ /]?([A-Z]{3})$")
@@ -64,6 +65,7 @@ def parse_entry(text: str) -> Entry | None:
     if found is None:
         return None
     day, entry_day, mark, _funds, digits, rest = found.groups()
+    mark = mark.upper()  # some write it small
     value_date, is_clamped = parse_day(day)
     amount = parse_mt_amount(digits)
     booked = _find_booked(value_date, entry_day) if entry_day else value_date
