@@ -161,12 +161,33 @@ def test_a_card_tells_what_was_spent_as_positive(tmp_path):
         "Date;Name;Comment\n01.02.2026;Chair;good\n",
         "Symbol,Description,Quantity,Price\nABC,Fund,10,$33.89\n",
         "Open Date,Quantity,Holding Period\n08/24/2026,1,Short\n",
+        "Blg,Tag,Kto,Netto,Text\n1,1.1.2024,3450,39.85,a\n1,1.1.2024,1100,39.85,b\n2,2.1.2024,9,1.00,c\n",
+        "01.02.2026;a;1.00;5.00\n02.02.2026;b;1.00;9.00\n03.02.2026;c;2.00;1.00\n",
     ],
 )
 def test_other_tables_are_not_taken_for_a_banks(tmp_path, text):
     path = tmp_path / "a.csv"
     path.write_text(text, "utf-8")
     assert refusal("bank_csv", path).code == "unknown-layout"
+
+
+@pytest.mark.parametrize("is_newest_first", [True, False])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (3, 2, 0, 4, 1), (1, 4, 3, 2, 0)])
+def test_without_a_header_the_balances_say_which_sum_is_which(tmp_path, order, is_newest_first):
+    # day, text, out, in, balance; some lines without a balance
+    lines = [("01.09.2026", "Miete", "15.00", "", "85.00"), ("02.09.2026", "Lohn 9", "", "400.00", "485.00"),
+             ("02.09.2026", "Bar", "74.90", "", ""), ("03.09.2026", "Bar 2", "19.60", "", "390.50"),
+             ("05.09.2026", "Strom", "1'000.00", "", "-609.50"), ("06.09.2026", "Lohn", "", "1'000.00", "390.50")]  # fmt: skip
+    lines = lines[::-1] if is_newest_first else lines
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "Auszug;;\n" + "".join(";".join(x[n] for n in order) + "\n" for x in lines), "utf-8"
+    )
+    rows, summary, _ = read(path)
+    told = [r.values["amount"] for r in rows if r.entity == "bank_line"]
+    mine = ["-15.00", "400.00", "-74.90", "-19.60", "-1000.00", "1000.00"]
+    assert told == (mine[::-1] if is_newest_first else mine) and not summary.holds
+    assert next(r for r in rows if r.entity == "statement").values["ties"] is True
 
 
 def test_days_that_could_be_months_are_read_in_the_order_of_the_file():

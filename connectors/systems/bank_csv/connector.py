@@ -23,6 +23,7 @@ from connectors.sdk.contract import (
     Summary,
 )
 from connectors.systems.bank_csv.guess import GUESSED, ROWS_MAX, Guess, guess_profile
+from connectors.systems.bank_csv.headless import guess_headless
 from connectors.systems.bank_csv.profile import (
     Layout,
     Profile,
@@ -161,7 +162,8 @@ def _guess_start(table: Table) -> Start | None:
     best: Guess | None = None
     for delimiter in table.delimiters:
         with contextlib.suppress(Refused):
-            found = guess_profile(list(islice(table.rows(delimiter), ROWS_MAX)))
+            rows = list(islice(table.rows(delimiter), ROWS_MAX))
+            found = guess_profile(rows) or guess_headless(rows)
             if found and (best is None or len(found.profile.columns) > len(best.profile.columns)):
                 best = found
     return _find_start(table, (best.profile,)) if best else None

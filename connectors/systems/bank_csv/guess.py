@@ -251,7 +251,7 @@ def _make(
     sides = dict.fromkeys(c for g in found.get("direction", []) for c in g.cells)
     return Profile(
         bank="", key=GUESSED, header=tuple(dict.fromkeys(header)), columns=wanted, date=forms,
-        decimal=_mark_of([cell for c in sums for cell in c.cells]),
+        decimal=mark_of([cell for c in sums for cell in c.cells]),
         currency=_currency_of(sums, words),
         preamble=tuple(read_above(above)),
         signed=_is_signed(found), inverse=_is_inverse(found),
@@ -278,7 +278,7 @@ def _slot(column: Column) -> str:
     return name.replace(column.currency, "{currency}") if column.currency else name
 
 
-def _mark_of(cells: list[str]) -> str:
+def mark_of(cells: list[str]) -> str:
     """The decimal mark that most cells with one or two last digits show."""
     votes = [m[1] for c in cells if (m := _TWO.search(c.strip()))]
     return "," if votes.count(",") > votes.count(".") else "."
@@ -299,7 +299,7 @@ def _currency_of(sums: list[Column], words: Words) -> str:
 def _is_signed(found: dict[str, list[Column]]) -> bool:
     """Whether what went out stands with a minus in its own column."""
     cells = [cell for c in found.get("debit", []) for cell in c.cells]
-    values = [v for c in cells if (v := parse_money(c, _mark_of(cells)))]
+    values = [v for c in cells if (v := parse_money(c, mark_of(cells)))]
     return sum(v < 0 for v in values) * 2 > len(values)
 
 
@@ -312,5 +312,5 @@ def _is_inverse(found: dict[str, list[Column]]) -> bool:
         rank_name(c, "card") is not None and rank_name(c, "account") is None for c in accounts
     )
     cells = found["amount"][0].cells
-    values = [v for c in cells if (v := parse_money(c, _mark_of(list(cells))))]
+    values = [v for c in cells if (v := parse_money(c, mark_of(list(cells))))]
     return is_card and sum(v > 0 for v in values) * 2 > len(values)
