@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from connectors.onec.place import OneCPlace
+from connectors.onec.place import open_place as open_onec
 from connectors.transports.contract import Transport
 from connectors.transports.folder import Folder
 from connectors.transports.ftp import Ftp, FtpPlace
@@ -23,7 +25,7 @@ class FolderPlace(
     may_move: bool = False
 
 
-Place = FolderPlace | SftpPlace | FtpPlace | PullPlace | MailPlace
+Place = FolderPlace | SftpPlace | FtpPlace | PullPlace | MailPlace | OneCPlace
 
 
 def open_place(place: Place, known: dict[str, str]) -> Transport:
@@ -42,3 +44,5 @@ def open_place(place: Place, known: dict[str, str]) -> Transport:
             return Pull(place, known)
         case MailPlace():
             return Mailbox(place, known)
+        case OneCPlace():
+            return open_onec(place, known)
