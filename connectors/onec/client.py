@@ -10,6 +10,7 @@ import contextlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ _SAFE = "$(),'=:*/"
 _CALM = Rate(per_s=20.0, burst=20)
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SAID_MAX = 250
+_decode_row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 # What 1C says when somebody else holds or has changed the object: another try may do.
 _BUSY = ("блокиров", "lock", "конфликт")
 _SEATS = ("лицензи", "ліценз", "license", "licence")
@@ -63,18 +65,19 @@ class Base:
         self._api = Api(
             base.rstrip("/") + _PATH, account=f"onec {base}", rates={"": rate}, policy=policy,
             headers={"Authorization": f"Basic {coded}"}, allowed=allowed, ca_file=ca_file,
-            learn=_judge,
+            learn=self._learn,
         )  # fmt: skip
-        self._is_begun = False
+        self._is_begun = self._is_ending = False
 
     def close(self) -> None:
         """Give the seat back; never raises."""
         if self._is_begun:
             # One try: a server that does not answer ends the session by itself.
+            self._is_ending = True
             with contextlib.suppress(Trouble, OSError):
                 path = "/" + _query({"$format": "json"})
                 headers = {"IBSession": "finish"}
-                question = Question(path, headers=headers, is_repeatable=False)
+                question = Question(path=path, headers=headers, is_repeatable=False)
                 self._api.ask(question, lambda _: None)
         self._api.close()
 
@@ -85,10 +88,9 @@ class Base:
         headers = dict(more.pop("headers", {}))
         if not self._is_begun:
             headers["IBSession"] = "start"
-            self._is_begun = True
         address = "/" + quote(path, safe=_SAFE) + _query(params)
         try:
-            return self._api.ask(Question(address, headers=headers, **more), read)
+            return self._api.ask(Question(path=address, headers=headers, **more), read)
         except Trouble as trouble:
             raise _explained(trouble, path) from None
 
@@ -119,24 +121,25 @@ class Base:
             wanted = " or ".join(f"Ref_Key eq {guid(k)}" for k in part)
             yield self.rows(path, select, filter_=wanted).value
 
-    def one(self, object_: str, key: str, select: Sequence[str] = ()) -> dict[str, Any] | None:
+    def one(self, object_: str, key: str, select: Sequence[str]) -> dict[str, Any] | None:
         """One object by its id; None when there is none."""
-        params = {"$format": "json"} | ({"$select": ",".join(select)} if select else {})
-        try:
-            found: dict[str, Any] = self.ask(
-                f"{object_}({guid(key)})", params, lambda a: read_json(a, dict[str, Any])
-            )
-        except Trouble as trouble:
-            if trouble.code == "not-there":
-                return None
-            raise
-        return found
+        for raws in self.batches(object_, select, [key]):
+            for raw in raws:
+                return _decode_row(raw)
+        return None
 
     def metadata(self) -> bytes:
         """What is published, as XML."""
         headers = {"Accept": "application/xml"}
         found: bytes = self.ask("$metadata", {}, lambda a: a.body, headers=headers)
         return found
+
+    def _learn(self, answer: Answer, bucket: Bucket) -> None:
+        # Who is not let in has no session.
+        self._is_begun = self._is_begun or answer.status not in (401, 403)
+        if self._is_ending:
+            raise Trouble("ended", "the session is ended", is_permanent=True)
+        _judge(answer)
 
 
 def guid(key: str) -> str:
@@ -152,7 +155,7 @@ def _query(params: dict[str, str]) -> str:
     return "?" + "&".join(pairs) if pairs else ""
 
 
-def _judge(answer: Answer, bucket: Bucket) -> None:
+def _judge(answer: Answer) -> None:
     """Tell what 1C refuses from what a web server does. Raises Trouble."""
     status = answer.status
     if 200 <= status < 300 or status in (502, 503, 504):
@@ -166,9 +169,8 @@ def _judge(answer: Answer, bucket: Bucket) -> None:
         text = said or "the name or the password is not taken, or the user may not use OData"
         raise Trouble(f"http-{status}", f"1C: {text}", is_permanent=True)
     if status == 404:
-        # 1C says which of the two by a code: an object that is not there, a resource that is none.
-        code = "not-there" if error is not None and error.code == "9" else "not-published"
-        raise Trouble(code, said, is_permanent=True)
+        # Objects are asked for by a filter, so it is the resource that is not there.
+        raise Trouble("not-published", said, is_permanent=True)
     if status in (409, 412):
         raise Trouble("changed-there", f"1C: {said or 'it was changed meanwhile'}", is_permanent=True)  # fmt: skip
     if error is None:

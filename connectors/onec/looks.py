@@ -60,6 +60,7 @@ class Looks:
         self._whole: list[str] = []
         self._restless: list[str] = []
         self._own = 0
+        self._has_news = False
 
     @property
     def head(self) -> Head:
@@ -70,13 +71,14 @@ class Looks:
         """Begin a look, as far as the first row that is news. Raises Trouble."""
         self._memory.begin()
         self._whole, self._restless, self._own = [], [], 0
+        self._has_news = False
         self._walk = self._pages()
         self._waiting = []
         for page in self._walk:
             self._waiting.append(page)
-            if page.call not in (PROFILE, LOOK, *LOOKUPS):
-                return True
-        return False
+            if self._has_news:
+                break
+        return self._has_news
 
     def ask(self) -> Iterator[Page]:
         """See transports.capture.Pages; a second time is a look of its own."""
@@ -225,10 +227,12 @@ class Looks:
             # A balance of nothing has no row; a price that is taken back stays what it was.
             if entity == "stock" and gone:
                 told = [_encode(dict(zip(map_.keys, k.split("|"), strict=True))) for k in gone]
+                self._has_news = True
                 yield from _as_pages(entity + GONE, told, map_.page)
 
     def _page(self, entity: str, map_: Map, rows: Sequence[Seen]) -> Page:
         """Rows that are told now; what others are read by is kept whole."""
+        self._has_news = True
         for row in rows:
             kept = bytes(row.raw) if _is_kept(self._profile, entity, map_, row) else None
             self._memory.see(entity, row.key, row.version, kept)

@@ -8,7 +8,7 @@ into our way again. A pass that was not quiet is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec

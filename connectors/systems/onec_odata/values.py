@@ -18,6 +18,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _RATE = re.compile(r"(?:НДС|Общая|Пониженная)?\s*(\d{1,2})(?:_\d+)?\s*%?", re.IGNORECASE)
 _NO_TAX = ("безндс", "без ндс", "без пдв", "безпдв")
 _NO_DATES = ("0001-01-01", "1753-01-01")
+_MOST = Decimal(10) ** 24
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
@@ -65,7 +66,7 @@ class Row:
         if found is None or found == "":
             return None
         if isinstance(found, int | Decimal) and not isinstance(found, bool):
-            written = f"{found:f}" if abs(found) < 10**24 else ""
+            written = f"{Decimal(found):f}" if -_MOST < found < _MOST else ""
         else:
             written = found if isinstance(found, str) else ""
         try:
