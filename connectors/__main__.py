@@ -17,6 +17,7 @@ from connectors.sdk.commands.run import run
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Trouble
 from connectors.work.main import work
+from connectors.work.orders import write_always
 from connectors.work.settings import (
     Misconfigured,
     Name,
@@ -39,6 +40,8 @@ def main() -> int:
             return golden(given.key, print, keep=given.keep)
         case "work":
             return _work(given)
+        case "orders":
+            return _orders(given)
         case "run":
             return run(given.key, given.file, dict(given.constants), print)
         case _:
@@ -60,20 +63,28 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("key")
     one.add_argument("file", type=Path)
     one.add_argument("--constants", type=_pair, nargs="*", default=[], metavar="K=V")
+    one = commands.add_parser("orders", help="write a node's orders into a base of 1C")
+    _add_node(one)
+    one.add_argument("--sources", required=True, type=Path, help="as of work")
+    one.add_argument("--source", required=True, metavar="KEY", help="the base")
     one = commands.add_parser("work", help="read the runs of a node, and look at sources")
-    one.add_argument("--node", required=True, metavar="URL")
-    one.add_argument("--key-file", required=True, type=Path)
+    _add_node(one)
     one.add_argument("--name", required=True, help="as the runs' option `worker` names it")
     one.add_argument("--sources", type=Path, help="a TOML file with [[source]] tables")
     one.add_argument("--source", action="append", default=[], metavar="KEY", help="these alone")
     one.add_argument("--data", type=Path, default=Path("connector-data"))
-    one.add_argument("--ca-file", default="", help="who signs the node, if not the system's own")
-    one.add_argument("--plain-http", action="store_true", help="in a network that is yours")
-    one.add_argument("--once", action="store_true", help="do what waits, then end")
     one = commands.add_parser("quality", help="every file of a folder")
     one.add_argument("folder", type=Path)
     one.add_argument("--connector", default="", help="this one for all, whatever is recognised")
     return parser
+
+
+def _add_node(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--node", required=True, metavar="URL")
+    one.add_argument("--key-file", required=True, type=Path)
+    one.add_argument("--ca-file", default="", help="who signs the node, if not the system's own")
+    one.add_argument("--plain-http", action="store_true", help="in a network that is yours")
+    one.add_argument("--once", action="store_true", help="do what waits, then end")
 
 
 def _work(given: argparse.Namespace) -> int:
@@ -89,6 +100,21 @@ def _work(given: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _orders(given: argparse.Namespace) -> int:
+    try:
+        (source,) = read_sources(given.sources, [given.source])
+        worker = Worker(
+            name="orders", key=read_key(given.key_file),
+            node=check_node(given.node, is_plain_allowed=given.plain_http),
+            data=Path(), sources=(source,), ca_file=given.ca_file,
+        )  # fmt: skip
+        failed = asyncio.run(write_always(worker, source, is_once=given.once))
+    except (Misconfigured, Trouble) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 2 if failed else 0
 
 
 def _pair(text: str) -> tuple[str, str]:

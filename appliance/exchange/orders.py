@@ -1,8 +1,9 @@
 """Orders that a 1C base has not been told of yet, as they are now.
 
 What was told is known by version, not by time: an order of a branch may come to the hub long after
-it was written. A base confirms with `success`; until then the same orders are told again, under
-the same ids, so an answer that was lost loses nothing.
+it was written. Until a base confirms, the same orders are told again, under the same ids, so an
+answer that was lost loses nothing. 1C's own exchange confirms what it was told last (`success`);
+a connector worker, which writes one order after the other, confirms each in the version it wrote.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _DUE = (
     "FROM record r WHERE r.tenant_id = $1 AND r.kind = 'order' AND r.deleted_at IS NULL "
     "AND (r.unit_id IS NULL OR r.unit_id = ANY($3::uuid[]))) AS o "
     "LEFT JOIN exchange_order x ON x.tenant_id = $1 AND x.session_id = $2 AND x.record_id = o.id "
-    "WHERE x.told IS DISTINCT FROM o.version ORDER BY o.id LIMIT $4"
+    "WHERE x.told IS DISTINCT FROM o.version AND o.id > $5 ORDER BY o.id LIMIT $4"
 )
 _TELL = Statement(
     "INSERT INTO exchange_order (tenant_id, session_id, record_id, telling) "
@@ -52,6 +53,14 @@ _TELL = Statement(
 _CONFIRM = Statement(
     "UPDATE exchange_order SET told = telling, telling = NULL "
     "WHERE tenant_id = $1 AND session_id = $2 AND telling IS NOT NULL"
+)
+# What a key may note is of orders that there are.
+_CONFIRM_EACH = Statement(
+    "INSERT INTO exchange_order (tenant_id, session_id, record_id, told) "
+    "SELECT $1, $2, r.id, u.v FROM unnest($3::uuid[], $4::text[]) AS u(o, v) "
+    "JOIN record r ON r.tenant_id = $1 AND r.id = u.o AND r.kind = 'order' "
+    "ON CONFLICT (tenant_id, session_id, record_id) DO UPDATE SET told = EXCLUDED.told, "
+    "telling = NULL"
 )
 
 
@@ -66,13 +75,15 @@ class Line(msgspec.Struct, frozen=True):
     price: Decimal
     amount: Decimal
     tax_rate: Decimal | None
+    is_known: bool
 
 
 class Buyer(msgspec.Struct, frozen=True):
-    """Who ordered: what the reader of the key may take away of them."""
+    """Who ordered: what the reader of the key may take away of them. `id`, `is_known`: see Line."""
 
     id: str
     fields: Mapping[str, str]
+    is_known: bool
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -90,23 +101,48 @@ class Order(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
 
 
+class Due(msgspec.Struct, frozen=True):
+    """An order, and the version that it is told in."""
+
+    order: Order
+    version: str
+
+
 async def due_orders(db: Database, ctx: Ctx) -> tuple[list[Order], Call]:
     """At most ORDERS_MAX orders that were not told in their present version, and the call that
     notes that they are told now. Raises Forbidden where orders may not leave.
     """
+    label = (await db.read(ctx.tenant, (_LABEL, (ctx.tenant, ctx.session))))[0].first()
+    source = text_of((label or (None,))[0]).strip() or "1C"
+    due, _ = await due_page(db, ctx, source)
+    versions = {d.order.id: d.version for d in due}
+    orders = [d.order for d in due]
+    return orders, _tell(ctx, orders, versions)
+
+
+async def due_page(
+    db: Database, ctx: Ctx, source: str, *, after: str = "", most: int = ORDERS_MAX
+) -> tuple[list[Due], UUID | None]:
+    """Orders behind an id that the key's base has not confirmed in their present version, by id;
+    and behind which there may be more. `source`: whose ids their products and buyers have.
+    Raises Forbidden.
+    """
     kind = ctx.schema.kind("order_line")
     via = kind.by_name.get("order") if kind is not None else None
     if via is None or not via.slot or not may_leave(ctx, "order", *_ORDER):
-        return [], _tell(ctx, [], {})
-    args = (ctx.tenant, ctx.session, sorted(ctx.subtree), ORDERS_MAX)
-    labels, rows = await db.read(
-        ctx.tenant, (_LABEL, (ctx.tenant, ctx.session)),
-        (Statement(_DUE.format(slot=via.slot)), args),
-    )  # fmt: skip
+        return [], None
+    args = (ctx.tenant, ctx.session, sorted(ctx.subtree), most, after)
+    (rows,) = await db.read(ctx.tenant, (Statement(_DUE.format(slot=via.slot)), args))
     versions = {text_of(ident): text_of(version) for ident, version in rows}
-    source = text_of((labels.first() or (None,))[0]).strip() or "1C"
     orders = await _read(db, ctx, source, list(versions)) if versions else []
-    return orders, _tell(ctx, orders, versions)
+    last = UUID([*versions][-1]) if len(versions) == most else None
+    return [Due(o, versions[o.id]) for o in orders], last
+
+
+def confirm_each_call(ctx: Ctx, told: Mapping[UUID, str]) -> Call:
+    """The base has these orders in these versions."""
+    columns = Column("uuid", list(told)), Column("text", list(told.values()))
+    return _CONFIRM_EACH, (ctx.tenant, ctx.session, *columns)
 
 
 def confirm_call(ctx: Ctx) -> Call:
@@ -159,7 +195,7 @@ async def _lines(
             outer.get(own, own), str(row["text"] or product.get("name") or ""),
             str(product.get("sku") or ""), find_measure(measures, str(row["measure"] or "")),
             _decimal(row["quantity"]), _decimal(row["unit_price"]), _decimal(row["gross"]),
-            _decimal(row["tax_rate"]) if row["tax_rate"] is not None else None,
+            _decimal(row["tax_rate"]) if row["tax_rate"] is not None else None, own in outer,
         )  # fmt: skip
         found.append((str(row["order"]), line))
     return found
@@ -172,7 +208,9 @@ async def _buyers(db: Database, ctx: Ctx, source: str, ids: Sequence[str]) -> di
     outer = await outer_ids(db, ctx, source, unique, "customer")
     return {
         str(r["id"]): Buyer(
-            outer.get(str(r["id"]), str(r["id"])), {n: str(r[n]) for n in names if r[n]}
+            outer.get(str(r["id"]), str(r["id"])),
+            {n: str(r[n]) for n in names if r[n]},
+            str(r["id"]) in outer,
         )
         for r in rows
     }

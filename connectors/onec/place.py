@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -20,12 +22,22 @@ from connectors.transports.web import read_pairs
 class OrdersWay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How orders are written. `constants`: properties that every document gets (Организация_Key,
     Склад_Key, Статус); `buyer`: the counterparty of orders whose customer 1C does not know;
-    `is_posted`: whether they are posted as well.
+    `is_posted`: whether they are posted as well; `zone`: of the base, whose dates are local;
+    `every_s`: how often the node is asked.
     """
 
     constants: dict[str, str | bool | int] = {}
     buyer: str = ""
     is_posted: bool = True
+    zone: str = "UTC"
+    every_s: Annotated[float, msgspec.Meta(ge=1)] = 60.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a zone that is none."""
+        try:
+            ZoneInfo(self.zone)
+        except (KeyError, OSError, ValueError):
+            raise ValueError(f"{self.zone} is no zone like Europe/Kyiv") from None
 
 
 class OneCPlace(

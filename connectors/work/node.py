@@ -144,6 +144,16 @@ class Node:
             given["mapping"] = source.mapping
         return _read(await self._ask("POST", "/intake/runs", POLICY, json=given), _Made).id
 
+    async def due_orders(self, source: str, after: str) -> bytes:
+        """Orders that the base of this key has not confirmed, behind an id; see onec/orders."""
+        params = {"source": source} | ({"after": after} if after else {})
+        return await self._ask("GET", "/exchange/orders", POLICY, params=params)
+
+    async def confirm_orders(self, told: dict[str, str]) -> None:
+        """The base has these, by id, in these versions."""
+        orders = [{"id": i, "version": v} for i, v in told.items()]
+        await self._ask("POST", "/exchange/orders/confirm", POLICY, json={"orders": orders})
+
     async def _ask(self, method: str, url: str, policy: Policy, **more: object) -> bytes:
         async def once() -> bytes:
             request = self._http.build_request(method, url, **more)  # type: ignore[arg-type]
