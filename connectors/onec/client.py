@@ -175,8 +175,10 @@ def _judge(answer: Answer) -> None:
         raise Trouble("changed-there", f"1C: {said or 'it was changed meanwhile'}", is_permanent=True)  # fmt: skip
     if error is None:
         return
-    is_for_now = any(w in said.casefold() for w in (*_BUSY, *_SEATS))
-    raise Trouble("refused-by-1c", f"1C: {said}", is_permanent=not is_for_now)
+    if any(w in said.casefold() for w in _SEATS):
+        raise Trouble("no-seat", f"1C: {said}")
+    is_busy = any(w in said.casefold() for w in _BUSY)
+    raise Trouble("refused-by-1c", f"1C: {said}", is_permanent=not is_busy)
 
 
 def _explained(trouble: Trouble, path: str) -> Trouble:

@@ -39,7 +39,7 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     days: _Days = 7
     documents_days: _Days = 365
-    sweep_every_s: Annotated[int, msgspec.Meta(ge=60)] = 86_400
+    sweep_every_s: Annotated[int, msgspec.Meta(ge=1)] = 86_400
     full_every_s: Annotated[int, msgspec.Meta(ge=3_600)] = 7 * 86_400
 
 

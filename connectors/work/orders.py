@@ -18,6 +18,7 @@ from connectors.work.node import Node
 from connectors.work.settings import Misconfigured, Source, Worker
 from connectors.work.told import tell
 
+_OF_ONE = ("refused-by-1c", "not-confirmed")
 _IDLE = Policy(first_s=2.0, most_s=300.0)
 
 
@@ -80,7 +81,9 @@ async def _write_page(node: Node, source: Source, writer: Writer, orders: list[O
             try:
                 what = await asyncio.to_thread(writer.write, order)
             except Trouble as trouble:
-                if not trouble.is_permanent or trouble.code.startswith("http-40"):
+                # What 1C says of this document is about this one; all else is about all of them.
+                is_own = trouble.is_permanent or trouble.code in _OF_ONE
+                if not is_own or trouble.code.startswith("http-40"):
                     raise
                 failed += 1
                 tell("order.failed", source=source.key, order=order.id, code=trouble.code,

@@ -301,7 +301,9 @@ def fill(base, goods=5):
         products.append(one)
         base.price(one, retail, 10.5 + n, hryvnia)
         base.move(one, store, 5 + n)
-    red = put(VARIANTS, Description="Красный", Owner=products[0], Owner_Type=f"StandardODATA.{GOODS}")
+    red = put(
+        VARIANTS, Description="Красный", Owner=products[0], Owner_Type=f"StandardODATA.{GOODS}"
+    )
     large = put(VARIANTS, Description="Большой", Owner=str(uuid.uuid1()), Owner_Type="StandardODATA.Catalog_ВидыНоменклатуры")  # fmt: skip
     base.price(products[0], retail, 12, hryvnia, variant=red)
     base.move(products[0], store, 2, variant=red)
