@@ -43,7 +43,7 @@ _DUE = (
     "FROM record r WHERE r.tenant_id = $1 AND r.kind = 'order' AND r.deleted_at IS NULL "
     "AND (r.unit_id IS NULL OR r.unit_id = ANY($3::uuid[]))) AS o "
     "LEFT JOIN exchange_order x ON x.tenant_id = $1 AND x.session_id = $2 AND x.record_id = o.id "
-    "WHERE x.told IS DISTINCT FROM o.version AND o.id > $5 ORDER BY o.id LIMIT $4"
+    "WHERE x.told IS DISTINCT FROM o.version AND o.id > $5::uuid ORDER BY o.id LIMIT $4"
 )
 _TELL = Statement(
     "INSERT INTO exchange_order (tenant_id, session_id, record_id, telling) "
@@ -87,7 +87,7 @@ class Buyer(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One order as it is told."""
+    """One order as it is told. `external_id`: its id in the base, where that has brought it."""
 
     id: str
     number: str
@@ -99,6 +99,7 @@ class Order(msgspec.Struct, frozen=True):
     delivery: str
     buyer: Buyer | None
     lines: tuple[Line, ...]
+    external_id: str | None
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -121,7 +122,7 @@ async def due_orders(db: Database, ctx: Ctx) -> tuple[list[Order], Call]:
 
 
 async def due_page(
-    db: Database, ctx: Ctx, source: str, *, after: str = "", most: int = ORDERS_MAX
+    db: Database, ctx: Ctx, source: str, *, after: UUID | None = None, most: int = ORDERS_MAX
 ) -> tuple[list[Due], UUID | None]:
     """Orders behind an id that the key's base has not confirmed in their present version, by id;
     and behind which there may be more. `source`: whose ids their products and buyers have.
@@ -131,7 +132,7 @@ async def due_page(
     via = kind.by_name.get("order") if kind is not None else None
     if via is None or not via.slot or not may_leave(ctx, "order", *_ORDER):
         return [], None
-    args = (ctx.tenant, ctx.session, sorted(ctx.subtree), most, after)
+    args = (ctx.tenant, ctx.session, sorted(ctx.subtree), most, after or UUID(int=0))
     (rows,) = await db.read(ctx.tenant, (Statement(_DUE.format(slot=via.slot)), args))
     versions = {text_of(ident): text_of(version) for ident, version in rows}
     orders = await _read(db, ctx, source, list(versions)) if versions else []
@@ -161,6 +162,7 @@ async def _read(db: Database, ctx: Ctx, source: str, ids: list[str]) -> list[Ord
     rows = await _rows(db, ctx, "order", ("id", "number", "created_at", *_ORDER), "id", ids)
     lines = await _rows(db, ctx, "order_line", ("order", *_LINE), "order", ids)
     buyers = await _buyers(db, ctx, source, [str(r["customer"]) for r in rows if r["customer"]])
+    brought = await outer_ids(db, ctx, source, [str(r["id"]) for r in rows], "order")
     of: dict[str, list[Line]] = {}
     for order, line in await _lines(db, ctx, source, lines):
         of.setdefault(order, []).append(line)
@@ -169,7 +171,7 @@ async def _read(db: Database, ctx: Ctx, source: str, ids: list[str]) -> list[Ord
             str(r["id"]), str(r["number"] or ""), datetime.fromisoformat(str(r["created_at"])),
             str(r["state"] or ""), str(r["currency"] or ""), _decimal(r["gross_total"]),
             str(r["due"] or ""), str(r["delivery"] or ""), buyers.get(str(r["customer"])),
-            tuple(of.get(str(r["id"]), ())),
+            tuple(of.get(str(r["id"]), ())), brought.get(str(r["id"])),
         )
         for r in rows
     ]  # fmt: skip

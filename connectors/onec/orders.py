@@ -50,7 +50,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One order in one version."""
+    """One order in one version; `external_id`: what 1C calls it, where it is one of 1C's own."""
 
     id: str
     version: str
@@ -62,6 +62,7 @@ class Order(msgspec.Struct, frozen=True):
     delivery: str
     buyer: Buyer | None
     lines: tuple[Line, ...]
+    external_id: str | None = None
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -78,6 +79,9 @@ class Writer:
 
     def write(self, order: Order) -> str:
         """What was done: `written`, `cancelled`, `nothing`. Raises Trouble."""
+        if order.external_id:
+            # It came from there: 1C keeps its own orders.
+            return "nothing"
         known = self._memory.sent(order.id)
         held = self._find(order)
         if order.state == CANCELLED:

@@ -297,7 +297,7 @@ def fill(base, goods=5):
     products = []
     for n in range(goods):
         one = put(GOODS, Description=f"Болт М{n:03}", IsFolder=False, Parent_Key=group, Code=f"{n:05}",
-            Артикул=f"B{n}", ЕдиницаИзмерения_Key=piece, СтавкаНДС="БезНДС")  # fmt: skip
+            Артикул=f"B{n}", ЕдиницаИзмерения_Key=piece, СтавкаНДС="НДС20")  # fmt: skip
         products.append(one)
         base.price(one, retail, 10.5 + n, hryvnia)
         base.move(one, store, 5 + n)

@@ -120,7 +120,7 @@ def test_a_first_look_tells_everything_and_says_so(world):
     assert summary.warnings == ()
     assert rows["product", first] == {
         "name": "Болт М000", "is_deleted": False, "sku": "B0", "code": "00000", "unit": "шт",
-        "unit_code": "796", "category_id": ids["group"], "tax": "Без НДС",
+        "unit_code": "796", "category_id": ids["group"], "tax": "20",
     }  # fmt: skip
     # The forms are those of CommerceML: a variant is p#v, also one of a shared characteristic.
     red, large = f"{first}#{ids['red']}", f"{second}#{ids['large']}"

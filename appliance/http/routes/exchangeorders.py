@@ -54,9 +54,12 @@ class ToldLine(msgspec.Struct, frozen=True):
 
 
 class ToldOrder(msgspec.Struct, frozen=True):
-    """An order as it is now. `version` goes back with the confirmation. `at` is in UTC."""
+    """An order as it is now. `version` goes back with the confirmation; `external_id`: its id in
+    the source, where that has brought it; `at` is in UTC.
+    """
 
     id: str
+    external_id: str | None
     version: str
     number: str
     at: str
@@ -100,7 +103,7 @@ async def read_due_orders(ask: Ask) -> ASGIResponse:
     """Orders that the base of this key has not confirmed in their present version."""
     given = ask.params(OrderParams)
     found, last = await orders.due_page(
-        ask.node.db, ask.ctx, given.source, after=str(given.after or ""), most=given.limit
+        ask.node.db, ask.ctx, given.source, after=given.after, most=given.limit
     )
     return reply(ToldOrders([_told(d) for d in found], last))
 
@@ -127,6 +130,6 @@ def _told(due: orders.Due) -> ToldOrder:
     ]  # fmt: skip
     who = ToldBuyer(buyer.id if buyer.is_known else None, dict(buyer.fields)) if buyer else None
     return ToldOrder(
-        order.id, due.version, order.number, order.at.isoformat(), order.state, order.currency,
+        order.id, order.external_id, due.version, order.number, order.at.isoformat(), order.state, order.currency,
         order.amount, order.due, order.delivery, who, lines,
     )  # fmt: skip
