@@ -21,9 +21,8 @@ from connectors.onec.client import Base
 from connectors.onec.memory import Memory
 from connectors.onec.published import check_published
 from connectors.onec.sweep import Seen, Sweep, read_row
-from connectors.systems.onec_odata.connector import LOOK, PROFILE, SYSTEM, Look
+from connectors.systems.onec_odata.look import GONE, LOOK, PROFILE, SYSTEM, Look
 from connectors.systems.onec_odata.profile import DOCUMENTS, LOOKUPS, REGISTERS, Map, Profile
-from connectors.systems.onec_odata.reader import GONE
 
 # More changed objects than this are asked for by pages, not by their ids.
 CHANGED_MAX = 2_000
@@ -126,13 +125,15 @@ class Looks:
         return "sweep" if now - swept >= windows.sweep_every_s else "window"
 
     def _note(self, mode: str) -> None:
-        now = str(self._now())
+        now, windows = self._now(), self._windows
         if mode == "full":
-            self._memory.set_mark("full", now)
+            # Of a base that was not at rest nothing is known to be gone: that is tried again sooner.
+            sooner = windows.full_every_s - windows.sweep_every_s if self._restless else 0
+            self._memory.set_mark("full", str(now - max(0, sooner)))
             self._memory.set_mark("gone", "")
             self._memory.set_mark("profile", _encode(self._profile).decode())
         if mode != "window":
-            self._memory.set_mark("sweep", now)
+            self._memory.set_mark("sweep", str(now))
 
     def _tell(self, mode: str, entity: str, map_: Map) -> Iterator[Page]:
         if entity in REGISTERS:

@@ -12,7 +12,7 @@ from connectors.formats.xml import LOCAL, XmlFile
 from connectors.onec.client import Base
 from connectors.sdk.contract import Refused
 from connectors.sdk.retry import Trouble
-from connectors.systems.onec_odata.profile import Map, Profile
+from connectors.systems.onec_odata.profile import Profile
 
 _TOLD_MAX = 12
 # The parts of a composite value, and those of a virtual table, have no property of their own.
@@ -22,8 +22,6 @@ _ALWAYS = frozenset({"Ref_Key", "DataVersion", "DeletionMark"})
 def check_published(base: Base, profile: Profile) -> None:
     """Raises Trouble naming every object and property that is missing."""
     wanted = {m.object: m for m in profile.entity.values()}
-    if profile.orders is not None:
-        wanted.setdefault(profile.orders.object, Map(object=profile.orders.object))
     try:
         document = base.metadata()
     except Trouble as trouble:

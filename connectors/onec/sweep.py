@@ -42,7 +42,7 @@ class Sweep:
         self._base, self._memory, self._entity, self._map = base, memory, entity, map_
         self._select = select or map_.properties
         self._filter = " and ".join(f for f in (map_.filter, filter_) if f)
-        self._order = ",".join(map_.keys or ("Ref_Key",))
+        self._order = ",".join(map_.keys or ("Ref_Key",)) if map_.is_sorted else ""
         self._page = map_.page
         self.turn, self.is_quiet = 0, False
 
@@ -90,7 +90,7 @@ def read_row(raw: msgspec.Raw, map_: Map) -> Seen:
     """What tells a row apart. Raises Trouble for what is none."""
     try:
         held = _decode_row(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Trouble("answer-unknown", f"{map_.object}: {error}"[:300], is_permanent=True) from None  # fmt: skip
     if not map_.keys:
         key, version = held.get("Ref_Key"), held.get("DataVersion")

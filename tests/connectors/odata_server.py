@@ -166,6 +166,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if mishap == "503":
             return self._say(503, b"", {"Retry-After": "0"})
+        if isinstance(mishap, bytes):
+            return self._say(200, mishap)
         if mishap == "html":
             return self._say(200, LOGIN, {"Content-Type": "text/html"})
         try:

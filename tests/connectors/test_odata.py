@@ -1,12 +1,11 @@
 """1C's OData interface as a source: looks, what is told again, what goes wrong, what is gone."""
 
-import asyncio
-import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.formats.captured import Page, read_head, read_pages, write_capture
@@ -16,7 +15,6 @@ from connectors.onec.looks import Looks
 from connectors.onec.memory import Memory
 from connectors.onec.sweep import Sweep
 from connectors.sdk.contract import Refused, Rows, Summary
-from connectors.sdk.reading import read_whole
 from connectors.sdk.retry import Policy, Trouble
 from connectors.systems.onec_odata import CONNECTOR
 from connectors.systems.onec_odata.profile import Map, read_profile
@@ -90,13 +88,19 @@ def small(profile, page):
     return msgspec.structs.replace(profile, entity=entity)
 
 
-def read(path):
-    """Rows by entity and key, and the summary: in this process, a child is quick enough once."""
+def read_all(path):
+    """Rows and the summary, in this process: tests of every system read in children enough."""
     source = CONNECTOR.open(path)
     rows, summary = [], None
     for frame in source.read(source.inspect({}).proposal):
         rows += frame.rows if isinstance(frame, Rows) else ()
         summary = frame if isinstance(frame, Summary) else summary
+    return rows, summary
+
+
+def read(path):
+    """Rows by entity and key, and the summary; none is faulty."""
+    rows, summary = read_all(path)
     assert not [r for r in rows if r.faults], [r for r in rows if r.faults]
     return {(r.entity, r.key): r.values for r in rows}, summary
 
@@ -302,15 +306,63 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pages(world, monkey
     assert kinds(rows)["product"] == 105
 
 
+BOMB = b'<?xml version="1.0"?><!DOCTYPE Edmx [<!ENTITY a "aaaa">]><Edmx>&a;</Edmx>'
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "code"),
+    [
+        (GOODS, b'{"value":[7]}', "answer-unknown"), (GOODS, b"[]", "answer-unknown"),
+        (GOODS, b'{"value":[{"Ref_Key":5}]}', "answer-unknown"),
+        (GOODS, b'{"value":[],"odata.count":"x"}', "answer-unknown"),
+        (GOODS, b'{"value":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "answer-unknown"),
+        ("$metadata", BOMB, "metadata-unreadable"), ("$metadata", b"{}", "metadata-unreadable"),
+        ("$metadata", b"", "metadata-unreadable"),
+    ],
+)  # fmt: skip
+def test_answers_of_no_known_form_end_the_look_and_say_so(world, path, answer, code):
+    world.base.mishaps.extend([lambda _, asked: answer if asked == path else None] * 60)
+    with pytest.raises(Trouble) as told:
+        world.look()
+    assert (told.value.code, told.value.is_permanent) == (code, True)
+    assert not world.base.sessions
+
+
+def test_of_a_base_that_is_never_at_rest_nothing_is_taken_for_gone(world):
+    world.base.before = lambda: world.base.put(GOODS, Description="Новый", IsFolder=False, Parent_Key=ZERO)  # fmt: skip
+    rows, summary = world.look(profile=small(read_profile("trade11"), page=3))
+    assert summary.facts["catalogue_full"] == "no"
+    (warned,) = summary.warnings
+    assert warned.code == "restless" and "product" in warned.found
+    world.base.before = lambda: None
+    # It is tried again after a day, not after a week.
+    world.now += DAY
+    assert world.look()[1].facts["catalogue_full"] == "yes"
+
+
+def test_a_memory_that_is_in_use_or_damaged_is_told(world):
+    first, second = world.open(), world.open()
+    first.entries()
+    second._looks._memory._db.execute("PRAGMA busy_timeout = 1")
+    with pytest.raises(Trouble, match="another worker") as told:
+        second.entries()
+    assert not told.value.is_permanent
+    first.close()
+    second.close()
+    (world.folder / "memory.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Trouble, match="remove it"):
+        world.open()
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(["rename", "insert", "delete", "change", "rest"]), st.integers(0, 99), st.integers(0, 99)),
     max_size=40,
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@settings(max_examples=60, deadline=None)  # fmt: skip
 @given(count=st.integers(0, 14), page=st.integers(1, 5), steps=STEPS)
-def test_nothing_is_lost_or_doubled_while_people_work(tmp_path_factory, count, page, steps):
+def test_nothing_is_lost_or_doubled_while_people_work(count, page, steps):
     """Between two pages somebody renames, makes or deletes one: a sweep that is believed has all."""
     store = Base1C()
     keys = [store.put(GOODS, Description=f"{n:03}") for n in range(count)]
@@ -341,7 +393,7 @@ def test_nothing_is_lost_or_doubled_while_people_work(tmp_path_factory, count, p
             value = [msgspec.Raw(msgspec.json.encode(r)) for r in rows[skip : skip + top]]
             return client.Feed(value, str(len(rows)))
 
-    memory = Memory(tmp_path_factory.mktemp("m") / "m.sqlite")
+    memory = Memory(Path(":memory:"))
     memory.begin()
     sweep = Sweep(Direct(), memory, "product", Map(object=GOODS, page=page))
     seen = [r.key for rows in sweep.rows() for r in rows]
@@ -371,9 +423,8 @@ def test_captures_that_are_not_right_are_refused(tmp_path, world):
         assert told.value.fault.code in ("damaged", "truncated")
     for body in shapes:
         write([*pages[:-1], Page("product", msgspec.Raw(body)), pages[-1]])
-        rows = []
         try:
-            asyncio.run(read_whole("onec_odata", path, lambda f, rows=rows: rows.extend(f.rows)))
+            rows, _ = read_all(path)
         except Refused as refused:
             assert refused.fault.code == "damaged"
         else:

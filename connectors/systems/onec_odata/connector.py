@@ -22,27 +22,11 @@ from connectors.sdk.contract import (
     Summary,
 )
 from connectors.sdk.manifest import read_manifest
+from connectors.systems.onec_odata.look import LOOK, PROFILE, SYSTEM, Look
 from connectors.systems.onec_odata.profile import Profile
 from connectors.systems.onec_odata.reader import Reader
 
-SYSTEM = "onec_odata"
-# Pages that are no answers: what the worker says of its look, first and last.
-PROFILE, LOOK = "profile", "look"
 BLOCK = 1_000
-
-
-class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a look was. `mode`: full, sweep (what has changed) or window. `whole`: the entities of
-    which everything is in the capture. `left_out`: those that a setting leaves out. `restless`:
-    those that changed while they were swept, so that nothing of them is taken for gone. `own`:
-    orders that were written from here and are not read back.
-    """
-
-    mode: str
-    whole: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    restless: tuple[str, ...] = ()
-    own: int = 0
 
 
 class OneCOData:

@@ -45,7 +45,8 @@ class Map(
     something that is told by its words, by the lookup that has it. `filter`: what is left out
     always. `slice`: how a register is asked (`SliceLast`, `Balance(Dimensions='…')`). `keys`: the
     properties that tell its rows apart. `lines`, `line_fields`, `line_refs`: the tabular part of a
-    document. `page`: rows of an answer.
+    document. `page`: rows of an answer. `is_sorted`: false where 1C refuses to sort a virtual table;
+    that nothing is missing is proved by counting in any case.
     """
 
     object: _Object
@@ -58,6 +59,7 @@ class Map(
     line_fields: dict[str, _Name] = {}
     line_refs: dict[str, str] = {}
     page: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_000
+    is_sorted: bool = True
 
     @property
     def path(self) -> str:
@@ -117,11 +119,11 @@ class Profile(
                     raise ValueError(f"{name}: {lookup} is none of {', '.join(LOOKUPS)}")
 
     def without(self, left_out: tuple[str, ...]) -> Profile:
-        """The profile as far as it is asked for. Raises ValueError for what it does not have."""
+        """The profile as far as a look asks for it. Raises ValueError for what it does not have."""
         if unknown := sorted(set(left_out) - set(self.entity)):
             raise ValueError(f"there is no entity {', '.join(unknown)} to leave out")
         kept = {n: self.entity[n] for n in ENTITIES if n in self.entity and n not in left_out}
-        return msgspec.structs.replace(self, entity=kept)
+        return msgspec.structs.replace(self, entity=kept, orders=None)
 
 
 def read_profile(named: str) -> Profile:

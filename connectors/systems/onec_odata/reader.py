@@ -14,11 +14,10 @@ from connectors.formats.captured import Page
 from connectors.formats.staging import Staging
 from connectors.sdk.contract import Fault, Place, Refused, Value
 from connectors.systems.onec_odata.documents import read_order
+from connectors.systems.onec_odata.look import GONE
 from connectors.systems.onec_odata.profile import LOOKUPS, Map, Profile
 from connectors.systems.onec_odata.values import Row, put, read_rows, read_tax
 
-# Balances that were told before and that 1C has no more: the page that the worker adds.
-GONE = ":gone"
 _OF_PRODUCTS = "Catalog_Номенклатура"
 _PHONES, _MAILS, _ADDRESSES = ("телефон", "phone"), ("электронн", "email", "почт"), ("адрес",)
 
