@@ -4,18 +4,25 @@ As 1C does: references cannot be compared, sorting by one sorts by what people s
 nothing have no row, a seat is taken by each session until it is finished, a refusal is HTTP 500.
 """
 
+import atexit
 import contextlib
+import functools
 import http.server
 import json
 import re
+import shutil
 import socket
+import tempfile
 import threading
 import time
 import uuid
 from base64 import b64decode, b64encode
 from collections import defaultdict, deque
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.connectors.servers import make_certificate
 
 ZERO = "00000000-0000-0000-0000-000000000000"
 PRICES, STOCK = "InformationRegister_ЦеныНоменклатуры_RecordType", "AccumulationRegister_ТоварыНаСкладах"  # fmt: skip
@@ -285,6 +292,14 @@ def serve(base):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@functools.cache
+def small_trust():
+    """A file of one certificate: plain questions need none, and the system's own are slow to load."""
+    folder = Path(tempfile.mkdtemp(prefix="nexus-odata-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(make_certificate(folder)[1])
 
 
 def fill(base, goods=5):

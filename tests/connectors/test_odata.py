@@ -34,6 +34,7 @@ from tests.connectors.odata_server import (
     Refusal,
     fill,
     serve,
+    small_trust,
 )
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -59,7 +60,7 @@ class World:
         rates._BUCKETS.clear()
 
     def open(self, **more):
-        one = Base(self.address, self.base.user, self.base.password, allowed=("127.0.0.1",), policy=QUICK, rate=rates.Rate(5_000, 5_000))  # fmt: skip
+        one = Base(self.address, self.base.user, self.base.password, allowed=("127.0.0.1",), ca_file=small_trust(), policy=QUICK, rate=rates.Rate(5_000, 5_000))  # fmt: skip
         memory = Memory(self.folder / "memory.sqlite")
         profile = more.pop("profile", None) or small(read_profile("trade11"), page=2)
         looks = Looks(one, memory, profile, name="1c/trade", now=lambda: self.now, **more)

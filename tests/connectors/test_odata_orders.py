@@ -16,7 +16,16 @@ from connectors.onec.place import OrdersWay
 from connectors.sdk.retry import Policy, Trouble
 from connectors.systems.onec_odata.profile import read_profile
 from connectors.transports import rates
-from tests.connectors.odata_server import BUYERS, ORDERS, ZERO, Base1C, Refusal, fill, serve
+from tests.connectors.odata_server import (
+    BUYERS,
+    ORDERS,
+    ZERO,
+    Base1C,
+    Refusal,
+    fill,
+    serve,
+    small_trust,
+)
 
 QUICK = Policy(tries=3, first_s=0.01, most_s=0.02, deadline_s=10.0)
 OUT = read_profile("trade11").orders
@@ -39,7 +48,7 @@ class Room:
 
     def __init__(self, base, ids, address, folder):
         self.base, self.ids, self.folder = base, ids, folder
-        self.one = Base(address, base.user, base.password, allowed=("127.0.0.1",), policy=QUICK, rate=rates.Rate(5_000, 5_000))  # fmt: skip
+        self.one = Base(address, base.user, base.password, allowed=("127.0.0.1",), ca_file=small_trust(), policy=QUICK, rate=rates.Rate(5_000, 5_000))  # fmt: skip
         self.way = OrdersWay(constants={"Статус": "КОбеспечению"}, zone="Europe/Kyiv")
         self.forget()
 
