@@ -7,7 +7,6 @@ is refused the document stays unposted, and only posting is tried again.
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from connectors.onec.client import Base, guid
+from connectors.onec.due import Line, Order
 from connectors.onec.memory import Memory
 from connectors.onec.place import OrdersWay
 from connectors.sdk.retry import Trouble
@@ -27,47 +27,13 @@ _NUMBERS = {
     "PLN": "985", "GBP": "826", "CZK": "203", "RON": "946", "MDL": "498", "UZS": "860",
     "GEL": "981", "AMD": "051", "AZN": "944", "KGS": "417", "TRY": "949", "CNY": "156",
 }  # fmt: skip
+_OTHER_ID = "other-id"
 _STATE = ("Ref_Key", "DataVersion", "DeletionMark", "Posted")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class Buyer(msgspec.Struct, frozen=True):
-    """See appliance/http/routes/exchangeorders.py, as all shapes here."""
-
-    external_id: str | None
-    fields: dict[str, str]
-
-
-class Line(msgspec.Struct, frozen=True):
-    """One line."""
-
-    external_id: str | None
-    name: str
-    sku: str
-    quantity: Decimal
-    price: Decimal
-    amount: Decimal
-
-
-class Order(msgspec.Struct, frozen=True):
-    """One order in one version; `external_id`: what 1C calls it, where it is one of 1C's own."""
-
-    id: str
-    version: str
-    number: str
-    at: datetime
-    state: str
-    currency: str
-    amount: Decimal
-    delivery: str
-    buyer: Buyer | None
-    lines: tuple[Line, ...]
-    external_id: str | None = None
-
-
-class _Page(msgspec.Struct, frozen=True):
-    orders: list[Order]
-    next: str | None = None
+class _Made(msgspec.Struct, frozen=True):
+    key: str = msgspec.field(name="Ref_Key")
 
 
 class Writer:
@@ -112,12 +78,15 @@ class Writer:
         if held is not None and (known is None or (known[1] and known[1] != _version(held))):
             text = f"{self._named(order)} was changed in 1C since; it is not written over"
             raise Trouble("changed-there", text, is_permanent=True)
+        if held is None and (other := self._memory.mark(_OTHER_ID)):
+            raise _other_id(other)
         # Noted before: whoever dies now knows that a document of this id is our own.
         before = _version(held) if held is not None else ""
         self._memory.note_sent(order.id, order.version, before, "sending")
         try:
             if held is None:
-                self._send("POST", self._out.object, {"Ref_Key": order.id, **body})
+                answer = self._send("POST", self._out.object, {"Ref_Key": order.id, **body})
+                self._check_id(order, answer)
             else:
                 path = f"{self._out.object}({guid(order.id)})"
                 self._send("PATCH", path, body, {"If-Match": _version(held)})
@@ -167,11 +136,23 @@ class Writer:
 
     def _send(
         self, method: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
-    ) -> None:
-        self._base.ask(
-            path, {"$format": "json"}, lambda _: None, method=method, body=_encode(body),
+    ) -> bytes:
+        answer: bytes = self._base.ask(
+            path, {"$format": "json"}, lambda a: a.body, method=method, body=_encode(body),
             headers=headers or {}, is_repeatable=False,
         )  # fmt: skip
+        return answer
+
+    def _check_id(self, order: Order, answer: bytes) -> None:
+        """A base that gives ids of its own cannot be read back from: it gets no other document."""
+        try:
+            key = msgspec.json.decode(answer, type=_Made).key
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # It is read back in any case.
+            return
+        if key.lower() != order.id:
+            self._memory.set_mark(_OTHER_ID, key)
+            raise _other_id(key)
 
     def _compose(self, order: Order) -> dict[str, Any]:
         """The document of an order. Raises Trouble naming what 1C does not know."""
@@ -246,6 +227,14 @@ class Writer:
         return f"order {order.number or order.id}"
 
 
+def _other_id(key: str) -> Trouble:
+    text = (
+        f"1C gave a document an id of its own ({key}) in place of the order's; look at it there. "
+        "Orders are not written into this base, because an answer that is lost would double them"
+    )
+    return Trouble("id-not-kept", text, is_permanent=True)
+
+
 def _version(held: dict[str, Any]) -> str:
     return str(held.get("DataVersion") or "")
 
@@ -264,12 +253,3 @@ def _equals(held: Any, value: Any) -> bool:
     if isinstance(value, Decimal) and isinstance(held, int | float | Decimal | str):
         return Decimal(str(held)) == value
     return bool(held == value)
-
-
-def read_orders(body: bytes) -> tuple[list[Order], str]:
-    """Orders of a node, and behind which to go on. Raises Trouble."""
-    try:
-        page = msgspec.json.decode(body, type=_Page, strict=False)
-    except msgspec.DecodeError as error:
-        raise Trouble("answer-unreadable", f"this is no answer of a node: {error}"[:300]) from None
-    return page.orders, page.next or ""

@@ -10,8 +10,9 @@ import asyncio
 from pathlib import Path
 
 from connectors.onec.client import Base
+from connectors.onec.due import Order, read_orders
 from connectors.onec.memory import Memory
-from connectors.onec.orders import Order, Writer, read_orders
+from connectors.onec.orders import Writer
 from connectors.onec.place import OneCPlace, open_base, profile_of
 from connectors.sdk.retry import Policy, Trouble, wait_before
 from connectors.work.node import Node

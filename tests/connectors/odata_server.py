@@ -59,7 +59,7 @@ class Base1C:
         self.objects = {name: {} for name in _PROPERTIES if name not in (PRICES, STOCK)}
         self.prices, self.stock = [], defaultdict(Decimal)
         self.mishaps, self.before, self.asked = deque(), lambda: None, []
-        self.may_post = lambda document: None
+        self.may_post, self.keeps_ids = (lambda document: None), True
         self.sessions, self.seats, self.most = set(), seats, 0
         self.user, self.password = "Обмен", "пароль: да"
         self.hidden, self.wrong_properties = set(), set()
@@ -225,7 +225,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name, _, tail = path.partition("/")
         if self.command == "POST":
             held = json.loads(body)
-            key = held.get("Ref_Key")
+            key = held.get("Ref_Key") if base.keeps_ids else None
             if key in base.objects[name]:
                 raise Refusal("Нарушена уникальность ключа")
             key = base.put(name, **{"Posted": False, "Number": f"НФ-{len(base.objects[name]) + 1:06}", **{k: v for k, v in held.items() if k != "Ref_Key"}}, key=key)  # fmt: skip

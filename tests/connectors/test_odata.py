@@ -299,6 +299,29 @@ def test_the_place_of_a_source(world, tmp_path):
             open_place(msgspec.convert({**told, **wrong}, Place), {})
 
 
+def test_a_profile_of_ones_own_is_checked_as_it_is_read(tmp_path):
+    own = tmp_path / "own.toml"
+    head = 'key = "own"\nlabel = "Own"\n'
+    good = head + '[entity.product]\nobject = "Catalog_Товары"\nfields = { name = "Description" }\n'
+    own.write_text(good)
+    assert read_profile(str(own)).entity["product"].path == "Catalog_Товары"
+    wrong = (
+        ("[entity.boat]\nobject = 'X'", "entity boat is none of"),
+        ("[entity.stock]\nobject = 'X'", "registers have keys"),
+        ("[entity.product]\nobject = 'X'\nfields = { colour = 'Цвет' }", "product has no field colour"),
+        ("[entity.product]\nobject = 'X/../Y'", "object"),
+        ("[entity.product]\nobject = 'X'\nfields = { name = 'a,b' }", "name"),
+        ("[entity.product]\nobject = 'X'\nrefs = { unit = 'boat' }", "boat is none of"),
+        ("[entity.product]\nobject = ", "own.toml"),
+    )  # fmt: skip
+    for body, said in wrong:
+        own.write_text(head + body + "\n")
+        with pytest.raises(ValueError, match=said):
+            read_profile(str(own))
+    for shipped in ("trade11", "bas_trade", "accounting30"):
+        assert read_profile(shipped).key == shipped
+
+
 def test_an_answer_that_is_too_large_is_asked_for_in_smaller_pages(world, monkeypatch):
     monkeypatch.setattr("connectors.transports.api.ANSWER_MAX", 9_000)
     for n in range(100):

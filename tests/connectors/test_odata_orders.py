@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from appliance.base.ids import uuid7
-from connectors.onec import orders
+from connectors.onec import due
 from connectors.onec.client import Base
 from connectors.onec.memory import Memory
-from connectors.onec.orders import Buyer, Line, Order, Writer
+from connectors.onec.due import Buyer, Line, Order
+from connectors.onec.orders import Writer
 from connectors.onec.place import OrdersWay
 from connectors.sdk.retry import Policy, Trouble
 from connectors.systems.onec_odata.profile import read_profile
@@ -191,10 +192,20 @@ def test_what_1c_does_not_know_is_named_before_anything_is_written(room):
     assert room.written()[order.id]["Комментарий"] == "UA-1; Сидоренко; +38067; Нова пошта"
 
 
+def test_a_base_that_gives_ids_of_its_own_gets_one_document_and_no_more(room):
+    room.base.keeps_ids = False
+    for order in (room.order(), room.order()):
+        for _ in range(2):
+            with pytest.raises(Trouble, match="id of its own") as told:
+                room.writer.write(order)
+            assert (told.value.code, told.value.is_permanent) == ("id-not-kept", True)
+    assert len(room.written()) == 1
+
+
 def test_orders_of_a_node_are_read_exactly():
     told = {"id": "i", "version": "v", "number": "", "at": "2026-11-21T08:30:00+00:00", "state": "new", "currency": "UAH",
         "amount": "39.150000", "due": "", "delivery": "", "buyer": None, "lines": []}  # fmt: skip
-    (order,), after = orders.read_orders(json.dumps({"orders": [told], "next": None}).encode())
+    (order,), after = due.read_orders(json.dumps({"orders": [told], "next": None}).encode())
     assert (order.amount, after) == (Decimal("39.150000"), "")
     with pytest.raises(Trouble, match="no answer of a node"):
-        orders.read_orders(b"<html>")
+        due.read_orders(b"<html>")
