@@ -310,7 +310,7 @@ def test_a_profile_of_ones_own_is_checked_as_it_is_read(tmp_path):
         ("[entity.stock]\nobject = 'X'", "registers have keys"),
         ("[entity.product]\nobject = 'X'\nfields = { colour = 'Цвет' }", "product has no field colour"),
         ("[entity.product]\nobject = 'X/../Y'", "object"),
-        ("[entity.product]\nobject = 'X'\nfields = { name = 'a,b' }", "name"),
+        ("[entity.product]\nobject = 'X'\nfields = { name = 'a,b' }", "fields"),
         ("[entity.product]\nobject = 'X'\nrefs = { unit = 'boat' }", "boat is none of"),
         ("[entity.product]\nobject = ", "own.toml"),
     )  # fmt: skip
