@@ -24,6 +24,7 @@ from connectors.transports.rates import Bucket, Rate
 URL_MAX = 1_900
 BATCH = 20
 _PATH = "/odata/standard.odata"
+_METADATA = "$metadata"
 _SAFE = "$(),'=:*/"
 _CALM = Rate(per_s=20.0, burst=20)
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -31,6 +32,7 @@ _SAID_MAX = 250
 _decode_row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 # What 1C says when somebody else holds or has changed the object: another try may do.
 _BUSY = ("блокиров", "lock", "конфликт")
+_LOST = ("сеанс", "session")
 _SEATS = ("лицензи", "ліценз", "license", "licence")
 
 
@@ -134,7 +136,7 @@ class Base:
     def metadata(self) -> bytes:
         """What is published, as XML."""
         headers = {"Accept": "application/xml"}
-        found: bytes = self.ask("$metadata", {}, lambda a: a.body, headers=headers)
+        found: bytes = self.ask(_METADATA, {}, lambda a: a.body, headers=headers)
         return found
 
     def _learn(self, answer: Answer, bucket: Bucket) -> None:
@@ -180,6 +182,9 @@ def _judge(answer: Answer) -> None:
         return
     if any(w in said.casefold() for w in _SEATS):
         raise Trouble("no-seat", f"1C: {said}")
+    if any(w in said.casefold() for w in _LOST):
+        # Ended by an administrator, or forgotten: the next look begins one of its own.
+        raise Trouble("session-lost", f"1C: {said}")
     is_busy = any(w in said.casefold() for w in _BUSY)
     raise Trouble("refused-by-1c", f"1C: {said}", is_permanent=not is_busy)
 
@@ -188,6 +193,9 @@ def _explained(trouble: Trouble, path: str) -> Trouble:
     """With the object named where the object is what is missing."""
     if trouble.code != "not-published":
         return trouble
+    if path == _METADATA:
+        text = "the base is not at this address, or without its OData interface"
+        return Trouble("not-published", text, is_permanent=True)
     text = (
         f"{path} is not published; add it in 1C to СоставСтандартногоИнтерфейсаOData, or leave its "
         f"entity out (leave_out). {trouble.detail}"

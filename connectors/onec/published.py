@@ -7,6 +7,7 @@ all XML here has, and only what the profile names is kept.
 from __future__ import annotations
 
 import io
+import re
 
 from connectors.formats.xml import LOCAL, XmlFile
 from connectors.onec.client import Base
@@ -16,6 +17,7 @@ from connectors.systems.onec_odata.profile import Profile
 
 _TOLD_MAX = 12
 # The parts of a composite value, and those of a virtual table, have no property of their own.
+_FILTERED = re.compile(r"(\w+) (?:eq|ne|gt|ge|lt|le) ")
 _ALWAYS = frozenset({"Ref_Key", "DataVersion", "DeletionMark"})
 
 
@@ -36,7 +38,7 @@ def check_published(base: Base, profile: Profile) -> None:
         held = found.get(map_.object)
         if held is None or map_.slice.startswith("Balance"):
             continue
-        asked = {*map_.properties} - _ALWAYS
+        asked = {*map_.properties, *_FILTERED.findall(map_.filter)} - _ALWAYS
         missing += [f"{map_.object} has no {name} ({entity})" for name in sorted(asked - held)]
     if missing:
         more = f"; {len(missing) - _TOLD_MAX} more" if len(missing) > _TOLD_MAX else ""

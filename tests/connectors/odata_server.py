@@ -215,6 +215,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, path, given, body):
         base = self.base
+        if not self.path.startswith("/trade/odata/standard.odata/"):
+            raise Refusal("Not found", 404)
         if path == "$metadata":
             return 200, base.metadata()
         if not path:

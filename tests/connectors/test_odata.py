@@ -252,7 +252,7 @@ def test_what_is_wrong_for_good_says_so_at_once_and_gives_the_seat_back(world):
     assert told.value.is_permanent and told.value.code == "refused-by-1c"
     assert sum(p.startswith(PRICES) for _, p, _, _ in world.base.asked) == 1
     assert not world.base.sessions
-    world.base.rows, world.base.password = original, "another"
+    world.base.rows = original
     way = world.open()
     world.base.password = "changed"
     asked = len(world.base.asked)
@@ -262,6 +262,11 @@ def test_what_is_wrong_for_good_says_so_at_once_and_gives_the_seat_back(world):
     assert (told.value.code, told.value.is_permanent) == ("http-401", True)
     # Not tried again: names are locked after some wrong passwords.
     assert len(world.base.asked) == asked + 1
+    elsewhere = Base(f"{world.address}/other", "x", "y", allowed=("127.0.0.1",), ca_file=small_trust(), policy=QUICK)  # fmt: skip
+    world.base.user, world.base.password = "x", "y"
+    with pytest.raises(Trouble, match="not at this address"):
+        elsewhere.metadata()
+    elsewhere.close()
 
 
 def test_a_seat_that_comes_free_is_waited_for(world):

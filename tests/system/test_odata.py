@@ -144,6 +144,14 @@ def test_an_order_goes_out_once_though_its_answer_is_lost(room, monkeypatch, cap
     order = owner.make("order", customer=customer["id"])["id"]
     line = {"order": order, "product": product["id"], "quantity": "2", "unit_price": "5.50"}
     owner.make("order_line", text="Болт", **line)
+    page = owner.get("/exchange/orders", source="1C trade", limit=1)
+    assert [o["id"] for o in page["orders"]] == [own["id"]] and page["next"] == own["id"]
+    (told,) = owner.get("/exchange/orders", source="1C trade", after=page["next"])["orders"]
+    assert (told["id"], told["external_id"], told["amount"]) == (order, None, "11.00")
+    # Another version is not this one, and what is no order is not noted.
+    for ident in (order, product["id"]):
+        owner.post("/exchange/orders/confirm", {"orders": [{"id": ident, "version": "f" * 32}]})
+    assert owner.get("/exchange/orders", source="1C trade", after=page["next"])["orders"] == [told]
     base.mishaps.extend([lambda method, path: "lost" if (method, path) == ("POST", ORDERS) else None] * 30)  # fmt: skip
 
     def short(_document):
