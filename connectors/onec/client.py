@@ -31,7 +31,7 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SAID_MAX = 250
 _decode_row = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 # What 1C says when somebody else holds or has changed the object: another try may do.
-_BUSY = ("блокиров", "lock", "конфликт")
+_BUSY = ("блокиров", "блокув", "lock", "конфликт", "конфлікт")
 _LOST = ("сеанс", "session")
 _SEATS = ("лицензи", "ліценз", "license", "licence")
 

@@ -7,6 +7,8 @@ What is wrong with one order holds up no other one; the node goes on to tell it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 from pathlib import Path
 
 from connectors.onec.client import Base
@@ -24,35 +26,39 @@ _IDLE = Policy(first_s=2.0, most_s=300.0)
 
 
 async def write_always(worker: Worker, source: Source, *, is_once: bool = False) -> int:
-    """Write what is due, again and again; with `is_once` once: how many have failed then.
+    """Write what is due, again and again; with `is_once` once: how many have failed then. Told to
+    stop, it ends behind the order that it is at, and gives the seat in 1C back.
 
     Raises Misconfigured; with `is_once` also Trouble.
     """
     place = source.place
     if not isinstance(place, OneCPlace) or place.orders is None:
         raise Misconfigured(f"source {source.key}: its place has no orders = {{ … }}")
-    node = Node(worker, "")
-    failed_looks = 0
+    node, stop = Node(worker, ""), asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    tried = failed = 0
     try:
-        while True:
+        while not stop.is_set():
+            pause = place.orders.every_s
             try:
-                failed = await write_due(node, source, place)
-                failed_looks = 0
+                failed, tried = await write_due(node, source, place, stop), 0
             except Trouble as trouble:
                 if is_once:
                     raise
-                failed_looks += 1
+                tried += 1
                 tell("orders.failed", source=source.key, code=trouble.code, detail=trouble.detail)
-                await asyncio.sleep(wait_before(_IDLE, failed_looks, trouble.after_s))
-                continue
+                pause = wait_before(_IDLE, tried, trouble.after_s)
             if is_once:
                 return failed
-            await asyncio.sleep(place.orders.every_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
     finally:
         await node.close()
+    return 0
 
 
-async def write_due(node: Node, source: Source, place: OneCPlace) -> int:
+async def write_due(node: Node, source: Source, place: OneCPlace, stop: asyncio.Event) -> int:
     """Every order that is due, once; how many of them are wrong for good. Raises Trouble.
 
     1C is signed in to only when there is something to write.
@@ -64,8 +70,8 @@ async def write_due(node: Node, source: Source, place: OneCPlace) -> int:
     writer, memory, base = await asyncio.to_thread(_open, place)
     try:
         while orders:
-            failed += await _write_page(node, source, writer, orders)
-            if not after:
+            failed += await _write_page(node, source, writer, orders, stop)
+            if not after or stop.is_set():
                 break
             orders, after = read_orders(await node.due_orders(source.name, after))
     finally:
@@ -74,11 +80,15 @@ async def write_due(node: Node, source: Source, place: OneCPlace) -> int:
     return failed
 
 
-async def _write_page(node: Node, source: Source, writer: Writer, orders: list[Order]) -> int:
+async def _write_page(
+    node: Node, source: Source, writer: Writer, orders: list[Order], stop: asyncio.Event
+) -> int:
     done: dict[str, str] = {}
     failed = 0
     try:
         for order in orders:
+            if stop.is_set():
+                break
             try:
                 what = await asyncio.to_thread(writer.write, order)
             except Trouble as trouble:

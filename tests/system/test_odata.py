@@ -173,3 +173,12 @@ def test_an_order_goes_out_once_though_its_answer_is_lost(room, monkeypatch, cap
     owner.make("order_line", text="Ещё", **line)
     assert write() == (0, [("order.told", "written")])
     assert (len(room.document(order)["Товары"]), room.document(order)["СуммаДокумента"]) == (2, 22)
+    # Told to stop it ends by itself; its seat was given back long before.
+    child = subprocess.Popen(room.command("orders", "--source", "trade"), cwd=ROOT)
+    try:
+        owner.make("order_line", text="Третя", **line)
+        room.wait(lambda: len(room.document(order)["Товары"]) == 3)
+        child.terminate()
+        assert child.wait(30) == 0 and not base.sessions
+    finally:
+        child.kill()

@@ -15,7 +15,7 @@ from connectors.systems.onec_odata.profile import ZERO
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-_RATE = re.compile(r"(?:НДС|Общая|Пониженная)?\s*(\d{1,2})(?:_\d+)?\s*%?", re.IGNORECASE)
+_RATE = re.compile(r"(?:НДС|ПДВ)?\s*(\d{1,2})(?:_\d+)?\s*%?", re.IGNORECASE)
 _NO_TAX = ("безндс", "без ндс", "без пдв", "безпдв")
 _NO_DATES = ("0001-01-01", "1753-01-01")
 _MOST = Decimal(10) ** 24
