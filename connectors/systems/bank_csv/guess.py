@@ -157,7 +157,16 @@ def _find_sums(columns: list[Column]) -> dict[str, list[Column]]:
     filled = {f: len(found[f][0].cells) for f in ("amount", "debit", "credit") if f in found}
     both = filled.get("debit", 0) + filled.get("credit", 0)
     if "amount" in filled and {"debit", "credit"} & filled.keys():
-        is_amount = filled["amount"] > both or not {"debit", "credit"} <= filled.keys()
+        is_pair = {"debit", "credit"} <= filled.keys() or {"debit", "credit"} <= found.keys()
+        if (
+            is_pair
+            and "original_amount" not in found
+            and sort_by_name(columns, "original_currency")
+        ):
+            # Beside the currency of the purchase the one amount is in that one.
+            found["original_amount"] = found["amount"]
+            filled["amount"] = 0
+        is_amount = filled["amount"] > both or not is_pair
         for field in ("debit", "credit") if is_amount else ("amount",):
             found.pop(field, None)
     if "amount" in found:
