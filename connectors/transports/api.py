@@ -141,6 +141,8 @@ def read_json(answer: Answer, shape: type[T]) -> T:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise Trouble("answer-unknown", str(error)[:_SAID_MAX], is_permanent=True) from None
+    except RecursionError:
+        raise Trouble("too-deep", "the answer is nested too deep", is_permanent=True) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Trouble("truncated", f"the answer is cut or damaged: {error}"[:_SAID_MAX]) from None
 
