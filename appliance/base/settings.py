@@ -117,6 +117,26 @@ class SyncSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     states_after: Annotated[int, msgspec.Meta(ge=0)] = 20_000
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where webhooks may go beside public addresses: `allow` names networks (10.1.2.0/24) and hosts,
+    with blanks between; only these are spoken to without TLS, or on other ports than 443 and 8443.
+    `key_path` is the file with the key that seals their secrets, where several machines share it;
+    `ca_file` holds certificates that are trusted besides the system's. An attempt may take
+    `timeout_seconds`; after `failing_days` without any success a webhook is stopped.
+    """
+
+    allow: str = ""
+    key_path: str = ""
+    ca_file: str = ""
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=1, le=30)] = 10.0
+    failing_days: Annotated[float, msgspec.Meta(gt=0, le=60)] = 3.0
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The networks and hosts one by one."""
+        return tuple(self.allow.split())
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a node is told from outside."""
 
@@ -131,6 +151,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: Files = msgspec.field(default_factory=Files)
     exchange: Exchange = msgspec.field(default_factory=Exchange)
     sync: SyncSettings = msgspec.field(default_factory=SyncSettings)
+    webhooks: Webhooks = msgspec.field(default_factory=Webhooks)
 
     @property
     def files_port(self) -> int:
@@ -143,7 +164,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.data).expanduser().absolute()
 
 
-_GROUPS = ("database", "redis", "http", "login", "files", "sync")
+_GROUPS = ("database", "redis", "http", "login", "files", "exchange", "sync", "webhooks")
 _PROCESS_KEYS = frozenset({"NEXUS_ENDPOINTS_FILE"})
 
 

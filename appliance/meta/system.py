@@ -255,6 +255,20 @@ INCIDENT = _kind(
     _field("conclusion", "long_text"),
 )  # fmt: skip
 
+# Who is told of changes by HTTP, and what of; it sees what `profile` over `units` sees. Only the API of
+# webhooks writes it (write/hooks), which proves that whoever does may lend that profile. Secrets and
+# what is delivered stand beside it, on the delivering node alone.
+WEBHOOK = _kind(
+    "sys.webhook", Home.SHARED, "name", "Webhooks",
+    _field("name", "text", "t1", required=True),
+    _field("url", "text", required=True),
+    _field("watches", "json", required=True),
+    _field("profile", "text", "t2", required=True),
+    _field("units", "json", required=True),
+    _field("maker", "text", required=True),
+    authority=Authority.HUB,
+)  # fmt: skip
+
 SETTING = _kind(
     "sys.setting", Home.SHARED, "key", "Settings",
     _field("key", "text", "t1", required=True, unique=True),
@@ -281,6 +295,7 @@ SYSTEM_KINDS: dict[str, Kind] = {
         MAPPING,
         FILE,
         INCIDENT,
+        WEBHOOK,
         SETTING,
     )
 }

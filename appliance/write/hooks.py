@@ -203,10 +203,19 @@ def _check_file(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
         draft.fault("/kind", "action_denied", "Files change by /api/v1/files only.", status=403)
 
 
+def _check_webhook(ctx: Ctx, draft: Draft, drafts: Sequence[Draft]) -> None:
+    """Where data goes to, and under whose rights, is proved by the API of webhooks alone."""
+    if ctx.door is not Door.SYSTEM:
+        draft.fault(
+            "/kind", "action_denied", "Webhooks change by /api/v1/webhooks only.", status=403
+        )
+
+
 _CHECKS: dict[str, Callable[[Ctx, Draft, Sequence[Draft]], None]] = {
     "sys.kind": _check_kind,
     "sys.field": _check_field,
     "sys.unit": _check_unit,
     "sys.grant": _check_grant,
     "sys.file": _check_file,
+    "sys.webhook": _check_webhook,
 }

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from connectors.sdk.egress import choose_address, is_own
 from connectors.sdk.retry import TRANSIENT_STATUSES, Trouble, as_trouble, read_retry_after
 from connectors.transports.contract import WAIT_S
-from connectors.transports.egress import choose_address, is_own
 
 
 class Pinned(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from connectors.sdk.retry import (
     retry,
     wait_before,
 )
-from connectors.transports.egress import choose_address
+from connectors.sdk.egress import choose_address
 from connectors.transports.fetch import fetch
 from connectors.transports.mailbox import Mailbox, MailPlace
 from connectors.transports.pull import Pull, PullPlace

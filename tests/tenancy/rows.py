@@ -57,6 +57,13 @@ INSERT INTO intake_row (tenant_id, run, no, sheet, line, entity, key, data)
 INSERT INTO exchange_package (tenant_id, session_id, sort, name, id, actor, profile_id)
   VALUES (%(t)s, %(t)s, 'catalog', %(x)s, %(t)s, %(t)s, %(t)s);
 INSERT INTO exchange_order VALUES (%(t)s, %(t)s, %(t)s, %(x)s, NULL);
+INSERT INTO webhook (tenant_id, id, secret, former, former_until, cursors, rest_until)
+  VALUES (%(t)s, %(t)s, '\\x00ff', NULL, 'infinity', jsonb_build_object(%(t)s::text, 7), now());
+INSERT INTO webhook_event (tenant_id, webhook, id, kind, record_id, action, fids, actor, change_set,
+    occurred_at, code)
+  SELECT %(t)s, %(t)s, gen_random_uuid(), 'deal', %(t)s, 'updated', ARRAY[%(x)s, '@unit'], %(t)s,
+  %(t)s, now(), %(x)s FROM generate_series(1, %(rows)s);
+INSERT INTO webhook_seen VALUES (%(t)s, %(t)s, %(t)s);
 INSERT INTO intake_work (tenant_id, run, worker, found, lease_until)
   VALUES (%(t)s, %(t)s, 'books', '\\x00ff', 'infinity');
 INSERT INTO intake_frame SELECT %(t)s, %(t)s, n, '\\x00ff' FROM generate_series(1, %(rows)s) AS n;
