@@ -209,7 +209,7 @@ async def worker_node(settings: Settings, endpoints: Endpoints) -> WorkNode:
     return WorkNode(
         db=db, redis_url=endpoints.redis_url, name=me.name, origin=me.origin, seal=audit.seal,
         role=settings.role, data_dir=settings.data_dir, content=content_plane(settings),
-        sync=settings.sync, files=settings.files,
+        sync=settings.sync, files=settings.files, webhooks=settings.webhooks,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from appliance.sync.hub import Hub
 from appliance.sync.keys import KeyFile
 from appliance.sync.waits import Waits
 from appliance.sync.wake import Waker
+from appliance.webhooks.secrets import Box, key_path
 
 
 class Jobs(Protocol):
@@ -68,9 +69,11 @@ class Node:
     waits: Waits = field(init=False)
     key: KeyFile = field(init=False)
     waker: Waker = field(init=False)
+    webhook_box: Box = field(init=False)
 
     def __post_init__(self) -> None:
         self.waker = Waker(self.redis)
         self.key = KeyFile(self.settings.data_dir)
+        self.webhook_box = Box(key_path(self.settings.webhooks, self.settings.data_dir))
         self.hub = Hub(self.db, self.settings.sync, HealthBook(self.redis), self.key.current)
         self.waits = Waits(self.db, self.waker, self.closing)

@@ -20,7 +20,7 @@ from appliance.fields import type_of
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.kernel.profile import ScopeKind
-from appliance.kernel.query import Cond, Or, Query, Test
+from appliance.kernel.query import And, Cond, Or, Query, Test
 from appliance.read.cursor import Cursors
 from appliance.read.plan import (
     Plan,
@@ -216,13 +216,15 @@ async def fetch_one(
 
 
 class One:
-    """A whole record by id, as a call that others may run in a round trip of theirs.
+    """A whole record by id (`only` if a condition holds), as a call that others may run in a round
+    trip of theirs. Raises Invalid for a condition that the reader may not ask.
 
     The plan is that of any record of the kind, so it is compiled once for all of them.
     """
 
-    def __init__(self, ctx: Ctx, kind: str, ident: UUID) -> None:
-        where = Test("id", "eq", str(_ANY), "/id")
+    def __init__(self, ctx: Ctx, kind: str, ident: UUID, only: Cond | None = None) -> None:
+        where: Cond = Test("id", "eq", str(_ANY), "/id")
+        where = where if only is None else And((where, only))
         self._plan = plan_query(ctx, Query(source=kind, where=where, limit=1, display=True))
         statement, params = self._plan.call
         self.call: Call = (statement, tuple(ident if p == _ANY else p for p in params))

@@ -16,7 +16,7 @@ import redis.asyncio as aioredis
 from dramatiq import Worker
 
 from appliance.base import logs
-from appliance.base.roles import SITE, is_mounted
+from appliance.base.roles import HUB, SITE, is_mounted
 from appliance.exchange.box import forget_here
 from appliance.files.tickets import Watch
 from appliance.files.verdicts import Takes
@@ -25,9 +25,10 @@ from appliance.sync.wake import Waker, ringing
 from appliance.work import actors
 from appliance.work.arrivals import go_on
 from appliance.work.broker import SOCKET_TIMEOUT_S, WORKER_POLL_MS, NodeLoop, Task, make_broker
+from appliance.work.courier import Courier
 from appliance.work.health import beat
 from appliance.work.maintain import SCHEDULES
-from appliance.work.node import WorkNode, system_context
+from appliance.work.node import WorkNode, post_of, system_context
 from appliance.work.registry import mounted_jobs
 from appliance.work.relay import Relay
 from appliance.work.schedule import Scheduler
@@ -70,6 +71,9 @@ async def run_worker(
                     plane=node.content, forget_files=partial(forget_here, node.data_dir),
                 )  # fmt: skip
                 group.create_task(agent.follow(stop), name="sync")
+            if is_mounted(node.role, HUB):
+                courier = Courier(post_of(node), waker)
+                group.create_task(courier.follow(stop), name="webhooks")
             if node.content is not None:
                 contexts = partial(system_context, node)
                 takes = Takes(node.db, node.content, contexts, partial(go_on, node))

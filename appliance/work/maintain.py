@@ -25,6 +25,8 @@ COMMAND_DAYS = 30
 SESSION_DAYS = 30
 JOB_DAYS = 30
 CODE_DAYS = 7
+# What a receiver has, and what it never took: nothing of a record stands in either.
+DELIVERED_DAYS, DEAD_DAYS = 7, 30
 PACKAGE_DAYS = 7
 DELETE_ROWS_MAX = 5_000
 # What the node does of its own is nobody's.
@@ -61,6 +63,14 @@ _OLD_PACKAGES = Statement(
     "DELETE FROM exchange_package WHERE tenant_id = $1 AND id IN (SELECT id FROM exchange_package "
     "WHERE tenant_id = $1 AND created_at < now() - make_interval(days => $2) LIMIT $3)"
 )
+_OLD_DELIVERED, _OLD_DEAD = (
+    Statement(
+        "DELETE FROM webhook_event WHERE tenant_id = $1 AND (webhook, id) IN (SELECT webhook, id "
+        f"FROM webhook_event WHERE tenant_id = $1 AND state = '{state}' "
+        "AND last_at < now() - make_interval(days => $2) LIMIT $3)"
+    )
+    for state in ("delivered", "dead")
+)
 # A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
 _UNREADY = Statement(
     "INSERT INTO outbox (tenant_id, topic, payload) "
@@ -88,14 +98,15 @@ async def seal_audit(node: WorkNode) -> int:
 
 
 async def forget_old(node: WorkNode) -> int:
-    """Delete answered commands, ended sessions, spent codes, ended jobs and what 1C left behind,
-    past their time.
+    """Delete answered commands, ended sessions, spent codes, ended jobs, delivered events and what
+    1C left behind, past their time.
     """
     gone = 0
     for route in node.db.routes.all():
         limits = ((_OLD_COMMANDS, COMMAND_DAYS), (_OLD_SESSIONS, SESSION_DAYS),
                   (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS),
-                  (_OLD_PACKAGES, PACKAGE_DAYS), (_OLD_ORDERS, SESSION_DAYS))  # fmt: skip
+                  (_OLD_PACKAGES, PACKAGE_DAYS), (_OLD_ORDERS, SESSION_DAYS),
+                  (_OLD_DELIVERED, DELIVERED_DAYS), (_OLD_DEAD, DEAD_DAYS))  # fmt: skip
         for statement, days in limits:
             gone += await _repeat(node, route.tenant, statement, days)
     return gone + await asyncio.to_thread(forget_left, node.data_dir, days=PACKAGE_DAYS)

@@ -13,12 +13,14 @@ from uuid import UUID
 from appliance.base.clock import now
 from appliance.base.ids import uuid7
 from appliance.base.roles import Role
-from appliance.base.settings import Files, SyncSettings
+from appliance.base.settings import Files, SyncSettings, Webhooks
 from appliance.content import ContentPlane
 from appliance.db.database import Database
 from appliance.kernel.context import Ctx, Door
 from appliance.kernel.profile import Profile
 from appliance.meta import load_schema
+from appliance.webhooks.deliver import Post
+from appliance.webhooks.secrets import Box, key_path
 
 # Seals what one tenant's audit has unsealed; how many events it covered.
 Seal = Callable[[Database, UUID], Awaitable[int]]
@@ -38,6 +40,15 @@ class WorkNode:
     content: ContentPlane | None = None
     sync: SyncSettings = field(default_factory=SyncSettings)
     files: Files = field(default_factory=Files)
+    webhooks: Webhooks = field(default_factory=Webhooks)
+
+
+def post_of(node: WorkNode) -> Post:
+    """What the node's webhooks are delivered with."""
+    return Post(
+        db=node.db, box=Box(key_path(node.webhooks, node.data_dir)), origin=node.origin,
+        settings=node.webhooks,
+    )  # fmt: skip
 
 
 async def system_context(node: WorkNode, tenant: UUID, actor: UUID) -> Ctx:

@@ -34,12 +34,13 @@ from appliance.http.routes import (
     syncblobs,
     syncsnap,
     uploads,
+    webhooks,
 )
 
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, banking.book, merging.book,
     changes.book, live.book, conflicts.book, parked.book,
-    audit.book, intake.book, intakework.book, exchange.book, exchangeorders.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, health.book,
+    audit.book, intake.book, intakework.book, exchange.book, exchangeorders.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, webhooks.book, health.book,
 )  # fmt: skip
 
 
