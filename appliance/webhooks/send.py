@@ -23,6 +23,7 @@ from connectors.sdk.egress import is_own, pick_address, resolve
 from connectors.sdk.retry import Trouble, as_trouble, read_retry_after
 
 ANSWER_BYTES_MAX = 65_536
+DRAIN_S = 1.0
 AGENT = "Nexus-Webhooks/1"
 # A name server that hangs must not hold up what else the process does in threads.
 _RESOLVERS = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
@@ -71,10 +72,13 @@ class Sender:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                sent = await self._send(headers, body)
+                answer = await self._ask(headers, body)
         except (Trouble, OSError, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
             trouble = _trouble(error)
             sent = Sent(code=trouble.code, is_wrong=trouble.is_permanent)
+        else:
+            sent = _judge(answer.status_code, answer.headers.get("Retry-After", ""))
+            await _drain(answer)
         took = int((time.monotonic() - begun) * 1000)
         return msgspec.structs.replace(sent, duration_ms=took)
 
@@ -82,7 +86,7 @@ class Sender:
         """Give the connections back."""
         await self._client.aclose()
 
-    async def _send(self, headers: dict[str, str], body: bytes) -> Sent:
+    async def _ask(self, headers: dict[str, str], body: bytes) -> httpx.Response:
         if fault_of_url(self._url, self._allowed) is not None:
             raise Trouble("address-forbidden", "this address is not allowed", is_permanent=True)
         parts = urlsplit(self._url)
@@ -95,15 +99,10 @@ class Sender:
         pinned = parts._replace(netloc=f"{bare}:{port}", fragment="").geturl()
         named = {**headers, "Host": parts.netloc, "User-Agent": AGENT, "Accept": "*/*",
                  "Accept-Encoding": "identity"}  # fmt: skip
-        async with self._client.stream(
+        request = self._client.build_request(
             "POST", pinned, content=body, headers=named, extensions={"sni_hostname": host}
-        ) as answer:
-            read = 0
-            async for piece in answer.aiter_raw():
-                read += len(piece)
-                if read > ANSWER_BYTES_MAX:
-                    break
-            return _judge(answer.status_code, answer.headers.get("Retry-After", ""))
+        )
+        return await self._client.send(request, stream=True)
 
     async def _address(self, host: str, port: int, *, is_usual: bool) -> str:
         loop = asyncio.get_running_loop()
@@ -116,6 +115,23 @@ class Sender:
             text = f"{host}: without TLS, or on this port, only allowed addresses are spoken to"
             raise Trouble("address-forbidden", text, is_permanent=True)
         return target.address
+
+
+async def _drain(answer: httpx.Response) -> None:
+    """Read what there is of a body, so that the connection serves again, and not for long: the
+    receiver has said what it had to say.
+    """
+    read = 0
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for piece in answer.aiter_raw():
+                read += len(piece)
+                if read > ANSWER_BYTES_MAX:
+                    break
+    except (OSError, TimeoutError, httpx.HTTPError):
+        return
+    finally:
+        await answer.aclose()
 
 
 def _judge(status: int, retry_after: str) -> Sent:

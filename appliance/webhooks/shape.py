@@ -34,7 +34,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: str
-    actions: list[str] = [*ACTIONS]
+    actions: list[str] = msgspec.field(default_factory=lambda: [*ACTIONS])
     where: Json = None
     fields: list[str] = []
 

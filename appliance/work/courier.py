@@ -31,6 +31,7 @@ class Courier:
         self._post, self._waker = post, waker
         self._known: set[UUID] = set()
         self._turns: dict[UUID, asyncio.Task[None]] = {}
+        self._tenants: dict[UUID, UUID] = {}
         self._again: set[UUID] = set()
         self._down: set[str] = set()
 
@@ -86,8 +87,9 @@ class Courier:
                 continue
             found = {UUID((ident or b"").decode()) for ident in rows.column()}
             # One that runs has a lease and is not due: it looks once more before it ends.
-            self._again |= self._turns.keys()
+            self._again |= {w for w, owner in self._tenants.items() if owner == tenant}
             for webhook in found - self._turns.keys():
+                self._tenants[webhook] = tenant
                 self._turns[webhook] = asyncio.create_task(self._turn(tenant, webhook))
 
     async def _turn(self, tenant: UUID, webhook: UUID) -> None:
@@ -101,7 +103,7 @@ class Courier:
             logs.event("courier.turn_failed", level="error", record=webhook,
                        error_type=type(error).__name__)  # fmt: skip
         finally:
-            del self._turns[webhook]
+            del self._turns[webhook], self._tenants[webhook]
 
     async def _end(self) -> None:
         turns = list(self._turns.values())
