@@ -80,6 +80,13 @@ app.command(bank)
 bank.command("appliance.cli.bank:match")
 for _name in ("list", "confirm", "unmatch"):
     bank.command(f"appliance.cli.bank:{_name}_", name=_name)
+webhook = App(name="webhook", help="Webhooks: who is told of changes by HTTP, and how that goes.")
+app.command(webhook)
+webhook.command("appliance.cli.webhooks:list_", name="list")
+for _name in (
+    "show", "make", "change", "pause", "resume", "rotate", "remove", "ping", "deliveries", "replay",
+):  # fmt: skip
+    webhook.command(f"appliance.cli.webhooks:{_name}")
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

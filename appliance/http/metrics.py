@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from appliance.base import logs
 from appliance.sync.status import PeerState
+from appliance.webhooks.views import WEBHOOK_STATES, Figures
 from quarantine.contract import Status
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -68,6 +69,21 @@ class Metrics:
             "nexus_parked_waiting", "Transactions of peers that were not applied",
             registry=self.registry,
         )  # fmt: skip
+        self.webhooks = Gauge(
+            "nexus_webhooks", "Webhooks by state", ("placement", "state"), registry=self.registry
+        )
+        self.webhook_events = Gauge(
+            "nexus_webhook_events", "Events that wait, and that a receiver never took",
+            ("placement", "state"), registry=self.registry,
+        )  # fmt: skip
+        self.webhook_tries = Gauge(
+            "nexus_webhook_tries", "Tries to deliver since each webhook was made, by outcome",
+            ("placement", "outcome"), registry=self.registry,
+        )  # fmt: skip
+        self.webhook_lag = Gauge(
+            "nexus_webhook_lag_seconds", "Age of the oldest waiting event of the webhooks in a state",
+            ("placement", "state"), registry=self.registry,
+        )  # fmt: skip
         lost = Gauge(
             "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
         )
@@ -103,6 +119,20 @@ class Metrics:
             self.sync_parked.labels(*labels).set(peer.parked)
             if peer.seen_at is not None:
                 self.sync_seen.labels(*labels).set((at - peer.seen_at).total_seconds())
+
+    def show_webhooks(self, placement: str, figures: Iterable[Figures]) -> None:
+        """Bring the figures of a placement's webhooks up to date."""
+        found = {f.state: f for f in figures}
+        for state in WEBHOOK_STATES:
+            one = found.get(state, Figures(state))
+            self.webhooks.labels(placement, state).set(one.webhooks)
+            self.webhook_lag.labels(placement, state).set(one.lag_s)
+        for name in ("waiting", "dead"):
+            total = sum(getattr(f, name) for f in found.values())
+            self.webhook_events.labels(placement, name).set(total)
+        for name in ("delivered", "failed"):
+            total = sum(getattr(f, name) for f in found.values())
+            self.webhook_tries.labels(placement, name).set(total)
 
     def text(self) -> bytes:
         """The exposition format."""

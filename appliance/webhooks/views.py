@@ -19,6 +19,10 @@ from appliance.webhooks.render import message_id
 from appliance.webhooks.shape import Delivery, WebhookView, read_watches
 
 STATES = ("waiting", "delivered", "dead")
+WEBHOOK_STATES = ("active", "paused", "failing", "disabled")
+_FIGURES = Statement(
+    "SELECT state, webhooks, delivered, failed, waiting, dead, lag_s FROM webhook_figures()"
+)
 _NOBODY = UUID(int=0)
 _MOMENT = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 _MOMENTS = ", ".join(
@@ -53,6 +57,31 @@ _DELIVERIES = Statement(
 )
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 _decode_cursors = msgspec.json.Decoder(dict[str, int]).decode
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The webhooks of a placement in one state, for an operator; `lag_s` is of the oldest event."""
+
+    state: str
+    webhooks: int = 0
+    delivered: int = 0
+    failed: int = 0
+    waiting: int = 0
+    dead: int = 0
+    lag_s: float = 0.0
+
+
+async def read_figures(db: Database, target: str) -> list[Figures]:
+    """Counts over all tenants of a placement, by state."""
+    async with db.wire(target) as wire:
+        (rows,) = await wire.run([(_FIGURES, ())])
+    return [
+        Figures(
+            _text(state), _int(webhooks), _int(delivered), _int(failed), _int(waiting), _int(dead),
+            float(lag or 0),
+        )
+        for state, webhooks, delivered, failed, waiting, dead, lag in rows
+    ]  # fmt: skip
 
 
 async def list_webhooks(db: Database, tenant: UUID) -> list[WebhookView]:

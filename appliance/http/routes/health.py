@@ -19,6 +19,7 @@ from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
 from appliance.sync.status import read_status, shared_tenants
 from appliance.sync.waiting import PARKED, read_counts
+from appliance.webhooks.views import read_figures
 from quarantine.contract import Status
 
 book = Book("health")
@@ -157,10 +158,20 @@ async def _collect(node: Node) -> None:
     pools = {"control": node.db.control}
     for target in {r.target for r in node.db.routes.all()}:
         pools[target] = await node.db.pool(target)
+        await _webhooks(node, target)
     for name, pool in pools.items():
         stats = pool.get_stats()
         for state in ("pool_size", "pool_available", "requests_waiting"):
             metrics.pool.labels(name, state).set(stats.get(state, 0))
+
+
+async def _webhooks(node: Node, target: str) -> None:
+    """How webhooks do; what cannot be read in time keeps its last figures."""
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            node.metrics.show_webhooks(target, await read_figures(node.db, target))
+    except (TimeoutError, ApplianceError):
+        return
 
 
 async def _sync(node: Node) -> None:
