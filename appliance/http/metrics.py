@@ -69,21 +69,7 @@ class Metrics:
             "nexus_parked_waiting", "Transactions of peers that were not applied",
             registry=self.registry,
         )  # fmt: skip
-        self.webhooks = Gauge(
-            "nexus_webhooks", "Webhooks by state", ("placement", "state"), registry=self.registry
-        )
-        self.webhook_events = Gauge(
-            "nexus_webhook_events", "Events that wait, and that a receiver never took",
-            ("placement", "state"), registry=self.registry,
-        )  # fmt: skip
-        self.webhook_tries = Gauge(
-            "nexus_webhook_tries", "Tries to deliver since each webhook was made, by outcome",
-            ("placement", "outcome"), registry=self.registry,
-        )  # fmt: skip
-        self.webhook_lag = Gauge(
-            "nexus_webhook_lag_seconds", "Age of the oldest waiting event of the webhooks in a state",
-            ("placement", "state"), registry=self.registry,
-        )  # fmt: skip
+        self.webhooks = WebhookGauges(self.registry)
         lost = Gauge(
             "nexus_log_lines_lost", "Log lines that could not be written", registry=self.registry
         )
@@ -120,23 +106,42 @@ class Metrics:
             if peer.seen_at is not None:
                 self.sync_seen.labels(*labels).set((at - peer.seen_at).total_seconds())
 
-    def show_webhooks(self, placement: str, figures: Iterable[Figures]) -> None:
-        """Bring the figures of a placement's webhooks up to date."""
-        found = {f.state: f for f in figures}
-        for state in WEBHOOK_STATES:
-            one = found.get(state, Figures(state))
-            self.webhooks.labels(placement, state).set(one.webhooks)
-            self.webhook_lag.labels(placement, state).set(one.lag_s)
-        for name in ("waiting", "dead"):
-            total = sum(getattr(f, name) for f in found.values())
-            self.webhook_events.labels(placement, name).set(total)
-        for name in ("delivered", "failed"):
-            total = sum(getattr(f, name) for f in found.values())
-            self.webhook_tries.labels(placement, name).set(total)
-
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+class WebhookGauges:
+    """How the webhooks of each placement do, over all tenants."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by_state = ("placement", "state")
+        self._count = Gauge("nexus_webhooks", "Webhooks by state", by_state, registry=registry)
+        self._events = Gauge(
+            "nexus_webhook_events", "Events that wait, and that a receiver never took", by_state,
+            registry=registry,
+        )  # fmt: skip
+        self._tries = Gauge(
+            "nexus_webhook_tries", "Tries to deliver since each webhook was made, by outcome",
+            ("placement", "outcome"), registry=registry,
+        )  # fmt: skip
+        self._lag = Gauge(
+            "nexus_webhook_lag_seconds", "Age of the oldest event that waits, by the webhook's state",
+            by_state, registry=registry,
+        )  # fmt: skip
+
+    def show(self, placement: str, figures: Iterable[Figures]) -> None:
+        """Bring the figures of a placement up to date."""
+        found = {f.state: f for f in figures}
+        for state in WEBHOOK_STATES:
+            one = found.get(state, Figures(state))
+            self._count.labels(placement, state).set(one.webhooks)
+            self._lag.labels(placement, state).set(one.lag_s)
+        total = found.values()
+        self._events.labels(placement, "waiting").set(sum(f.waiting for f in total))
+        self._events.labels(placement, "dead").set(sum(f.dead for f in total))
+        self._tries.labels(placement, "delivered").set(sum(f.delivered for f in total))
+        self._tries.labels(placement, "failed").set(sum(f.failed for f in total))
 
 
 class FileFigures(Collector):

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -60,11 +61,8 @@ class Sender:
     ) -> None:  # fmt: skip
         self._url, self._allowed, self._timeout_s = url, allowed, timeout_s
         self._look_up = look_up
-        trusted = ssl.create_default_context()
-        if ca_file:
-            trusted.load_verify_locations(cafile=ca_file)
         self._client = httpx.AsyncClient(
-            timeout=timeout_s, trust_env=False, follow_redirects=False, verify=trusted,
+            timeout=timeout_s, trust_env=False, follow_redirects=False, verify=_trusted(ca_file),
         )  # fmt: skip
 
     async def send(self, headers: dict[str, str], body: bytes) -> Sent:
@@ -115,6 +113,15 @@ class Sender:
             text = f"{host}: without TLS, or on this port, only allowed addresses are spoken to"
             raise Trouble("address-forbidden", text, is_permanent=True)
         return target.address
+
+
+@lru_cache(maxsize=4)
+def _trusted(ca_file: str) -> ssl.SSLContext:
+    """Whose certificates are believed; reading the system's takes longer than a whole delivery."""
+    found = ssl.create_default_context()
+    if ca_file:
+        found.load_verify_locations(cafile=ca_file)
+    return found
 
 
 async def _drain(answer: httpx.Response) -> None:

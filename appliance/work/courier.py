@@ -21,6 +21,8 @@ from appliance.webhooks.deliver import Post, deliver
 from appliance.webhooks.queue import due_call
 
 POLL_S = 1.0
+# A tenant that is suspended, moving, or whose database is away is not asked at every look.
+SKIP_S = 15.0
 _KNOWN = Statement("SELECT tenant_id::text, is_due FROM tenants_with_webhooks()")
 
 
@@ -34,6 +36,7 @@ class Courier:
         self._tenants: dict[UUID, UUID] = {}
         self._again: set[UUID] = set()
         self._down: set[str] = set()
+        self._skipped: dict[UUID, float] = {}
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Deliver until `stop`; turns that run then are cut off and repeated elsewhere."""
@@ -77,13 +80,14 @@ class Courier:
         return due
 
     async def _look(self, tenants: Collection[UUID]) -> None:
+        at = asyncio.get_running_loop().time()
         for tenant in tenants:
-            if not self._post.db.routes.knows(tenant):
+            if not self._post.db.routes.knows(tenant) or self._skipped.get(tenant, 0.0) > at:
                 continue
             try:
                 (rows,) = await self._post.db.read(tenant, due_call(tenant))
             except ApplianceError as error:
-                logs.event("courier.tenant_skipped", tenant=tenant, code=error.code)
+                self._skip(tenant, error)
                 continue
             found = {UUID((ident or b"").decode()) for ident in rows.column()}
             # One that runs has a lease and is not due: it looks once more before it ends.
@@ -99,11 +103,20 @@ class Courier:
                 await deliver(self._post, tenant, webhook)
                 if webhook not in self._again:
                     return
-        except Exception as error:  # noqa: BLE001 - one webhook's fault must not end the others
+        except* ApplianceError as errors:
+            self._skip(tenant, errors)
+        except* Exception as errors:  # noqa: BLE001 - one fault must not end the others
             logs.event("courier.turn_failed", level="error", record=webhook,
-                       error_type=type(error).__name__)  # fmt: skip
+                       error_type=type(errors.exceptions[0]).__name__)  # fmt: skip
+            self._skip(tenant, errors)
         finally:
             del self._turns[webhook], self._tenants[webhook]
+
+    def _skip(self, tenant: UUID, error: Exception) -> None:
+        self._skipped[tenant] = asyncio.get_running_loop().time() + SKIP_S
+        known = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        code = known.code if isinstance(known, ApplianceError) else "node.fault"
+        logs.event("courier.tenant_skipped", tenant=tenant, code=code)
 
     async def _end(self) -> None:
         turns = list(self._turns.values())

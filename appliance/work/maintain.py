@@ -26,7 +26,7 @@ SESSION_DAYS = 30
 JOB_DAYS = 30
 CODE_DAYS = 7
 # What a receiver has, and what it never took: nothing of a record stands in either.
-DELIVERED_DAYS, DEAD_DAYS = 7, 30
+DELIVERED_DAYS, DEAD_DAYS = 3, 30
 PACKAGE_DAYS = 7
 DELETE_ROWS_MAX = 5_000
 # What the node does of its own is nobody's.

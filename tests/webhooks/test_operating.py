@@ -100,7 +100,7 @@ async def test_what_left_the_log_is_said_to_be_missed_and_old_deliveries_are_for
         seen = await desk.until(ident, lambda s: s["missed_at"] and s["lag"] == s["waiting"] == 0)
         assert seen["state"] == "active"
         await as_owner(tenant, "UPDATE stream SET floor = 0 WHERE tenant_id = %s", tenant)
-        await as_owner(tenant, "UPDATE webhook_event SET last_at = now() - interval '8 days'")
+        await as_owner(tenant, "UPDATE webhook_event SET last_at = now() - interval '4 days'")
         kept = WorkNode(db=desk.node.db, redis_url="", name="x", origin=1, seal=None)
         assert await forget_old(kept) and not await desk.deliveries(ident)
 

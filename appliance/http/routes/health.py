@@ -169,7 +169,7 @@ async def _webhooks(node: Node, target: str) -> None:
     """How webhooks do; what cannot be read in time keeps its last figures."""
     try:
         async with asyncio.timeout(_WAIT_S):
-            node.metrics.show_webhooks(target, await read_figures(node.db, target))
+            node.metrics.webhooks.show(target, await read_figures(node.db, target))
     except (TimeoutError, ApplianceError):
         return
 
