@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from appliance.base.errors import Invalid
 from appliance.base.ids import parse_uuid
@@ -51,13 +51,11 @@ def list_(*, tenant: str | None = None, by: As = None, data: str | None = None) 
     """
 
     async def work(at: At) -> int:
-        table = Table("Webhook", "Name", "State", "Delivered", "Waiting", "Dead", "Address")
         for one in await views.list_webhooks(at.node.db, at.ctx.tenant):
-            table.add_row(
-                str(one.id), one.name, one.state, str(one.delivered), str(one.waiting),
-                str(one.dead), one.url,
-            )  # fmt: skip
-        Console().print(table)
+            counts = f"{one.delivered} delivered, {one.waiting} waiting, {one.dead} dead"
+            print(f"{one.id}  {one.state}  {one.name}  {one.url}  {counts}")
+            if one.reason:
+                print(f"  {one.reason}")
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -230,16 +228,16 @@ def deliveries(
     """
 
     async def work(at: At) -> int:
-        table = Table("Event", "Type", "Record", "State", "Tries", "Status", "ms", "Code")
         found = await views.list_deliveries(
             at.node.db, at.ctx.tenant, _id(webhook), state=state, limit=limit
         )
         for one in found:
-            table.add_row(
-                one.id, one.type, str(one.record), one.state, str(one.attempts),
-                str(one.status or ""), str(one.duration_ms or ""), one.code,
-            )  # fmt: skip
-        Console().print(table)
+            ended = [str(part) for part in (one.status, one.code) if part]
+            took = f"{one.duration_ms} ms" if one.duration_ms is not None else "not tried"
+            print(
+                f"{one.id}  {one.type}  {one.record}  {one.state}  {one.attempts} tries  {took}  "
+                + " ".join(ended)
+            )
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -294,7 +292,7 @@ def _print_made(made: Made) -> None:
 
 
 def _print(one: WebhookView) -> None:
-    table = Table(show_header=False)
+    table = Table("", Column("", overflow="fold"), show_header=False)
     for name in WebhookView.__struct_fields__:
         value = msgspec.to_builtins(getattr(one, name))
         if value not in (None, "", []):

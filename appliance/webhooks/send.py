@@ -160,7 +160,8 @@ def _trouble(error: Exception) -> Trouble:
     if isinstance(error, httpx.ConnectError):
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Trouble("certificate-untrusted", "unknown issuer", is_permanent=True)
-        return as_trouble(error.__cause__ or error)
+        code = "tls-failed" if "SSL" in str(error) else "connection-failed"
+        return Trouble(code, "no connection was made")
     if isinstance(error, httpx.HTTPError):
         return Trouble("connection-failed", type(error).__name__)
     return as_trouble(error)

@@ -1,5 +1,7 @@
 """Where a webhook may lead: nowhere inside, by no spelling, by no name that changes its mind."""
 
+import socket
+
 import msgspec
 import pytest
 
@@ -7,6 +9,7 @@ from appliance.webhooks.send import Sender
 from appliance.webhooks.shape import fault_of_url
 from connectors.sdk.egress import choose_address, pick_address
 from connectors.sdk.retry import Trouble
+from tests.ports import free_port
 from tests.webhooks.conftest import couriers
 from tests.webhooks.receiver import receiving
 
@@ -103,12 +106,19 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at(certificate
         unknown = Sender("https://nowhere.invalid/", (), **{**options, "look_up": _nobody})
         assert (await unknown.send({}, b"{}")).code == "name-unresolved"
         await unknown.close()
+        nobody = Sender(
+            f"https://localhost:{free_port()}/", ("127.0.0.0/8",), **{**options, "look_up": _here}
+        )
+        assert (await nobody.send({}, b"{}")).code == "connection-failed"
+        await nobody.close()
         assert not plain.got
 
 
-def _nobody(host, port):
-    import socket
+def _here(host, port):
+    return ["127.0.0.1"]
 
+
+def _nobody(host, port):
     raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
 
