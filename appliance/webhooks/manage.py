@@ -218,9 +218,8 @@ async def check_lending(db: Database, ctx: Ctx, ident: UUID) -> WebhookView:
 
 async def _lent(db: Database, ctx: Ctx, found: WebhookView) -> Profile:
     """The profile of a webhook, as it is now. Raises Forbidden, Refused."""
-    profile = UUID(found.profile)
-    (rows,) = await db.read(ctx.tenant, profiles_call(ctx.tenant, [profile]))
-    lent = read_profiles(rows, ctx.profile.rev).get(profile)
+    (rows,) = await db.read(ctx.tenant, profiles_call(ctx.tenant, [found.profile_id]))
+    lent = read_profiles(rows, ctx.profile.rev).get(found.profile_id)
     if lent is None:
         raise Refused(
             "The profile of this webhook is gone; give it another.", code="profile.unknown"

@@ -69,6 +69,7 @@ class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     watches: list[Watch]
     profile: str
+    profile_id: UUID
     units: list[UUID]
     maker: UUID
     state: str

@@ -42,7 +42,9 @@ _LIST = Statement(
     "AND e.state = 'waiting'), (SELECT count(*) FROM webhook_event e WHERE e.tenant_id = $1 "
     "AND e.webhook = w.id AND e.state = 'dead'), "
     "(SELECT coalesce(sum(greatest(s.head - coalesce((w.cursors->>s.id::text)::bigint, 0), 0)), 0) "
-    f"FROM stream s WHERE s.tenant_id = $1), w.cursors, {_MOMENTS} FROM record r "
+    f"FROM stream s WHERE s.tenant_id = $1), w.cursors, {_MOMENTS}, (SELECT p.data->>'key' FROM record p "
+    "WHERE p.tenant_id = $1 AND p.kind = 'sys.profile' AND p.id::text = r.data->>'profile') "
+    "FROM record r "
     "LEFT JOIN webhook w ON w.tenant_id = $1 AND w.id = r.id WHERE r.tenant_id = $1 "
     "AND r.kind = 'sys.webhook' AND r.deleted_at IS NULL AND ($2::uuid IS NULL OR r.id = $2) "
     "ORDER BY r.id"
@@ -137,7 +139,8 @@ def _view(row: Row) -> WebhookView:
     is_here = row[2] is not None
     return WebhookView(
         id=UUID(_text(row[0])), name=str(data.get("name")), url=str(data.get("url")),
-        watches=read_watches(data.get("watches")), profile=str(data.get("profile")),
+        watches=read_watches(data.get("watches")), profile=_text(row[17]),
+        profile_id=parse_uuid(data.get("profile")) or _NOBODY,
         units=[u for t in units if (u := parse_uuid(t))] if isinstance(units, list) else [],
         maker=parse_uuid(data.get("maker")) or _NOBODY,
         state=_text(row[2]) if is_here else "disabled",

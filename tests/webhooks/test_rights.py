@@ -148,3 +148,28 @@ async def test_nobody_lends_or_redirects_more_than_they_hold(desk, sign_in):
         ("DELETE", f"sys.webhook/{ident}", {}), ("POST", "sys.webhook", {"fields": record["fields"]}),
     ):  # fmt: skip
         await desk.record(method, path, 403, **body)
+
+
+async def test_entries_of_ledgers_are_told_as_created(desk, courier):
+    tenant = desk.firm.tenant
+    await tenant.add_kind(
+        "move",
+        [{"name": "at", "type": "moment"}, {"name": "place", "type": "text"},
+         {"name": "quantity", "type": "number", "options": {"scale": 3}}],
+        ledger={"sort": "balance", "at": "at", "key": ["place"], "values": ["quantity"]},
+    )  # fmt: skip
+    key, profile, change = await profile_of(desk, ["title"])
+    await change(
+        create("sys.grant", profile=str(profile), kind="move", actions={"read": "all"},
+               fields={"place": "read"})
+    )  # fmt: skip
+    async with receiving() as receiver:
+        url, watches = f"http://127.0.0.1:{receiver.port}/", [{"kind": "move"}]
+        await desk.make(0, url=url, profile=key, unit="head", watches=watches)
+        made = await tenant.apply(
+            create("move", at="2026-11-20T10:00:00Z", place="shelf", quantity="2.000")
+        )
+        assert made.committed, made
+        await receiver.until(lambda: receiver.got)
+        (told,) = receiver.got
+        assert told.type == "move.created" and told.record["fields"] == {"place": "shelf"}

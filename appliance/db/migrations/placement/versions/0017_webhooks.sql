@@ -83,10 +83,11 @@ CREATE POLICY owner_counts ON webhook_event FOR SELECT TO nexus_owner USING (tru
 CREATE POLICY owner_counts ON stream FOR SELECT TO nexus_owner USING (true);
 CREATE FUNCTION tenants_with_webhooks() RETURNS TABLE (tenant_id uuid, is_due boolean)
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public AS $$
-  SELECT w.tenant_id, bool_or((w.lease_until IS NULL OR w.lease_until < now())
-    AND (w.rest_until IS NULL OR w.rest_until <= now())
+  SELECT w.tenant_id, bool_or(
+    coalesce(w.lease_until NOT BETWEEN now() AND now() + interval '1 minute', true)
+    AND coalesce(w.rest_until NOT BETWEEN now() AND now() + interval '25 hours', true)
     AND (EXISTS (SELECT FROM webhook_event e WHERE e.tenant_id = w.tenant_id AND e.webhook = w.id
-        AND e.state = 'waiting' AND e.due_at <= now())
+        AND e.state = 'waiting' AND e.due_at NOT BETWEEN now() AND now() + interval '25 hours')
       OR EXISTS (SELECT FROM stream s WHERE s.tenant_id = w.tenant_id
         AND s.head > coalesce((w.cursors->>s.id::text)::bigint, 0))))
   FROM webhook w WHERE w.state = 'active' GROUP BY w.tenant_id
