@@ -101,7 +101,7 @@ class Desk:
         )
         return made["id"]
 
-    async def until(self, ident, check, seconds=10.0):
+    async def until(self, ident, check, seconds=30.0):
         """Wait until the webhook's own view fulfils a check."""
         end = asyncio.get_running_loop().time() + seconds
         while not check(seen := await self.state(ident)):

@@ -94,7 +94,7 @@ class Receiver:
     def ids(self):
         return [g.id for g in self.got]
 
-    async def until(self, check, seconds=10.0):
+    async def until(self, check, seconds=30.0):
         end = time.monotonic() + seconds
         while not check():
             assert time.monotonic() < end, [(g.type, g.record) for g in self.got]

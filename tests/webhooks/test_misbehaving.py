@@ -66,13 +66,15 @@ async def test_each_failure_has_its_own_answer(desk, courier):
             n: await desk.make(0, url=f"http://127.0.0.1:{r.port}/{n}", name=n)
             for n, r in at.items()
         }
+        for n in range(4):
+            await desk.make(0, url=f"http://127.0.0.1:{at['hang'].port}/more", name=f"hang {n}")
         await asyncio.sleep(1.1)  # By now the courier knows that the firm has webhooks.
         deal = await desk.deal(title="a")
         await desk.record("PATCH", f"deal/{deal}", fields={"title": "b"})
         begun = asyncio.get_running_loop().time()
         await at["good"].until(lambda: len(at["good"].got) == 2)
         took = asyncio.get_running_loop().time() - begun
-        assert took < 1.0, "nobody who hangs holds up another"
+        assert took < 3.0, "as many as a worker has threads hang, and hold up nobody"
         for name in ("flaky", "busy", "cut", "drip", "flood"):
             await at[name].until(lambda r=at[name]: r.types()[-1:] == ["deal.updated"])
             await desk.until(ids[name], lambda s: s["delivered"] == 2 and s["failures"] == 0)
