@@ -128,10 +128,12 @@ class _Turn:
             await sender.close()
 
     def _secrets(self) -> list[bytes]:
-        hold, found = self._hold, []
-        for sealed in (self._claimed.secret, self._claimed.former):
-            if sealed is not None:
-                found.append(self._post.box.open(hold.tenant, hold.webhook, sealed))
+        """Those that sign. A former one that cannot be opened is nobody's any more."""
+        hold, open_ = self._hold, self._post.box.open
+        found = [open_(hold.tenant, hold.webhook, self._claimed.secret)]
+        if self._claimed.former is not None:
+            with contextlib.suppress(Unsealable):
+                found.append(open_(hold.tenant, hold.webhook, self._claimed.former))
         return found
 
     async def _read_log(self) -> bool:

@@ -13,10 +13,11 @@ import pytest
 
 from appliance.base.roles import Role
 from appliance.http.app import create_app
+from appliance.webhooks.secrets import Box
 from appliance.work.maintain import forget_old
 from appliance.work.node import WorkNode
 from tests.http.conftest import client_of
-from tests.webhooks.conftest import LOCAL
+from tests.webhooks.conftest import LOCAL, couriers
 from tests.webhooks.receiver import receiving, signed_by
 
 pytestmark = pytest.mark.anyio
@@ -161,3 +162,22 @@ async def test_kill_9_of_the_worker_loses_nothing_and_repeats_under_the_same_id(
     of_deal = [g.type for g in receiver.got if g.event["data"]["id"] == deal]
     assert of_deal == sorted(of_deal) and of_deal[-1] == "deal.updated"
     assert {g.event["data"]["id"] for g in receiver.got} == {deal, *others}
+
+
+async def test_a_database_without_its_key_signs_nothing(desk, valkey_url, tmp_path):  # noqa: F811
+    """As after a restore on another machine: it stops, says so, and goes on with a new secret."""
+    async with receiving() as receiver:
+        ident = await desk.make(0, url=f"http://127.0.0.1:{receiver.port}/")
+        path = desk.node.settings.data_dir / "webhook.key"
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.unlink()
+        box = Box(path)
+        desk.node.webhook_box = box
+        async with couriers(desk.post, valkey_url):
+            await desk.deal(title="x")
+            seen = await desk.until(ident, lambda s: s["state"] == "failing")
+            assert seen["reason"].startswith("secret.unreadable") and not receiver.got
+            made = await desk.call("POST", f"/{ident}/rotate", 201, overlap_hours=1)
+            await desk.call("POST", f"/{ident}/resume")
+            await receiver.until(lambda: receiver.got)
+        assert signed_by(receiver.got[0], made["secret"]) == 1

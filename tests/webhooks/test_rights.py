@@ -173,3 +173,19 @@ async def test_entries_of_ledgers_are_told_as_created(desk, courier):
         await receiver.until(lambda: receiver.got)
         (told,) = receiver.got
         assert told.type == "move.created" and told.record["fields"] == {"place": "shelf"}
+
+
+async def test_a_condition_that_may_not_be_asked_any_more_stops_the_webhook(desk, courier):
+    key, _, change = await profile_of(desk, ["title", "amount"])
+    where = {"field": "amount", "op": "gte", "value": "10.00"}
+    async with receiving() as receiver:
+        url = f"http://127.0.0.1:{receiver.port}/"
+        ident = await desk.make(0, url=url, profile=key, unit="head", watch={"where": where})
+        await change(fields={"title": "read"})
+        await desk.deal(title="x", amount="20.00")
+        seen = await desk.until(ident, lambda s: s["state"] == "failing")
+        assert "condition" in seen["reason"] and not receiver.got and seen["waiting"] == 1
+        await desk.call("PATCH", f"/{ident}", watches=[{"kind": "deal"}])
+        await desk.call("POST", f"/{ident}/resume")
+        await receiver.until(lambda: receiver.got)
+        assert receiver.got[0].record["fields"] == {"title": "x"}
