@@ -27,7 +27,7 @@ ANSWER_BYTES_MAX = 65_536
 DRAIN_S = 1.0
 AGENT = "Nexus-Webhooks/1"
 # A name server that hangs must not hold up what else the process does in threads.
-_RESOLVERS = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
+_RESOLVERS = ThreadPoolExecutor(32, thread_name_prefix="webhook-names")
 # The receiver understood the event and does not want it: no later try helps that one.
 _REFUSED = frozenset({400, 406, 409, 411, 413, 414, 415, 422, 431})
 # A person has to look: the address, or what is behind it, is not what was meant.

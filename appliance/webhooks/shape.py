@@ -16,7 +16,8 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
 from appliance.kernel.query import Query, decode_condition
 from appliance.read import plan_query, visible_fields
-from connectors.sdk.egress import is_own
+from connectors.sdk.egress import is_own, pick_address
+from connectors.sdk.retry import Trouble
 
 KIND = "sys.webhook"
 ACTIONS = ("created", "updated", "deleted", "restored", "left")
@@ -169,6 +170,8 @@ def fault_of_url(url: str, allowed: Collection[str]) -> str | None:
         return "This is no address; expected one like https://example.com/hook."
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "Leave out name, password and fragment: the signature proves who calls."
+    if (inside := _leads_inside(host, allowed)) is not None:
+        return inside
     is_ours = _is_allowed(host, allowed)
     if parts.scheme == "http" and not is_ours:
         return (
@@ -177,6 +180,19 @@ def fault_of_url(url: str, allowed: Collection[str]) -> str | None:
         )
     if port is not None and port not in PORTS and not is_ours:
         return "Only ports 443 and 8443, unless the operator allows the host (webhooks.allow)."
+    return None
+
+
+def _leads_inside(host: str, allowed: Collection[str]) -> str | None:
+    """What is wrong with an address that is written as a number; names are looked at when used."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    try:
+        pick_address(host, 443, [host], allowed)
+    except Trouble as trouble:
+        return f"{trouble.detail} (webhooks.allow)."
     return None
 
 

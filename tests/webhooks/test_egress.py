@@ -53,7 +53,8 @@ def test_addresses_are_judged_as_they_are_written():
         "https://example.org:22/", "https://example.org:99999/", "https:///x", "//example.org/", "x",
         "https://exämple.org/", "https://example.org/a b", "https://example.org/#f",
         "https://example.org/" + "a" * 2_000, "http://10.1.2.3/", "https://10.1.2.3:6379/",
-        "https://example.org/\r\nX: y",
+        "https://example.org/\r\nX: y", "https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/",
+        "https://[::ffff:10.0.0.1]/",
     ):  # fmt: skip
         assert fault_of_url(url, ()), url
     for url in ("https://example.org/hook?a=b", "https://example.org:8443/", "https://[2606::1]/"):
