@@ -13,11 +13,13 @@ from pathlib import Path
 
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Policy, Trouble, wait_before
-from connectors.work.looking import watch
 from connectors.work.node import Node
 from connectors.work.reading import read_run
-from connectors.work.settings import Worker, reader_digest
+from connectors.work.reporting import report, report_always
+from connectors.work.settings import Worker, claimed, reader_digest
+from connectors.work.standing import SETTLE_S
 from connectors.work.told import tell
+from connectors.work.watching import Watched, look_twice, watch
 
 POLL_S = 2.0
 _IDLE = Policy(first_s=POLL_S, most_s=60.0)
@@ -25,36 +27,42 @@ _IDLE = Policy(first_s=POLL_S, most_s=60.0)
 
 async def work(worker: Worker, *, is_once: bool = False) -> None:
     """Until told to stop; with `is_once` until every source was looked at twice and nothing waits."""
-    for folder in ("in", "books"):
-        (worker.data / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in (worker.data / "in").iterdir():
-        # Of a worker that was killed: what it was at is fetched again.
-        left.unlink()
-    node = Node(worker, reader_digest())
-    tell("worker.started", worker=worker.name, sources=len(worker.sources))
-    try:
-        if is_once:
-            await _once(node, worker)
-        else:
-            await _always(node, worker)
-    finally:
-        await node.close()
-        tell("worker.stopped", worker=worker.name)
+    with claimed(worker.data) as instance:
+        for left in (worker.data / "in").iterdir():
+            # Of a worker that was killed: what it was at is fetched again.
+            left.unlink()
+        node = Node(worker, reader_digest())
+        tell("worker.started", worker=worker.name, sources=len(worker.sources))
+        try:
+            if is_once:
+                await _once(node, worker, instance)
+            else:
+                await _always(node, worker, instance)
+        finally:
+            await node.close()
+            tell("worker.stopped", worker=worker.name)
 
 
-async def _once(node: Node, worker: Worker) -> None:
-    for source in worker.sources:
-        await watch(node, source, worker.data, looks=2)
+async def _once(node: Node, worker: Worker, instance: str) -> None:
+    watched = [Watched(s, worker.data, asyncio.Event()) for s in worker.sources]
+    if watched:
+        await report(node, instance, watched)
+        looks = (look_twice(node, w, settle_s=min(w.source.every_s, SETTLE_S)) for w in watched)
+        await asyncio.gather(*looks)
+        await report(node, instance, watched)
     while await _take_one(node, worker.data):
         pass
 
 
-async def _always(node: Node, worker: Worker) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+async def _always(node: Node, worker: Worker, instance: str) -> None:
+    loop, stop, news = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
+    watched = [Watched(s, worker.data, news) for s in worker.sources]
     tasks = [asyncio.create_task(_take_always(node, worker)) for _ in range(worker.runs_at_once)]
-    tasks += [asyncio.create_task(watch(node, s, worker.data)) for s in worker.sources]
+    if watched:
+        tasks.append(asyncio.create_task(report_always(node, instance, watched, news)))
+    tasks += [asyncio.create_task(watch(node, w)) for w in watched]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)

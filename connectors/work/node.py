@@ -16,8 +16,9 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from connectors.sdk.contract import Frame, Mapping
+from connectors.sdk.contract import Frame
 from connectors.sdk.retry import TRANSIENT_STATUSES, Policy, Trouble, read_retry_after, retry
+from connectors.sdk.wire import Kept, Report, Taken, Wish, Wishes
 from connectors.work.settings import Source, Worker
 
 API = "/api/v1"
@@ -30,28 +31,6 @@ LOOK = Policy(tries=1, deadline_s=WAIT_S)
 _CHUNK = 1 << 18
 _encode = msgspec.msgpack.encode
 T = TypeVar("T")
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A run to read; see appliance/http/routes/intakework.py for what each says."""
-
-    run: UUID
-    epoch: int
-    connector: str
-    name: str
-    sha256: str
-    size: int
-    learned: dict[str, str]
-    mapping: Mapping | None
-    next: int
-    lease_s: int
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """The number of the frame that is awaited, and how to read."""
-
-    next: int
-    mapping: Mapping | None = None
 
 
 class _Made(msgspec.Struct, frozen=True):
@@ -67,7 +46,7 @@ class Node:
     """The client of one worker. All raise sdk.retry.Trouble."""
 
     def __init__(self, worker: Worker, reader: str) -> None:
-        self._name, self._reader = worker.name, reader
+        self.name, self._reader = worker.name, reader
         self._http = httpx.AsyncClient(
             base_url=worker.node + API, timeout=WAIT_S, trust_env=False,
             headers={"Authorization": f"Bearer {worker.key}"},
@@ -80,8 +59,8 @@ class Node:
 
     async def take(self, connectors: list[str]) -> Taken | None:
         """A run that waits for this worker."""
-        wish = {"worker": self._name, "reader": self._reader, "connectors": connectors}
-        body = await self._ask("POST", "/intake/work", LOOK, json=wish)
+        wish = Wish(self.name, self._reader, connectors)
+        body = await self._ask("POST", "/intake/work", LOOK, **_json(wish))
         return _read(body, Taken) if body else None
 
     async def fetch(self, taken: Taken, folder: Path) -> Path:
@@ -134,11 +113,16 @@ class Node:
 
         return _read(await retry(once, POLICY), _Made).id
 
-    async def start(self, source: Source, file: UUID, name: str) -> UUID:
-        """A run of it, to be read by this worker."""
+    async def report(self, told: Report) -> Wishes:
+        """How the sources stand; what is wanted of them."""
+        return _read(await self._ask("PUT", "/intake/work/sources", LOOK, **_json(told)), Wishes)
+
+    async def start(self, source: Source, file: UUID, name: str, *, is_again: bool) -> UUID:
+        """A run of it, to be read by this worker; `is_again`: although the source gave it before."""
         given = {
             "connector": source.connector, "file": str(file), "name": name, "source": source.name,
-            "options": {**source.options, "worker": self._name},
+            "options": {**source.options, "worker": self.name}, "from_source": source.key,
+            "again": is_again,
         }  # fmt: skip
         if source.mapping:
             given["mapping"] = source.mapping
@@ -177,9 +161,14 @@ class Node:
         status = answer.status_code
         raise Trouble(
             problem.code or f"http-{status}", problem.detail[:300] or f"the node answered {status}",
-            is_permanent=status not in TRANSIENT_STATUSES,
+            is_permanent=status < 500 and status not in TRANSIENT_STATUSES,
             after_s=read_retry_after(answer.headers.get("Retry-After", "")),
         )  # fmt: skip
+
+
+def _json(body: msgspec.Struct) -> dict[str, object]:
+    headers = {"Content-Type": "application/json"}
+    return {"content": msgspec.json.encode(body), "headers": headers}
 
 
 def _cut(error: httpx.HTTPError) -> Trouble:

@@ -24,7 +24,8 @@ from connectors.sdk.contract import (
     Rows,
 )
 from connectors.sdk.retry import Policy, Trouble
-from connectors.work.node import LOST, Node, Taken
+from connectors.sdk.wire import Taken
+from connectors.work.node import LOST, Node
 from connectors.work.told import tell
 
 FRAME_BYTES_MAX = 4 << 20

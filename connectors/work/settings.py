@@ -5,10 +5,15 @@ Secrets stand in files of their own, never on a command line, which everybody on
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import ipaddress
+import os
+import re
+import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,17 +22,19 @@ import msgspec
 
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Policy
+from connectors.sdk.schedule import Clock, Schedule, Weekday
+from connectors.sdk.wire import SOURCES_MAX, Name
 from connectors.transports.places import Place
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Files that are looked for again and again.
 
     `name`: the source as the node knows it; `pattern`: names that are taken (`*.txt`); `options`
-    and `mapping` go into each run as they are.
+    and `mapping` go into each run as they are. When it is looked at: see sdk.schedule.Schedule; a
+    look with all its tries takes at most the deadline of `retry`.
     """
 
     key: Name
@@ -35,11 +42,28 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     name: str
     place: Place
     pattern: str = "*"
-    every_s: Annotated[float, msgspec.Meta(ge=1)] = 60.0
+    every_s: Annotated[float, msgspec.Meta(ge=1, le=31 * 86_400)] = 60.0
+    at: Annotated[tuple[Clock, ...], msgspec.Meta(max_length=100)] = ()
+    weekdays: tuple[Weekday, ...] = ()
+    zone: str = "UTC"
+    jitter_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
+    expected_by: Clock | None = None
     bytes_max: int = 512 << 20
     options: dict[str, str | int | bool] = {}
     mapping: str = ""
     retry: Policy = Policy(tries=3, deadline_s=600)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for times that make no schedule."""
+        _ = self.schedule
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it is looked at."""
+        return Schedule(
+            every_s=self.every_s, at=self.at, weekdays=self.weekdays, zone=self.zone,
+            jitter_s=self.jitter_s, expected_by=self.expected_by,
+        )  # fmt: skip
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +98,8 @@ def read_sources(path: Path, chosen: Sequence[str] = ()) -> tuple[Source, ...]:
     if twice or unknown:
         text = f"keys that stand twice: {twice}; connectors that are not here: {unknown}"
         raise Misconfigured(f"{path}: {text}")
+    if len(found) > SOURCES_MAX:
+        raise Misconfigured(f"{path}: one worker has at most {SOURCES_MAX} sources")
     if missing := sorted(set(chosen) - set(keys)):
         raise Misconfigured(f"{path}: there is no source {', '.join(missing)}")
     return tuple(s for s in found if not chosen or s.key in chosen)
@@ -103,6 +129,30 @@ def check_node(url: str, *, is_plain_allowed: bool) -> str:
             "inside a network that is yours"
         )
     return url.rstrip("/")
+
+
+@contextlib.contextmanager
+def claimed(data: Path) -> Iterator[str]:
+    """The data folder for this process alone, made where it is not there; what names it to the
+    node. Raises Misconfigured when another worker has it.
+    """
+    for folder in ("in", "books"):
+        (data / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Held as long as it is open: also a process that is killed lets go of it.
+    lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        name = os.read(lock, 64).decode("ascii", "replace")
+        if not re.fullmatch("[0-9a-f]{32}", name):
+            name = secrets.token_hex(16)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, name.encode(), 0)
+            os.fsync(lock)
+        yield name
+    except BlockingIOError:
+        raise Misconfigured(f"another worker works in {data}; give this one its own") from None
+    finally:
+        os.close(lock)
 
 
 def reader_digest() -> str:

@@ -1,0 +1,43 @@
+"""What may be said elsewhere of a place: which way and where in short, nothing that opens it.
+
+An address may hold a token, a folder the name of whoever works in it, an error text both. So the
+host and the last folder are told, and what the settings of a place say besides is cut out of texts.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from connectors.transports.places import Place
+
+# Settings that are told as they are.
+_OPEN = frozenset({"type", "host", "port", "fingerprints", "mailbox"})
+_CUT_FROM = 3
+
+
+def describe(place: Place) -> tuple[str, str]:
+    """The way (`sftp`) and a short address (`sftp.bank.example/…/out`)."""
+    told = msgspec.to_builtins(place)
+    way = str(told.get("type", ""))
+    url = urlsplit(str(told.get("url", "")))
+    host = str(told.get("host", "") or url.hostname or "")
+    port = told.get("port") or url.port
+    where = f"{host}:{port}" if host and port else host
+    last = str(told.get("folder", "")).rstrip("/").rpartition("/")[2]
+    if last in ("", ".", str(told.get("user", ""))):
+        return way, where
+    return way, f"{where}/…/{last}" if where else f"…/{last}"
+
+
+def hide(place: Place, text: str) -> str:
+    """A text without users, addresses and paths of the settings."""
+    told = msgspec.to_builtins(place)
+    secrets = {str(v) for k, v in told.items() if isinstance(v, str) and k not in _OPEN}
+    url = urlsplit(str(told.get("url", "")))
+    secrets |= {url.path, url.query, f"{url.path}?{url.query}"}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _CUT_FROM or secret == told.get("user"):
+            text = text.replace(secret, "…") if secret else text
+    return text

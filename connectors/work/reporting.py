@@ -1,0 +1,54 @@
+"""The node hears how the sources stand, and what people want of them is heard.
+
+One question for all sources, every few seconds and soon after something happened. A node that is
+away costs nothing: sources wait until it says again that they are this worker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from connectors.sdk.retry import Policy, Trouble, wait_before
+from connectors.sdk.wire import TELL_S, Report
+from connectors.work.node import Node
+from connectors.work.told import tell
+from connectors.work.watching import Watched
+
+# News of a source that is looked at every second is gathered for so long.
+GATHER_S = 1.0
+_AWAY = Policy(first_s=2.0, most_s=30.0)
+
+
+async def report(node: Node, instance: str, watched: Sequence[Watched]) -> float:
+    """Tell and hear once; seconds until it is to be said again. Raises Trouble."""
+    told = {w.source.key: w.tell() for w in watched}
+    wishes = await node.report(Report(node.name, instance, tuple(told.values())))
+    by_key = {wish.key: wish for wish in wishes.sources}
+    for one in watched:
+        if (wish := by_key.get(one.source.key)) is not None:
+            one.hear(wish, wishes.lease_s, told[one.source.key])
+    return wishes.tell_s
+
+
+async def report_always(
+    node: Node, instance: str, watched: Sequence[Watched], news: asyncio.Event
+) -> None:
+    """Until it is cancelled."""
+    failed = 0
+    while True:
+        news.clear()
+        try:
+            pause = min(TELL_S, await report(node, instance, watched))
+            failed = 0
+        except Trouble as trouble:
+            failed += 1
+            pause = max(_AWAY.first_s, wait_before(_AWAY, failed, trouble.after_s))
+            tell("report.failed", code=trouble.code, detail=trouble.detail, pause_s=round(pause))
+            await asyncio.sleep(pause)
+            continue
+        await asyncio.sleep(GATHER_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, pause - GATHER_S)):
+                await news.wait()
