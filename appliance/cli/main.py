@@ -75,6 +75,12 @@ parked = App(name="parked", help="Entries of other nodes that were not applied."
 app.command(parked)
 for _name in ("list", "show", "release", "skip"):
     parked.command(f"appliance.cli.parked:{_name}_", name=_name)
+source = App(name="source", help="Sources of connector workers, and what failed for good.")
+app.command(source)
+for _name in ("list", "show"):
+    source.command(f"appliance.cli.sources:{_name}_", name=_name)
+for _name in ("look", "pause", "resume", "forget", "dead", "replay", "dismiss"):
+    source.command(f"appliance.cli.sources:{_name}")
 bank = App(name="bank", help="Bank lines and invoices: match, list, confirm, take back.")
 app.command(bank)
 bank.command("appliance.cli.bank:match")

@@ -18,7 +18,7 @@ from appliance.db.database import Database, Transaction
 from appliance.db.wire import Row, Statement
 from appliance.intake import runs
 from appliance.intake.runs import IntakeRun
-from connectors.sdk.contract import Done, Failed, Found, Mapping, Progress, Rows
+from connectors.sdk.contract import Done, Found, Mapping, Progress, Rows
 
 LEASE_S = 120
 # A file at which its worker has died so often is not read by it.
@@ -134,6 +134,7 @@ async def take(
         if row is None:
             return None
         run = UUID((row[0] or b"").decode())
+        await tx.run(runs.taken_call(tenant, run))
         work = await _lock(tx, tenant, run)
         if work.reader != reader:
             await tx.run((_START_ANEW, (tenant, run, reader)), (_CLEAR, (tenant, run)))
@@ -191,7 +192,9 @@ async def keep_frame(
         await tx.run(
             (_KEEP, (tenant, run.id, no, data)),
             (_COUNT, (tenant, run.id, len(data), is_end)),
-            (_EXTEND, (tenant, run.id, LEASE_S, 0, 0)), commit=True,
+            (_EXTEND, (tenant, run.id, LEASE_S, 0, 0)),
+            *([runs.read_call(tenant, run.id, frame.used)] if isinstance(frame, Done) else []),
+            commit=True,
         )  # fmt: skip
     return msgspec.structs.replace(work, next=no + 1, is_whole=is_end)
 
@@ -237,7 +240,7 @@ async def get_work(db: Database, tenant: UUID, run: UUID) -> Work:
     return _work(row)
 
 
-def check_storable(frame: Found | Rows | Done | Failed) -> None:
+def check_storable(frame: msgspec.Struct) -> None:
     """Raises Invalid for texts that could never be staged."""
     if _NUL.search(msgspec.json.encode(frame)):
         raise Invalid("A text holds a character that cannot be stored.", code="text.unstorable")

@@ -82,5 +82,8 @@ async def open_reading(
     if run.options.worker:
         yield Posted(db, tenant, run.id, await lease.get_work(db, tenant, run.id))
         return
-    async with parent.open_input(run.connector, path) as reading:
+    budget = run.options.budget
+    async with parent.open_input(
+        run.connector, path, memory=budget.memory_mb << 20, cpu_s=budget.cpu_s
+    ) as reading:
         yield reading

@@ -6,6 +6,7 @@ end a run that has applied nothing, a run that was stopped while applying can be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,21 +17,29 @@ import msgspec
 from appliance.base.errors import Clash, Refused
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
+from appliance.db.values import text_of
 from appliance.db.wire import Call, Row, Statement
 from appliance.kernel.context import Ctx
-from connectors.sdk.contract import Fault, Inspection, Mapping
+from connectors.sdk.contract import Fault, Inspection, Mapping, Used
+from connectors.sdk.wire import Budget
 
+
+def _moment(column: str) -> str:
+    return f'to_char({column}, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
+
+
+_MOMENTS = ("created_at", "begun_at", "started_at", "read_at", "planned_at", "approved_at",
+            "applied_at", "dismissed_at")  # fmt: skip
 _COLUMNS = (
     "id::text, connector, source, file_name, sha256, size::text, state, detail, inspection, mapping, "
     "options, counts, held_by, job_id::text, array_to_json(change_sets)::text, created_by::text, "
     "profile_id::text, array_to_json(units)::text, approved_by::text, "
-    "blob::text, told, "
-    'to_char(created_at, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
+    "blob::text, told, used, source_key, " + ", ".join(map(_moment, _MOMENTS))
 )
 _INSERT = Statement(
     "INSERT INTO intake_run (tenant_id, id, connector, source, file_name, sha256, size, mapping, "
-    "options, created_by, profile_id, units, blob) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12::uuid[], $13)"
+    "options, created_by, profile_id, units, blob, source_key) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, $10, $11, $12::uuid[], $13, $14)"
 )
 _GET = Statement(f"SELECT {_COLUMNS} FROM intake_run WHERE tenant_id = $1 AND id = $2")
 _LIST = Statement(
@@ -41,9 +50,44 @@ _WAITING = Statement(
     f"SELECT {_COLUMNS} FROM intake_run WHERE tenant_id = $1 AND blob = $2 AND state = 'received' "
     "AND job_id IS NULL"
 )
+# What starts anew has nothing behind it.
+_ANEW = "$4::text = 'received' AND state <> 'received'"
 _MOVE = Statement(
-    "UPDATE intake_run SET state = $4, detail = $5, updated_at = now() "
+    "UPDATE intake_run SET state = $4::text, detail = $5, updated_at = now(), "
+    f"begun_at = CASE WHEN {_ANEW} THEN now() ELSE begun_at END, "
+    f"started_at = CASE WHEN {_ANEW} THEN NULL WHEN $4::text = 'preparing' "
+    "THEN coalesce(started_at, now()) ELSE started_at END, "
+    f"read_at = CASE WHEN {_ANEW} THEN NULL ELSE read_at END, "
+    f"planned_at = CASE WHEN {_ANEW} THEN NULL WHEN $4::text = 'planned' THEN now() "
+    "ELSE planned_at END, "
+    "approved_at = CASE WHEN $4::text = 'applying' THEN now() ELSE approved_at END, "
+    "applied_at = CASE WHEN $4::text = 'applied' AND state = 'applying' THEN now() "
+    "ELSE applied_at END, "
+    "dismissed_at = CASE WHEN $4::text = 'failed' THEN NULL ELSE dismissed_at END "
     "WHERE tenant_id = $1 AND id = $2 AND state = ANY($3::text[])"
+)
+# To a plan from when its file came, to the end of its writing from when it was approved.
+_COUNT = Statement(
+    "INSERT INTO intake_tally AS t (tenant_id, connector, ending, runs, rows, ms) "
+    "SELECT tenant_id, connector, state, 1, coalesce((counts->>CASE WHEN state = 'planned' "
+    "THEN 'rows' ELSE 'applied' END)::bigint, 0), (extract(epoch FROM now() - "
+    "CASE WHEN state = 'applied' THEN approved_at ELSE begun_at END) * 1000)::bigint "
+    "FROM intake_run WHERE tenant_id = $1 AND id = $2 "
+    "ON CONFLICT (tenant_id, connector, ending) DO UPDATE SET runs = t.runs + 1, "
+    "rows = t.rows + excluded.rows, ms = t.ms + coalesce(excluded.ms, 0)"
+)
+COUNTED = ("planned", "applied", "failed", "cancelled", "reverted")
+_GIVEN = Statement(
+    "SELECT id::text, sha256 FROM intake_run WHERE tenant_id = $1 AND source_key = $2 "
+    "AND file_name = $3 AND created_by = $4 ORDER BY id DESC LIMIT 1"
+)
+_READ = Statement(
+    "UPDATE intake_run SET read_at = coalesce(read_at, now()), used = $3::jsonb "
+    "WHERE tenant_id = $1 AND id = $2"
+)
+_TAKEN = Statement(
+    "UPDATE intake_run SET started_at = coalesce(started_at, now()) "
+    "WHERE tenant_id = $1 AND id = $2"
 )
 _SET = {
     name: Statement(
@@ -71,7 +115,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     `gone_share_max` left out is the target's own: 20 % of a price list, 10 % of a catalogue.
     `balance_gap`: whether a statement that does not begin where the last one ended waits for
     somebody (`hold`) or is only told (`warn`). `worker`: the connector worker elsewhere that reads
-    the file; without one this node does.
+    the file; without one this node does. `memory_mb_max`, `cpu_s_max`, `seconds_max`, `rows_max`: the
+    run's own budget; a file that needs more is refused.
     """
 
     valid_from: str | None = None
@@ -82,6 +127,15 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     four_eyes: bool = False
     balance_gap: Literal["hold", "warn"] = "hold"
     worker: Annotated[str, msgspec.Meta(pattern="^([a-z0-9][a-z0-9_-]{0,39})?$")] = ""
+    memory_mb_max: Annotated[int, msgspec.Meta(ge=128, le=2_048)] = 2_048
+    cpu_s_max: Annotated[int, msgspec.Meta(ge=1, le=900)] = 900
+    seconds_max: Annotated[int, msgspec.Meta(ge=5, le=3_600)] = 3_600
+    rows_max: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000_000
+
+    @property
+    def budget(self) -> Budget:
+        """What the reading may cost."""
+        return Budget(self.memory_mb_max, self.cpu_s_max, self.seconds_max, self.rows_max)
 
 
 class Unmapped(msgspec.Struct, frozen=True):
@@ -130,11 +184,29 @@ class IntakeRun(msgspec.Struct, frozen=True):
     approved_by: UUID | None
     blob: UUID | None
     told: Told
+    used: Used
+    source_key: str
     created_at: datetime
+    begun_at: datetime
+    started_at: datetime | None
+    read_at: datetime | None
+    planned_at: datetime | None
+    approved_at: datetime | None
+    applied_at: datetime | None
+    dismissed_at: datetime | None
+
+    @property
+    def mapping_version(self) -> str:
+        """Names the mapping that it is read by: equal ones have the same; empty for none yet."""
+        if self.mapping is None:
+            return ""
+        return hashlib.sha256(msgspec.json.encode(self.mapping, order="sorted")).hexdigest()[:16]
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is made of. `blob`: the file of the content plane, whose bytes come when clean."""
+    """What a run is made of. `blob`: the file of the content plane, whose bytes come when clean.
+    `source_key`: the source of a connector worker that it comes from.
+    """
 
     connector: str
     source: str
@@ -144,6 +216,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     mapping: Mapping | None = None
     options: Options = Options()
     blob: UUID | None = None
+    source_key: str = ""
 
 
 def insert_call(ctx: Ctx, ident: UUID, new: NewRun) -> Call:
@@ -152,7 +225,7 @@ def insert_call(ctx: Ctx, ident: UUID, new: NewRun) -> Call:
     return _INSERT, (
         ctx.tenant, ident, new.connector, new.source, new.file_name, new.sha256, new.size, mapping,
         _json(new.options), ctx.actor, UUID(ctx.profile.id), sorted(ctx.units),
-        new.blob,
+        new.blob, new.source_key,
     )  # fmt: skip
 
 
@@ -201,6 +274,29 @@ async def move(
         if not done.affected:
             wanted = " or ".join(start)
             raise Clash(f"This import is not {wanted} any more; look again.", code="intake.state")
+        if end in COUNTED:
+            await tx.run((_COUNT, (tenant, ident)))
+
+
+async def find_given(
+    db: Database, tenant: UUID, actor: UUID, *, source_key: str, name: str, sha256: str
+) -> UUID | None:
+    """The run that a source's file has already made, if the last one of this name has these bytes:
+    an answer was lost, or another worker has taken the source over.
+    """
+    (rows,) = await db.read(tenant, (_GIVEN, (tenant, source_key, name, actor)))
+    row = rows.first()
+    return UUID(text_of(row[0])) if row is not None and text_of(row[1]) == sha256 else None
+
+
+def read_call(tenant: UUID, ident: UUID, used: Used) -> Call:
+    """Note that all of it is read, and what that has cost."""
+    return _READ, (tenant, ident, _json(used))
+
+
+def taken_call(tenant: UUID, ident: UUID) -> Call:
+    """Note that somebody has begun to read it."""
+    return _TAKEN, (tenant, ident)
 
 
 def set_call(tenant: UUID, ident: UUID, name: str, value: Any) -> Call:
@@ -221,7 +317,7 @@ def _json(value: Any) -> str:
 def _read(row: Row) -> IntakeRun:
     text = [v.decode() if v is not None else None for v in row]
     decoded = [
-        msgspec.json.decode(v) if v is not None and n in (8, 9, 10, 11, 12, 14, 17, 20) else v
+        msgspec.json.decode(v) if v is not None and n in (8, 9, 10, 11, 12, 14, 17, 20, 21) else v
         for n, v in enumerate(text)
     ]
     named = dict(zip(IntakeRun.__struct_fields__, decoded, strict=True))

@@ -14,7 +14,7 @@ from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.wire import Call, Statement
 from appliance.kernel.kind import Json
-from connectors.sdk.contract import Done, Progress, Rows, StagedRow
+from connectors.sdk.contract import Done, Fault, Progress, Refused, Rows, StagedRow
 
 _CLEAR = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = $2")
 _INSERT = Statement(
@@ -51,17 +51,19 @@ Judge = Callable[[Sequence[StagedRow]], Awaitable[list[Judged]]]
 
 async def stage(
     db: Database, tenant: UUID, run: UUID, frames: AsyncIterator[Rows | Progress | Done], *,
-    judge: Judge, report: Report,
+    judge: Judge, report: Report, rows_max: int,
 ) -> Done:  # fmt: skip
     """Keep the rows of a reading with what `judge` says of them, block by block.
 
-    Raises connectors.sdk.contract.Refused.
+    Raises connectors.sdk.contract.Refused, also for more rows than the budget of the run.
     """
     async with db.transaction(tenant) as tx:
         await tx.run((_CLEAR, (tenant, run)))
     number, done = 0, None
     async for frame in frames:
         if isinstance(frame, Rows):
+            if number + len(frame.rows) > rows_max:
+                raise Refused(Fault("too-many-rows", f"at most {rows_max} rows", "more"))
             judged = await judge(frame.rows)
             async with db.transaction(tenant) as tx:
                 await tx.run(_rows_call(tenant, run, number, frame.rows, judged), commit=True)

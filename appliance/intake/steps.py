@@ -6,6 +6,7 @@ reverting go on by keys that were used before. What goes wrong is said in the ru
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -55,11 +56,19 @@ async def prepare(
         await lease.offer(db, tenant, run)
         return
     await runs.move(db, tenant, ident, ["received", "preparing"], "preparing")
+    bound = asyncio.timeout(run.options.seconds_max)
     try:
         ctx = await _act(db, run, tenant, origin)
         path = await _bring(folder, tenant, run, plane)
         await note_head(db, tenant, ident)
-        plan = await _plan(db, ctx, run, path, report)
+        async with bound:
+            plan = await _plan(db, ctx, run, path, report)
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        most = f"a file that is read within {run.options.seconds_max} s"
+        await _fail(db, tenant, ident, refusal_text(Fault("time-budget", most, "more")))
+        return
     except Refused as refused:
         await _fail(db, tenant, ident, refusal_text(refused.fault))
         return
@@ -95,7 +104,12 @@ async def _plan(
             return None
         target = await open_target(db, ctx, run)
         frames = reading.read(run.mapping)
-        done = await stage(db, tenant, run.id, frames, judge=target.judge, report=report)
+        done = await stage(
+            db, tenant, run.id, frames, judge=target.judge, report=report,
+            rows_max=run.options.rows_max,
+        )  # fmt: skip
+    async with db.transaction(tenant) as tx:
+        await tx.run(runs.read_call(tenant, run.id, done.used), commit=True)
     summary = done.summary
     end = await target.finish(summary)
     told = Told(

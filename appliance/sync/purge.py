@@ -104,6 +104,10 @@ _RUN_ROWS = Statement("DELETE FROM intake_row WHERE tenant_id = $1 AND run = ANY
 _RUN_FRAMES = Statement("DELETE FROM intake_frame WHERE tenant_id = $1 AND run = ANY($2::uuid[])")
 _RUN_WORK = Statement("DELETE FROM intake_work WHERE tenant_id = $1 AND run = ANY($2::uuid[])")
 _RUN = Statement("DELETE FROM intake_run WHERE tenant_id = $1 AND id = ANY($2::uuid[])")
+# What workers have told of files may be anybody's too; a source is told anew.
+_OF_UNITS = "(units && $2::uuid[] OR ($3::uuid[] IS NOT NULL AND NOT units <@ $3::uuid[]))"
+_LOST_FILES = Statement(f"DELETE FROM intake_lost WHERE tenant_id = $1 AND {_OF_UNITS}")
+_SOURCES = Statement(f"DELETE FROM intake_source WHERE tenant_id = $1 AND {_OF_UNITS}")
 _JOBS = Statement(
     "DELETE FROM job WHERE tenant_id = $1 AND state IN ('done', 'failed', 'cancelled')"
 )

@@ -31,7 +31,7 @@ _LOCK_WAIT = "30s"
 TABLES = (
     "record", "entry", "turnover", "change", "record_link", "unique_claim", "pending_ref", "early",
     "conflict", "parked", "stream", "stream_vector", "peer_stream", "clock_cut", "outbox",
-    "command", "job", "intake_run", "intake_row", "intake_work", "intake_frame", "session", "credential", "one_time_code",
+    "command", "job", "intake_run", "intake_row", "intake_work", "intake_frame", "intake_source", "intake_lost", "session", "credential", "one_time_code",
     "known_person",
 )  # fmt: skip
 _OURS = (

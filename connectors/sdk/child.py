@@ -14,6 +14,7 @@ import os
 import resource
 import struct
 import sys
+import time
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -33,10 +34,12 @@ from connectors.sdk.contract import (
     Rows,
     Source,
     Summary,
+    Used,
 )
 
 MEMORY_MAX = 2 << 30
 CPU_S_MAX = 900
+_BEGUN = time.monotonic()
 _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Request).decode
@@ -82,7 +85,14 @@ def _read(source: Source, path: Path, mapping: Mapping) -> None:
             faulty += len(bad)
             counts.update(f.code for r in bad for f in r.faults)
         _send(frame)
-    _send(Done(rows, faulty, _hash(path), dict(counts), summary))
+    _send(Done(rows, faulty, _hash(path), dict(counts), summary, _used()))
+
+
+def _used() -> Used:
+    """Of this process since it began."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_ms = round((usage.ru_utime + usage.ru_stime) * 1_000)
+    return Used(cpu_ms, usage.ru_maxrss >> 10, round((time.monotonic() - _BEGUN) * 1_000))
 
 
 def _send(frame: Frame) -> None:
@@ -106,7 +116,8 @@ def _confine() -> None:
     memory = int(os.environ.get("CONNECTOR_MEMORY", MEMORY_MAX))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     cpu = int(os.environ.get("CONNECTOR_CPU_S", CPU_S_MAX))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    # The signal of the lower one says what it was that ended us (sdk.parent).
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 5))
 
 
 if __name__ == "__main__":

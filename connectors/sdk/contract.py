@@ -169,9 +169,17 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     fault: Fault
 
 
+class Used(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a reading has cost: processor time, most memory, time from the question to the end."""
+
+    cpu_ms: int = 0
+    memory_mb: int = 0
+    ms: int = 0
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The end of a reading: faults by code, and the hash of what was read, with what only the
-    whole of it shows (see Summary).
+    whole of it shows (see Summary), and what it has used of its budget.
     """
 
     rows: int
@@ -179,6 +187,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     sha256: str
     counts: dict[str, int] = {}
     summary: Summary = Summary()
+    used: Used = Used()
 
 
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import struct
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -76,18 +77,27 @@ class Reading:
                 raise _died("a frame beyond all bounds")
             frame: Frame = _decode(await self._child.stdout.readexactly(size))
         except asyncio.IncompleteReadError:
-            raise _died(f"exit code {await self._child.wait()}") from None
+            code = await self._child.wait()
+            if code == -signal.SIGXCPU:
+                fault = Fault(
+                    "cpu-budget", "an input that is read within its processor time", "more"
+                )
+                raise Refused(fault) from None
+            raise _died(f"exit code {code}") from None
         if isinstance(frame, Failed):
             raise Refused(frame.fault)
         return frame
 
 
 @contextlib.asynccontextmanager
-async def open_input(system: str, path: Path, *, memory: int = 0) -> AsyncGenerator[Reading, None]:
-    """A child for one input, gone when this is left. `memory`: bytes it may have, 0 for as many as
-    it takes by itself.
+async def open_input(
+    system: str, path: Path, *, memory: int = 0, cpu_s: int = 0
+) -> AsyncGenerator[Reading, None]:
+    """A child for one input, gone when this is left. `memory`: bytes it may have, `cpu_s`: seconds
+    of processor time; 0 for what it takes by itself.
     """
     more = {"CONNECTOR_MEMORY": str(memory)} if memory else {}
+    more |= {"CONNECTOR_CPU_S": str(cpu_s)} if cpu_s else {}
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-c", _START, str(_ROOT), system, str(path.absolute()),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,

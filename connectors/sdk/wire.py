@@ -122,11 +122,14 @@ class SourceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All sources of a worker. `instance`: its data folder, which one process has at a time."""
+    """All sources of a worker. `instance`: its data folder, which one process has at a time.
+    `is_leaving`: it ends, another one may have them at once.
+    """
 
     worker: Name
     instance: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     sources: Annotated[tuple[SourceTold, ...], msgspec.Meta(max_length=SOURCES_MAX)]
+    is_leaving: bool = False
 
 
 class FileWish(msgspec.Struct, frozen=True):

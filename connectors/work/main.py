@@ -15,7 +15,7 @@ from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Policy, Trouble, wait_before
 from connectors.work.node import Node
 from connectors.work.reading import read_run
-from connectors.work.reporting import report, report_always
+from connectors.work.reporting import report, report_always, take_leave
 from connectors.work.settings import Worker, claimed, reader_digest
 from connectors.work.standing import SETTLE_S
 from connectors.work.told import tell
@@ -49,7 +49,7 @@ async def _once(node: Node, worker: Worker, instance: str) -> None:
         await report(node, instance, watched)
         looks = (look_twice(node, w, settle_s=min(w.source.every_s, SETTLE_S)) for w in watched)
         await asyncio.gather(*looks)
-        await report(node, instance, watched)
+        await report(node, instance, watched, is_leaving=True)
     while await _take_one(node, worker.data):
         pass
 
@@ -72,6 +72,8 @@ async def _always(node: Node, worker: Worker, instance: str) -> None:
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        if watched:
+            await take_leave(node, instance, watched)
 
 
 async def _take_always(node: Node, worker: Worker) -> None:

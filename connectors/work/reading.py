@@ -29,7 +29,6 @@ from connectors.work.node import LOST, Node
 from connectors.work.told import tell
 
 FRAME_BYTES_MAX = 4 << 20
-RUN_S_MAX = 3_600.0
 _BEAT = Policy(tries=1, deadline_s=20.0)
 
 
@@ -45,12 +44,13 @@ async def read_run(node: Node, taken: Taken, folder: Path) -> None:
     state, path = _State(), None
     beat = asyncio.create_task(_beat(node, taken, state))
     try:
-        async with asyncio.timeout(RUN_S_MAX):
+        async with asyncio.timeout(taken.budget.seconds):
             path = await node.fetch(taken, folder)
             await _read(node, taken, path, state)
         tell("run.read", run=str(taken.run), connector=taken.connector, rows=state.rows)
     except TimeoutError:
-        fault = Fault("reader-slow", f"a file that is read within {RUN_S_MAX:.0f} s")
+        most = f"a file that is read within {taken.budget.seconds} s"
+        fault = Fault("time-budget", most, "more")
         await _refuse(node, taken, fault)
     except Refused as refused:
         await _refuse(node, taken, refused.fault)
@@ -71,7 +71,10 @@ async def read_run(node: Node, taken: Taken, folder: Path) -> None:
 
 
 async def _read(node: Node, taken: Taken, path: Path, state: _State) -> None:
-    async with parent.open_input(taken.connector, path) as reading:
+    budget = taken.budget
+    async with parent.open_input(
+        taken.connector, path, memory=budget.memory_mb << 20, cpu_s=budget.cpu_s
+    ) as reading:
         found = await reading.inspect(taken.learned)
         mapping, awaited = taken.mapping, taken.next
         if mapping is None:

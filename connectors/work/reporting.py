@@ -18,18 +18,29 @@ from connectors.work.watching import Watched
 
 # News of a source that is looked at every second is gathered for so long.
 GATHER_S = 1.0
+_LEAVE_S = 3.0
 _AWAY = Policy(first_s=2.0, most_s=30.0)
 
 
-async def report(node: Node, instance: str, watched: Sequence[Watched]) -> float:
+async def report(
+    node: Node, instance: str, watched: Sequence[Watched], *, is_leaving: bool = False
+) -> float:
     """Tell and hear once; seconds until it is to be said again. Raises Trouble."""
     told = {w.source.key: w.tell() for w in watched}
-    wishes = await node.report(Report(node.name, instance, tuple(told.values())))
+    said = Report(node.name, instance, tuple(told.values()), is_leaving)
+    wishes = await node.report(said)
     by_key = {wish.key: wish for wish in wishes.sources}
     for one in watched:
         if (wish := by_key.get(one.source.key)) is not None:
             one.hear(wish, wishes.lease_s, told[one.source.key])
     return wishes.tell_s
+
+
+async def take_leave(node: Node, instance: str, watched: Sequence[Watched]) -> None:
+    """Let go of the sources, if the node can be told so now."""
+    with contextlib.suppress(Trouble, TimeoutError):
+        async with asyncio.timeout(_LEAVE_S):
+            await report(node, instance, watched, is_leaving=True)
 
 
 async def report_always(

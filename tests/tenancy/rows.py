@@ -67,6 +67,12 @@ INSERT INTO webhook_seen VALUES (%(t)s, %(t)s, %(t)s);
 INSERT INTO intake_work (tenant_id, run, worker, found, lease_until)
   VALUES (%(t)s, %(t)s, 'books', '\\x00ff', 'infinity');
 INSERT INTO intake_frame SELECT %(t)s, %(t)s, n, '\\x00ff' FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO intake_source (tenant_id, key, worker, instance, lease_until, created_by, units, told)
+  VALUES (%(t)s, 'bank', 'books', 'ab', 'infinity', %(t)s, ARRAY[%(t)s::uuid], '{"files": 1}');
+INSERT INTO intake_lost (tenant_id, id, source_key, name, source, connector, code, detail, failed_at,
+    created_by, units)
+  VALUES (%(t)s, %(t)s, 'bank', %(x)s, %(x)s, 'mt940', 'truncated', '', now(), %(t)s, '{}');
+INSERT INTO intake_tally VALUES (%(t)s, 'mt940', 'applied', 1, 7, 12);
 INSERT INTO conflict VALUES (%(t)s, %(t)s, 'field', 'name', 'deal', %(t)s, '[]', now());
 INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, reason, body, is_logged)
   VALUES (%(t)s, %(t)s, %(t)s, 2, 1, 2, 1, 'poison', '\\x00', true);

@@ -32,7 +32,8 @@ from appliance.http.streams import EVENTS, open_stream
 from appliance.intake import mappings, plan, rows, runs
 from appliance.intake.targets import known_connectors
 from appliance.kernel.kind import Json
-from connectors.sdk.contract import Inspection, Mapping
+from connectors.sdk.contract import Inspection, Mapping, Used
+from connectors.sdk.wire import Budget, Name
 
 book = Book("intake")
 PATH = f"{API}/intake/runs"
@@ -41,7 +42,10 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that was brought (its id), from whom, and how it is to be read and judged."""
+    """A file that was brought (its id), from whom, and how it is to be read and judged.
+    `from_source`: the source of a connector worker; the file that it gave last makes no second run,
+    unless it is meant (`again`).
+    """
 
     connector: str
     file: UUID
@@ -49,6 +53,24 @@ class NewImport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     mapping: Mapping | str | None = None
     options: runs.Options = runs.Options()
+    from_source: Name | None = None
+    again: bool = False
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """When a run came how far, by which mapping (equal ones have the same version), what it might
+    cost and has cost. `begun_at`: when its file was here, or when it was begun anew.
+    """
+
+    begun_at: datetime
+    started_at: datetime | None
+    read_at: datetime | None
+    planned_at: datetime | None
+    approved_at: datetime | None
+    applied_at: datetime | None
+    mapping_version: str
+    budget: Budget
+    used: Used
 
 
 class RunView(msgspec.Struct, frozen=True):
@@ -70,8 +92,10 @@ class RunView(msgspec.Struct, frozen=True):
     created_by: UUID
     approved_by: UUID | None
     created_at: datetime
+    figures: Figures
     told: runs.Told = runs.Told()
     same_as: UUID | None = None
+    from_source: str = ""
 
 
 class RunPage(msgspec.Struct, frozen=True):
@@ -131,12 +155,20 @@ async def start_import(ask: Ask) -> ASGIResponse:
     file = await find_file(db, ctx.tenant, given.file)
     if file is None or not file.sha256 or not await may_see(db, ctx, file):
         raise Refused("There is no such file for you.", code="intake.file_unknown")
+    source_key, name = given.from_source or "", given.name.strip()
+    if source_key and not given.again:
+        former = await runs.find_given(
+            db, ctx.tenant, ctx.actor, source_key=source_key, name=name, sha256=file.sha256
+        )
+        if former is not None:
+            return reply(_view(await runs.get_run(db, ctx.tenant, former)), 202)
     mapping = given.mapping
     if isinstance(mapping, str):
         mapping = (await mappings.get_named(db, ctx.tenant, given.connector, mapping)).mapping
     new = runs.NewRun(
-        connector=given.connector, source=given.source.strip(), file_name=given.name.strip(),
+        connector=given.connector, source=given.source.strip(), file_name=name,
         sha256=file.sha256, size=file.size, mapping=mapping, options=given.options, blob=file.id,
+        source_key=source_key,
     )  # fmt: skip
     twin = await runs.find_twin(db, ctx.tenant, new)
     ident = runs.new_id()
@@ -324,9 +356,16 @@ def _audit(ask: Ask, action: str, ident: UUID) -> list[Call]:
     )
 
 
+def _figures(run: runs.IntakeRun) -> Figures:
+    return Figures(
+        run.begun_at, run.started_at, run.read_at, run.planned_at, run.approved_at,
+        run.applied_at, run.mapping_version, run.options.budget, run.used,
+    )  # fmt: skip
+
+
 def _view(run: runs.IntakeRun, twin: UUID | None = None) -> RunView:
     return RunView(
         run.id, run.connector, run.source, run.file_name, run.sha256, run.state, run.detail,
         run.counts, run.held_by, run.job, run.options, run.created_by, run.approved_by,
-        run.created_at, run.told, twin,
+        run.created_at, _figures(run), run.told, twin, run.source_key,
     )  # fmt: skip

@@ -10,22 +10,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from litestar.response.base import ASGIResponse
 
 from appliance.audit import audit_calls
+from appliance.base import limits
 from appliance.base.errors import Malformed, Unavailable
 from appliance.http.answers import Stream, empty, reply
 from appliance.http.ask import Ask
 from appliance.http.route import API, Book
 from appliance.http.uploads import BYTES
-from appliance.intake import lease, runs, steps
+from appliance.intake import lease, runs, sources, steps
 from appliance.intake.files import has, locate
 from appliance.intake.runs import IntakeRun
 from appliance.kernel.kind import Json
-from connectors.sdk.contract import Done, Failed, Found, Frame, Mapping, Progress
+from connectors.sdk.contract import Done, Failed, Found, Frame, Progress
+from connectors.sdk.wire import SOURCE_LEASE_S, TELL_S, Kept, Report, Taken, Wish, Wishes
 
 book = Book("intake")
 PATH = f"{API}/intake/work"
@@ -33,41 +34,6 @@ ONE = f"{PATH}/{{id}}"
 WORKS: dict[str, Any] = {"capability": "import.work"}
 _CHUNK = 1 << 18
 _decode = msgspec.msgpack.Decoder(Frame).decode
-_Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,39}$")]
-
-
-class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who takes: its name, its program (a digest: only the same one goes on where it was), and the
-    connectors that it has.
-    """
-
-    worker: _Name
-    reader: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    connectors: Annotated[list[_Name], msgspec.Meta(min_length=1, max_length=200)]
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A run to read: every question about it names `epoch`. `mapping` and `next` say how far the
-    same program was before it died; `lease_s`: say something before, or another one takes it.
-    """
-
-    run: UUID
-    epoch: int
-    connector: str
-    name: str
-    sha256: str
-    size: int
-    learned: dict[str, str]
-    mapping: Mapping | None
-    next: int
-    lease_s: int
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """`next`: the number of the frame that is awaited; `mapping`: how to read, after what was found."""
-
-    next: int
-    mapping: Mapping | None = None
 
 
 class EpochParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,9 +72,19 @@ async def take_work(ask: Ask) -> ASGIResponse:
     learned = await steps.learned_words(db, ctx.tenant, run.connector)
     taken = Taken(
         ident, work.epoch, run.connector, run.file_name, run.sha256, run.size, learned,
-        work.mapping, work.next, lease.LEASE_S,
+        work.mapping, work.next, lease.LEASE_S, run.options.budget,
     )  # fmt: skip
     return reply(taken)
+
+
+@book.route("PUT", f"{PATH}/sources", **WORKS, body=Report, body_most=limits.BODY_BYTES_MAX,
+            answers={200: Wishes})  # fmt: skip
+async def tell_sources(ask: Ask) -> ASGIResponse:
+    """How the sources of a worker stand, all of them each time; what people want of them."""
+    given = ask.read(Report)
+    lease.check_storable(given)
+    wanted = await sources.keep_report(ask.node.db, ask.ctx, given)
+    return reply(Wishes(tuple(wanted), TELL_S, SOURCE_LEASE_S))
 
 
 @book.route("GET", f"{ONE}/file", **WORKS, params=EpochParams, answers={200: bytes}, media=(BYTES,))

@@ -7,6 +7,7 @@ CREATE TABLE intake_source (
   -- The data folder of the worker that looks at it; another one stands by until the lease is over.
   instance text NOT NULL,
   lease_until timestamptz NOT NULL,
+  has_left boolean NOT NULL DEFAULT false,
   -- Who told it, and for which units: as with the runs that come of it.
   created_by uuid NOT NULL,
   units uuid[] NOT NULL,
@@ -60,6 +61,7 @@ CREATE TABLE intake_tally (
 -- Where a run comes from, when it came how far, what its reading cost, and that somebody has put
 -- a failed one aside.
 ALTER TABLE intake_run ADD COLUMN source_key text NOT NULL DEFAULT '',
+  ADD COLUMN begun_at timestamptz NOT NULL DEFAULT now(),
   ADD COLUMN started_at timestamptz,
   ADD COLUMN read_at timestamptz,
   ADD COLUMN planned_at timestamptz,
@@ -69,6 +71,7 @@ ALTER TABLE intake_run ADD COLUMN source_key text NOT NULL DEFAULT '',
   ADD COLUMN dismissed_at timestamptz,
   ADD COLUMN dismissed_by uuid,
   ADD COLUMN note text NOT NULL DEFAULT '';
+UPDATE intake_run SET begun_at = created_at;
 CREATE INDEX intake_run_from ON intake_run (tenant_id, source_key, file_name, id)
   WHERE source_key <> '';
 CREATE INDEX intake_run_failed ON intake_run (tenant_id, id)
