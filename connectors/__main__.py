@@ -16,11 +16,11 @@ from connectors.sdk.commands.quality import quality
 from connectors.sdk.commands.run import run
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Trouble
+from connectors.sdk.wire import Name
 from connectors.work.main import work
 from connectors.work.orders import write_always
 from connectors.work.settings import (
     Misconfigured,
-    Name,
     Worker,
     check_node,
     read_key,

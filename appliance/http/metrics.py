@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from appliance.base import logs
+from appliance.http.importfigures import ImportFigures
 from appliance.sync.status import PeerState
 from appliance.webhooks.views import WEBHOOK_STATES, Figures
 from quarantine.contract import Status
@@ -76,6 +77,8 @@ class Metrics:
         lost.set_function(logs.lost_lines)
         self.files = FileFigures()
         self.registry.register(self.files)
+        self.imports = ImportFigures()
+        self.registry.register(self.imports)
         # Children are looked up once: labels() costs more than the increment.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}

@@ -248,7 +248,8 @@ async def _purge_rest(db: Database, tenant: UUID, done: list[_Leaving], tools: T
     units = frozenset(map(UUID, text_of(named).split(","))) if named else None
     kept = sorted(belonging(members, parents, units))
     reach = sorted(units_below(parents, units)) if units is not None else None
-    (runs,) = await db.read(tenant, (_RUNS, (tenant, [w.stream for w in done], reach)))
+    left = (tenant, [w.stream for w in done], reach)
+    (runs,) = await db.read(tenant, (_RUNS, left))
     found = [(UUID(text_of(run)), text_of(blob)) for run, blob in runs]
     for _, blob in found:
         if blob:
@@ -258,6 +259,7 @@ async def _purge_rest(db: Database, tenant: UUID, done: list[_Leaving], tools: T
         await tx.run(
             (_OUTBOX, (tenant,)), (_RUN_ROWS, (tenant, ids)),
             (_RUN_FRAMES, (tenant, ids)), (_RUN_WORK, (tenant, ids)), (_RUN, (tenant, ids)),
+            (_LOST_FILES, left), (_SOURCES, left),
             (_JOBS, (tenant,)), (_KEEP, (tenant, kept)), commit=True,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from appliance.exchange.box import forget_left
 from appliance.files.keeping import ask_for_missed, purge_due
 from appliance.sync.checking import ask_check
 from appliance.sync.nodes import hub_of
+from appliance.work.imports import watch_sources
 from appliance.work.inbox import tend_inbox
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
@@ -190,6 +191,7 @@ SCHEDULES = (
     Schedule(name="seal_audit", every_s=1.0, run=seal_audit),
     Schedule(name="release_promises", every_s=60.0, run=release_promises),
     Schedule(name="tend_inbox", every_s=60.0, run=tend_inbox),
+    Schedule(name="watch_sources", every_s=30.0, run=watch_sources),
     Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="compare_streams", every_s=86_400.0, run=compare_streams),

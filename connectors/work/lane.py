@@ -22,7 +22,7 @@ class Lane:
     """Blocking calls of one source, one at a time."""
 
     def __init__(self) -> None:
-        self._busy: threading.Thread | None = None
+        self._is_busy = False
 
     async def run(
         self, work: Callable[..., T], *args: object, late: Callable[[T], object] | None = None,
@@ -32,20 +32,22 @@ class Lane:
 
         Raises Trouble while a former call has not come back, and whatever the work raises.
         """
-        if self._busy is not None and self._busy.is_alive():
+        if self._is_busy:
             raise Trouble("still-hanging", "the last question to this place has no answer yet")
-        return await _start(self, functools.partial(work, *args, **named), late)
+        self._is_busy = True
+        return await _start(functools.partial(work, *args, **named), late, self._free)
 
     async def close(self, work: Callable[[], object]) -> None:
         """End what hangs, beside it."""
-        await _start(None, work, None)
+        await _start(work, None, lambda: None)
 
-    def note(self, thread: threading.Thread) -> None:
-        """What this lane is at."""
-        self._busy = thread
+    def _free(self) -> None:
+        self._is_busy = False
 
 
-async def _start(lane: Lane | None, work: Callable[[], T], late: Callable[[T], object] | None) -> T:
+async def _start(
+    work: Callable[[], T], late: Callable[[T], object] | None, ended: Callable[[], None]
+) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -62,14 +64,12 @@ async def _start(lane: Lane | None, work: Callable[[], T], late: Callable[[T], o
             value = work()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
             failed = error
+        ended()
         # A loop that has ended awaits nothing.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, value, failed)
 
-    thread = threading.Thread(target=go, daemon=True)
-    if lane is not None:
-        lane.note(thread)
-    thread.start()
+    threading.Thread(target=go, daemon=True).start()
     found: T = await future
     return found
 

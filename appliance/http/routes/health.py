@@ -17,6 +17,7 @@ from appliance.http.ask import Ask
 from appliance.http.node import Node
 from appliance.http.route import PUBLIC, Book
 from appliance.http.visit import is_local
+from appliance.intake.figures import read_figures
 from appliance.sync.status import read_status, shared_tenants
 from appliance.sync.waiting import PARKED, read_counts
 from appliance.webhooks.views import read_figures
@@ -136,6 +137,15 @@ async def _inbox(node: Node) -> None:
         node.metrics.conflicts.labels(sort).set(count)
 
 
+async def _imports(node: Node) -> None:
+    """How imports go; what is not counted is not shown as it was."""
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            node.metrics.imports.tenants = await read_figures(node.redis)
+    except (RedisError, OSError, TimeoutError):
+        node.metrics.imports.tenants = ()
+
+
 async def _collect(node: Node) -> None:
     """Bring the gauges up to date."""
     metrics = node.metrics
@@ -149,6 +159,7 @@ async def _collect(node: Node) -> None:
         pulses = []
     await _sync(node)
     await _inbox(node)
+    await _imports(node)
     metrics.workers.set(len(pulses))
     for pulse in pulses:
         for placement, waiting in pulse.outbox.items():
