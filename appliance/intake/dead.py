@@ -46,6 +46,10 @@ _LOST = Statement(
     "SELECT source_key FROM intake_lost WHERE tenant_id = $1 AND id = $4 AND state = 'open' "
     f"AND {_SEEN}"
 )
+_GIVEN = Statement(
+    "UPDATE intake_lost SET state = 'given', wish = '' WHERE tenant_id = $1 AND source_key = $2 "
+    "AND name = $3 AND state = 'open'"
+)
 _HAS_SOURCE = Statement("SELECT 1 FROM intake_source WHERE tenant_id = $1 AND key = $2")
 _WISH = Statement(
     "UPDATE intake_lost SET wish = $3, asked = asked + 1, note = $4, "
@@ -94,6 +98,11 @@ async def list_letters(
     args = (*_who(ctx), source, before, limit)
     (rows,) = await db.read(ctx.tenant, (_LIST, args))
     return [_letter(row) for row in rows]
+
+
+def given_call(tenant: UUID, source_key: str, name: str) -> Call:
+    """A file of a source has arrived: whoever failed at it before, it is no dead letter now."""
+    return _GIVEN, (tenant, source_key, name)
 
 
 async def find_lost(db: Database, ctx: Ctx, ident: UUID) -> str | None:

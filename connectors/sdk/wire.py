@@ -16,7 +16,7 @@ from connectors.sdk.contract import Mapping
 from connectors.sdk.schedule import Schedule
 
 # A worker says how its sources are this often, and at once when something has happened.
-TELL_S = 15.0
+TELL_S = 5.0
 # Who says nothing for so long loses its sources to another worker, and is shown as silent.
 SOURCE_LEASE_S = 60
 SOURCES_MAX = 200

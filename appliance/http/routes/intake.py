@@ -29,7 +29,7 @@ from appliance.http.bodies import check_storable
 from appliance.http.progress import follow
 from appliance.http.route import API, Book
 from appliance.http.streams import EVENTS, open_stream
-from appliance.intake import mappings, plan, rows, runs
+from appliance.intake import dead, mappings, plan, rows, runs
 from appliance.intake.targets import known_connectors
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Inspection, Mapping, Used
@@ -172,7 +172,10 @@ async def start_import(ask: Ask) -> ASGIResponse:
     )  # fmt: skip
     twin = await runs.find_twin(db, ctx.tenant, new)
     ident = runs.new_id()
-    await _run(ask, runs.insert_call(ctx, ident, new), *_audit(ask, "intake.started", ident))
+    arrived = [dead.given_call(ctx.tenant, source_key, name)] if source_key else []
+    await _run(
+        ask, runs.insert_call(ctx, ident, new), *arrived, *_audit(ask, "intake.started", ident)
+    )
     # A verdict that comes after this look finds the run that waits for it.
     file = await find_file(db, ctx.tenant, file.id) or file
     if file.state is FileState.RELEASED:
