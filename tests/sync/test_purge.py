@@ -72,6 +72,10 @@ async def plant(tenant, unit, marker, count=30):
             (Statement("INSERT INTO intake_row (tenant_id, run, no, sheet, line, key, data) "
                        "VALUES ($1, $2, 1, '', 1, '', jsonb_build_object('a', $3::text))"),
              (tenant.id, run, marker)),
+            (Statement("INSERT INTO intake_lost (tenant_id, id, source_key, name, source, connector, "
+                       "code, detail, failed_at, created_by, units) "
+                       "VALUES ($1, $2, 'x', $3, '', '', '', '', now(), $1, ARRAY[$4::uuid])"),
+             (tenant.id, run, f"{marker}.sta", tenant.units[unit])),
             (Statement("INSERT INTO parked (tenant_id, id, stream, origin, oseq, peer, entries, "
                        "reason, body, is_logged) VALUES ($1, $2, $3, 9, 1, 9, 1, '', $4, true)"),
              (tenant.id, uuid7(), tenant.units[unit], marker.encode())),
@@ -143,6 +147,7 @@ async def test_no_byte_of_a_withdrawn_stream_is_left(db, tenant, dsns, held):
     assert (await tenant.sql("SELECT count(*) FROM record WHERE kind = 'card'"))[0] == ["30"]
     assert (await tenant.sql("SELECT count(*) FROM command"))[0] == ["1"]
     assert (await tenant.sql("SELECT file_name FROM intake_run")) == [[f"{kept}.xlsx"]]
+    assert (await tenant.sql("SELECT name FROM intake_lost")) == [[f"{kept}.sta"]]
     assert await take_proof(db, site, tenant.id, signed)
     assert await open_withdrawals(db, site, tenant.id) == []
     await proved(db, tenant.id, signed)
