@@ -88,7 +88,7 @@ async def carry_out(
             if wish.wish == "replay" and entry is not None:
                 await _give(visit, entry, asked=wish.asked)
             elif wish.wish == "replay":
-                gone = Trouble("file-vanished", "it is not there any more")
+                gone = Trouble("file-vanished", "it is not there any more; put it back")
                 _note_failed(visit, wish.name, gone, wish.asked)
             else:
                 if entry is not None:

@@ -162,11 +162,13 @@ def test_runs_are_read_elsewhere_with_a_key_for_that_alone_and_after_a_kill(owne
 
 @pytest.mark.slow
 def test_a_folder_there_becomes_planned_runs_here(owner, elsewhere):
+    node = elsewhere.node
     elsewhere.give_key(owner, "admin")
     box = elsewhere.folder / "box"
     box.mkdir()
     (box / "list.csv").write_bytes(table(300, "12,75"))
     (box / "page.csv").write_bytes(b"<html><body>Sign in</body></html>")
+    (box / "words.csv").write_bytes(b"just words\nand no table\n")
     (box / "coming.csv.part").write_bytes(b"half")
     sources = elsewhere.folder / "sources.toml"
     sources.write_text(
@@ -178,10 +180,44 @@ def test_a_folder_there_becomes_planned_runs_here(owner, elsewhere):
     found = []
     while time.monotonic() < end:
         found = [r for r in owner.get("/intake/runs", limit=50)["runs"] if r["source"] == "Box"]
-        if len(found) == 2 and all(r["state"] in ("planned", "failed") for r in found):
+        if len(found) == 3 and all(r["state"] in ("planned", "failed") for r in found):
             break
         time.sleep(0.3)
     states = {r["name"]: (r["state"], r["counts"].get("new")) for r in found}
-    assert states == {"list.csv": ("planned", 300), "page.csv": ("failed", None)}, found
+    assert states == {
+        "list.csv": ("planned", 300), "page.csv": ("failed", None), "words.csv": ("failed", None),
+    }, found  # fmt: skip
     assert sorted(p.name for p in box.iterdir()) == ["coming.csv.part", "done"]
+    figures = next(r for r in found if r["name"] == "list.csv")["figures"]
+    moments = [figures[f"{n}_at"] for n in ("begun", "started", "read", "planned")]
+    assert moments == sorted(moments) and figures["used"]["cpu_ms"] and figures["mapping_version"]
+    # What the file's scanner let pass and nobody can read is a letter; reading it again fails again.
+    there = {x["name"]: x for x in owner.get("/intake/dead", source="box")["letters"]}
+    assert {n: x["stage"] for n, x in there.items()} == {"page.csv": "check", "words.csv": "read"}
+    owner.post(f"/intake/dead/{there['page.csv']['id']}/dismiss", {"note": "a page"}, 204)
+    letter = there["words.csv"]
+    owner.post(f"/intake/dead/{letter['id']}/replay", {}, 204)
+    wait_state(owner, letter["run"], "failed")
+    steer = [sys.executable, "-m", "appliance", "source"]
+    more = ["--tenant", SLUG, "--data", str(node.data)]
+    seen = {}
+    for words in (["list"], ["show", "box"], ["dead"], ["replay", letter["id"]], ["look", "box"],
+                  ["pause", "box"], ["resume", "box"]):  # fmt: skip
+        done = subprocess.run([*steer, *words, *more], cwd=ROOT, capture_output=True, text=True,
+                              env={**os.environ, "COLUMNS": "200"})  # fmt: skip
+        assert done.returncode == 0, (words, done.stderr)
+        seen[words[0]] = done.stdout
+    assert "…/box" in seen["list"] and "words.csv" in seen["dead"] and "schedule" in seen["show"]
+    wait_state(owner, letter["run"], "failed")
+    done = subprocess.run([*steer, "dismiss", letter["id"], "--note", "words", *more], cwd=ROOT)
+    assert done.returncode == 0 and owner.get("/intake/dead", source="box")["letters"] == []
+    import httpx
+
+    end = time.monotonic() + 60
+    while 'nexus_source_state{source="box",state="ok"' not in (
+        text := httpx.get(f"{node.url}/metrics").text
+    ):
+        assert time.monotonic() < end, text
+        time.sleep(1)
+    assert 'nexus_import_plan_seconds_count{connector="price_list"' in text
     elsewhere.kill(signal.SIGTERM)
