@@ -15,7 +15,7 @@ import msgspec
 from appliance.audit import audit_calls
 from appliance.base.errors import Clash, FieldFault, Invalid, Refused
 from appliance.base.ids import uuid7
-from appliance.db.database import Database, Transaction
+from appliance.db.database import Database
 from appliance.db.values import text_of
 from appliance.db.wire import Call, Row, Statement
 from appliance.kernel.context import Ctx
@@ -129,9 +129,9 @@ async def keep_report(db: Database, ctx: Ctx, report: Report) -> list[SourceWish
     async with db.transaction(ctx.tenant) as tx:
         (taken,) = await tx.run((_TELL, args))
         ours = {text_of(key) for key in taken.column()}
-        for source in report.sources:
-            if source.key in ours:
-                await _note_files(tx, ctx, source)
+        told = [_ended(ctx, s, f) for s in report.sources if s.key in ours for f in s.ended]
+        if told:
+            await tx.run(*told)
         (rows,) = await tx.run((_WANTED, (ctx.tenant, keys)), commit=True)
     return [_wish(row, ours) for row in rows]
 
@@ -213,14 +213,9 @@ def _is_awaited(row: SourceRow, now: datetime) -> bool:
     return row.has_left and now < due + timedelta(seconds=LEFT_S)
 
 
-async def _note_files(tx: Transaction, ctx: Ctx, source: SourceTold) -> None:
-    for file in source.ended:
-        await tx.run(_failed(ctx, source, file) if file.end == "failed" else (
-            _ENDED, (ctx.tenant, source.key, file.name, file.end, file.at, file.asked)
-        ))  # fmt: skip
-
-
-def _failed(ctx: Ctx, source: SourceTold, file: FileTold) -> Call:
+def _ended(ctx: Ctx, source: SourceTold, file: FileTold) -> Call:
+    if file.end != "failed":
+        return _ENDED, (ctx.tenant, source.key, file.name, file.end, file.at, file.asked)
     return _FAILED, (
         ctx.tenant, uuid7(), source.key, file.name, source.name, source.connector, file.code,
         file.detail, file.at, ctx.actor, sorted(ctx.units), file.asked,

@@ -6,6 +6,7 @@ host and the last folder are told, and what the settings of a place say besides 
 
 from __future__ import annotations
 
+import unicodedata
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +16,7 @@ from connectors.transports.places import Place
 # Settings that are told as they are.
 _OPEN = frozenset({"type", "host", "port", "fingerprints", "mailbox"})
 _CUT_FROM = 3
+TEXT_MAX = 300
 
 
 def describe(place: Place) -> tuple[str, str]:
@@ -32,7 +34,9 @@ def describe(place: Place) -> tuple[str, str]:
 
 
 def hide(place: Place, text: str) -> str:
-    """A text without users, addresses and paths of the settings."""
+    """A text without users, addresses and paths of the settings, and without marks that no line
+    may have.
+    """
     told = msgspec.to_builtins(place)
     secrets = {str(v) for k, v in told.items() if isinstance(v, str) and k not in _OPEN}
     url = urlsplit(str(told.get("url", "")))
@@ -40,4 +44,5 @@ def hide(place: Place, text: str) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _CUT_FROM or secret == told.get("user"):
             text = text.replace(secret, "…") if secret else text
-    return text
+    plain = "".join(c for c in text if not unicodedata.category(c).startswith("C"))
+    return plain[:TEXT_MAX]

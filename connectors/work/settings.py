@@ -39,7 +39,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     key: Name
     connector: Name
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     place: Place
     pattern: str = "*"
     every_s: Annotated[float, msgspec.Meta(ge=1, le=31 * 86_400)] = 60.0

@@ -124,6 +124,7 @@ class Standing(msgspec.Struct, omit_defaults=True):
         return tuple(self.ended.values())[:FILES_MAX]
 
     def _count(self, code: str) -> None:
+        code = code[:60]
         key = code if code in self.faults or len(self.faults) < _FAULTS_MAX - 1 else "other"
         self.faults[key] = self.faults.get(key, 0) + 1
 

@@ -181,7 +181,7 @@ async def test_a_worker_is_seen_and_steered_and_hanging_places_slow_nobody(
                 begun = time.monotonic()
                 assert (await owner.get("/api/v1/me")).status_code == 200
                 spent.append(time.monotonic() - begun)
-            assert sorted(spent)[20] < 0.1, spent
+            assert sorted(spent)[20] < 0.5, spent
             await until(lambda: _looked_since(owner, found["looks"]))
 
             async def is_failing():
@@ -221,10 +221,16 @@ async def _is_held(worker):
 async def _steer(owner, box):
     """Paused it takes nothing, resumed it does; what is dismissed is moved aside."""
     assert (await owner.post(f"{PATH}/sources/box/pause")).json()["is_paused"]
-    await asyncio.sleep(2.5)
+    since = now().isoformat()
+
+    async def is_heard():
+        return (await state_of(owner, "box"))["told_at"] > since
+
+    await until(is_heard)
+    await asyncio.sleep(0.5)
     (box / "b.csv").write_bytes(LIST[:1_000])
     looks = (await state_of(owner, "box"))["looks"]
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.5)
     paused = await state_of(owner, "box")
     assert (paused["state"], paused["looks"]) == ("paused", looks) and (box / "b.csv").exists()
     assert (await owner.post(f"{PATH}/sources/box/resume")).status_code == 202
