@@ -25,7 +25,7 @@ from connectors.sdk.wire import (
     SOURCE_LEASE_S,
     FileTold,
     FileWish,
-    Report,
+    SourcesTold,
     SourceTold,
     SourceWish,
 )
@@ -114,7 +114,7 @@ class SourceRow(msgspec.Struct, frozen=True):
     lost: int
 
 
-async def keep_report(db: Database, ctx: Ctx, report: Report) -> list[SourceWish]:
+async def keep_report(db: Database, ctx: Ctx, report: SourcesTold) -> list[SourceWish]:
     """Take what a worker says of its sources; what is wanted of each. Raises Invalid."""
     keys = [s.key for s in report.sources]
     if len(set(keys)) < len(keys):

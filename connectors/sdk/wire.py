@@ -121,7 +121,7 @@ class SourceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ended: Annotated[tuple[FileTold, ...], msgspec.Meta(max_length=FILES_MAX)] = ()
 
 
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SourcesTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sources of a worker. `instance`: its data folder, which one process has at a time.
     `is_leaving`: it ends, another one may have them at once.
     """

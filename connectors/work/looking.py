@@ -63,6 +63,9 @@ async def look(
         visit = _Visit(node, source, data, book, known, lane, standing, transport)
         wanted = await _list(visit)
         ready = find_ready(book, Listing(tuple(wanted)))
+        # Of what has no mark only the bytes say whether they are new.
+        unmarked = [e for e in wanted if e.is_settled and not e.stamp and e not in ready]
+        ready += [e for e in unmarked if e.name not in standing.failed]
         waiting = [e for e in wanted if book.taken.get(e.name) != e.stamp and e not in ready]
         standing.is_unsettled = bool(waiting)
         for entry in ready:
@@ -140,6 +143,9 @@ async def _give(visit: _Visit, entry: Entry, *, asked: int = 0) -> int:
             tell("file.given", source=source.key, run=str(run), bytes=fetched.size)
             told = ended(entry.name, "given", _now(), asked=asked)
             visit.standing.note_file(entry.name, told, size=fetched.size, known={})
+        elif entry.stamp:
+            # Nothing new in it, but it was brought: it is not awaited any more.
+            visit.standing.last_file_at = _now()
     except Trouble as error:
         if not error.is_permanent or error.code.startswith("http-4"):
             raise

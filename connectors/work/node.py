@@ -18,7 +18,7 @@ import msgspec
 
 from connectors.sdk.contract import Frame
 from connectors.sdk.retry import TRANSIENT_STATUSES, Policy, Trouble, read_retry_after, retry
-from connectors.sdk.wire import Kept, Report, Taken, Wish, Wishes
+from connectors.sdk.wire import Kept, SourcesTold, Taken, Wish, Wishes
 from connectors.work.settings import Source, Worker
 
 API = "/api/v1"
@@ -113,7 +113,7 @@ class Node:
 
         return _read(await retry(once, POLICY), _Made).id
 
-    async def report(self, told: Report) -> Wishes:
+    async def tell_sources(self, told: SourcesTold) -> Wishes:
         """How the sources stand; what is wanted of them."""
         return _read(await self._ask("PUT", "/intake/work/sources", LOOK, **_json(told)), Wishes)
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 
 from connectors.sdk.retry import Policy, Trouble, wait_before
-from connectors.sdk.wire import TELL_S, Report
+from connectors.sdk.wire import TELL_S, SourcesTold
 from connectors.work.node import Node
 from connectors.work.told import tell
 from connectors.work.watching import Watched
@@ -27,8 +27,8 @@ async def report(
 ) -> float:
     """Tell and hear once; seconds until it is to be said again. Raises Trouble."""
     told = {w.source.key: w.tell() for w in watched}
-    said = Report(node.name, instance, tuple(told.values()), is_leaving)
-    wishes = await node.report(said)
+    said = SourcesTold(node.name, instance, tuple(told.values()), is_leaving)
+    wishes = await node.tell_sources(said)
     by_key = {wish.key: wish for wish in wishes.sources}
     for one in watched:
         if (wish := by_key.get(one.source.key)) is not None:

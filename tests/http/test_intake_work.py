@@ -15,7 +15,10 @@ from connectors.sdk.retry import Trouble
 from connectors.work import looking, reading
 from connectors.work.node import LOST, Node
 from connectors.work.settings import Misconfigured, Source, Worker, check_node, read_key
+from connectors.work.standing import Standing
 from connectors.transports.places import FolderPlace
+from connectors.transports.pull import PullPlace
+from tests.connectors import servers
 from tests.http.test_door import assert_problem
 
 pytestmark = pytest.mark.anyio
@@ -309,6 +312,28 @@ async def test_a_source_is_given_once_and_a_dated_copy_not_again(desk, worker, t
     assert [await looking.look(node, source, data) for _ in range(2)] == [0, 1]
     after = (await desk.client.get(f"{PATH}/runs?limit=50")).json()["runs"]
     assert [r["id"] for r in after] == [r["id"] for r in before]
+
+
+async def test_a_page_without_a_mark_is_known_by_its_bytes(desk, worker, tmp_path):
+    node, data = worker
+    both, alone = servers.make_certificate(tmp_path)
+    body = [LIST]
+    with servers.run_https(both, lambda to: to.say(200, body[0])) as address:
+        place = PullPlace(url=f"{address}/list.csv", allowed=("127.0.0.1/32", "::1/128"), ca_file=str(alone))  # fmt: skip
+        source = Source(key="page", connector="price_list", name="Page", place=place)
+        standing = Standing()
+
+        async def count():
+            await looking.look(node, source, data, standing=standing)
+            found = (await desk.client.get(f"{PATH}/runs?limit=200")).json()["runs"]
+            return sum(r["source"] == "Page" for r in found)
+
+        assert [await count() for _ in range(2)] == [1, 1]
+        body[0] = LIST + b"Z;Last;1;UAH\n"
+        assert [await count() for _ in range(2)] == [2, 2]
+        body[0] = LIST
+        # What it was before the last is new again.
+        assert await count() == 3 and standing.files == 3
 
 
 def test_blocks_are_cut_alike_and_one_row_beyond_all_bounds_is_refused(monkeypatch):

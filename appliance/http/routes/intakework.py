@@ -26,7 +26,7 @@ from appliance.intake.files import has, locate
 from appliance.intake.runs import IntakeRun
 from appliance.kernel.kind import Json
 from connectors.sdk.contract import Done, Failed, Found, Frame, Progress
-from connectors.sdk.wire import SOURCE_LEASE_S, TELL_S, Kept, Report, Taken, Wish, Wishes
+from connectors.sdk.wire import SOURCE_LEASE_S, TELL_S, Kept, SourcesTold, Taken, Wish, Wishes
 
 book = Book("intake")
 PATH = f"{API}/intake/work"
@@ -77,11 +77,11 @@ async def take_work(ask: Ask) -> ASGIResponse:
     return reply(taken)
 
 
-@book.route("PUT", f"{PATH}/sources", **WORKS, body=Report, body_most=limits.BODY_BYTES_MAX,
+@book.route("PUT", f"{PATH}/sources", **WORKS, body=SourcesTold, body_most=limits.BODY_BYTES_MAX,
             answers={200: Wishes})  # fmt: skip
 async def tell_sources(ask: Ask) -> ASGIResponse:
     """How the sources of a worker stand, all of them each time; what people want of them."""
-    given = ask.read(Report)
+    given = ask.read(SourcesTold)
     lease.check_storable(given)
     wanted = await sources.keep_report(ask.node.db, ask.ctx, given)
     return reply(Wishes(tuple(wanted), TELL_S, SOURCE_LEASE_S))
