@@ -28,8 +28,8 @@ def _moment(column: str) -> str:
     return f'to_char({column}, \'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\')'
 
 
-_MOMENTS = ("created_at", "begun_at", "started_at", "read_at", "planned_at", "approved_at",
-            "applied_at", "dismissed_at")  # fmt: skip
+_MOMENTS = ("created_at", "coalesce(begun_at, created_at)", "started_at", "read_at",
+            "planned_at", "approved_at", "applied_at", "dismissed_at")  # fmt: skip
 _COLUMNS = (
     "id::text, connector, source, file_name, sha256, size::text, state, detail, inspection, mapping, "
     "options, counts, held_by, job_id::text, array_to_json(change_sets)::text, created_by::text, "
@@ -70,11 +70,12 @@ _MOVE = Statement(
 _COUNT = Statement(
     "INSERT INTO intake_tally AS t (tenant_id, connector, ending, runs, rows, ms) "
     "SELECT tenant_id, connector, state, 1, coalesce((counts->>CASE WHEN state = 'planned' "
-    "THEN 'rows' ELSE 'applied' END)::bigint, 0), (extract(epoch FROM now() - "
-    "CASE WHEN state = 'applied' THEN approved_at ELSE begun_at END) * 1000)::bigint "
+    "THEN 'rows' ELSE 'applied' END)::bigint, 0), coalesce((extract(epoch FROM now() - "
+    "CASE WHEN state = 'applied' THEN approved_at ELSE coalesce(begun_at, created_at) END) "
+    "* 1000)::bigint, 0) "
     "FROM intake_run WHERE tenant_id = $1 AND id = $2 "
     "ON CONFLICT (tenant_id, connector, ending) DO UPDATE SET runs = t.runs + 1, "
-    "rows = t.rows + excluded.rows, ms = t.ms + coalesce(excluded.ms, 0)"
+    "rows = t.rows + excluded.rows, ms = t.ms + excluded.ms"
 )
 COUNTED = ("planned", "applied", "failed", "cancelled", "reverted")
 _GIVEN = Statement(

@@ -66,11 +66,12 @@ _FAILED = Statement(
     "note = '', created_by = excluded.created_by, units = excluded.units, "
     "asked = greatest(intake_lost.asked, $12::bigint), "
     "wish = CASE WHEN $12::bigint >= intake_lost.asked THEN '' ELSE intake_lost.wish END "
-    "WHERE intake_lost.failed_at < excluded.failed_at"
+    "WHERE intake_lost.failed_at <> excluded.failed_at"
 )
 _ENDED = Statement(
     "UPDATE intake_lost SET state = $4, wish = '' WHERE tenant_id = $1 AND source_key = $2 "
-    "AND name = $3 AND failed_at <= $5 AND (wish = '' OR asked <= $6::bigint OR $4 = 'given')"
+    "AND name = $3 AND (failed_at <= $5 OR $6::bigint > 0) "
+    "AND (wish = '' OR asked <= $6::bigint OR $4 = 'given')"
 )
 _COLUMNS = (
     "s.key, s.worker, s.told::text, s.is_paused, s.has_left, s.lease_until < now(), s.alerted, "

@@ -72,6 +72,11 @@ _OLD_DELIVERED, _OLD_DEAD = (
     )
     for state in ("delivered", "dead")
 )
+_OLD_LETTERS = Statement(
+    "DELETE FROM intake_lost WHERE tenant_id = $1 AND id IN (SELECT id FROM intake_lost "
+    "WHERE tenant_id = $1 AND state <> 'open' "
+    "AND failed_at < now() - make_interval(days => $2) LIMIT $3)"
+)
 # A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
 _UNREADY = Statement(
     "INSERT INTO outbox (tenant_id, topic, payload) "
@@ -99,15 +104,16 @@ async def seal_audit(node: WorkNode) -> int:
 
 
 async def forget_old(node: WorkNode) -> int:
-    """Delete answered commands, ended sessions, spent codes, ended jobs, delivered events and what
-    1C left behind, past their time.
+    """Delete answered commands, ended sessions, spent codes, ended jobs, delivered events, settled
+    dead letters and what 1C left behind, past their time.
     """
     gone = 0
     for route in node.db.routes.all():
         limits = ((_OLD_COMMANDS, COMMAND_DAYS), (_OLD_SESSIONS, SESSION_DAYS),
                   (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS),
-                  (_OLD_PACKAGES, PACKAGE_DAYS), (_OLD_ORDERS, SESSION_DAYS),
-                  (_OLD_DELIVERED, DELIVERED_DAYS), (_OLD_DEAD, DEAD_DAYS))  # fmt: skip
+                  (_OLD_LETTERS, JOB_DAYS), (_OLD_PACKAGES, PACKAGE_DAYS),
+                  (_OLD_ORDERS, SESSION_DAYS), (_OLD_DELIVERED, DELIVERED_DAYS),
+                  (_OLD_DEAD, DEAD_DAYS))  # fmt: skip
         for statement, days in limits:
             gone += await _repeat(node, route.tenant, statement, days)
     return gone + await asyncio.to_thread(forget_left, node.data_dir, days=PACKAGE_DAYS)

@@ -69,8 +69,9 @@ class Watched:
             tell("source.held", source=self.source.key, by=wish.held_by)
         self._wish = wish
         self._held_until = time.monotonic() + lease_s if wish.is_yours else 0.0
-        self.standing.note_heard(told.ended)
         if wish.is_yours:
+            # What others say of a source is not kept.
+            self.standing.note_heard(told.ended)
             self._files = self.standing.new_wishes(wish)
             if self.standing.take_wish(wish, self._now()):
                 self.wake.set()

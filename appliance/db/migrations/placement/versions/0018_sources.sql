@@ -58,10 +58,10 @@ CREATE TABLE intake_tally (
   PRIMARY KEY (tenant_id, connector, ending)
 );
 
--- Where a run comes from, when it came how far, what its reading cost, and that somebody has put
+-- Where a run comes from, when it was begun anew and came how far, what its reading cost, and that somebody has put
 -- a failed one aside.
 ALTER TABLE intake_run ADD COLUMN source_key text NOT NULL DEFAULT '',
-  ADD COLUMN begun_at timestamptz NOT NULL DEFAULT now(),
+  ADD COLUMN begun_at timestamptz,
   ADD COLUMN started_at timestamptz,
   ADD COLUMN read_at timestamptz,
   ADD COLUMN planned_at timestamptz,
@@ -71,7 +71,6 @@ ALTER TABLE intake_run ADD COLUMN source_key text NOT NULL DEFAULT '',
   ADD COLUMN dismissed_at timestamptz,
   ADD COLUMN dismissed_by uuid,
   ADD COLUMN note text NOT NULL DEFAULT '';
-UPDATE intake_run SET begun_at = created_at;
 CREATE INDEX intake_run_from ON intake_run (tenant_id, source_key, file_name, id)
   WHERE source_key <> '';
 CREATE INDEX intake_run_failed ON intake_run (tenant_id, id)
