@@ -193,7 +193,7 @@ async def keep_frame(
             (_KEEP, (tenant, run.id, no, data)),
             (_COUNT, (tenant, run.id, len(data), is_end)),
             (_EXTEND, (tenant, run.id, LEASE_S, 0, 0)),
-            *([runs.read_call(tenant, run.id, frame.used)] if isinstance(frame, Done) else []),
+            *([runs.read_call(tenant, run.id, frame)] if isinstance(frame, Done) else []),
             commit=True,
         )  # fmt: skip
     return msgspec.structs.replace(work, next=no + 1, is_whole=is_end)

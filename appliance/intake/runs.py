@@ -20,7 +20,7 @@ from appliance.db.database import Database
 from appliance.db.values import text_of
 from appliance.db.wire import Call, Row, Statement
 from appliance.kernel.context import Ctx
-from connectors.sdk.contract import Fault, Inspection, Mapping, Used
+from connectors.sdk.contract import Done, Fault, Inspection, Mapping, Used
 from connectors.sdk.wire import Budget
 
 
@@ -290,8 +290,9 @@ async def find_given(
     return UUID(text_of(row[0])) if row is not None and text_of(row[1]) == sha256 else None
 
 
-def read_call(tenant: UUID, ident: UUID, used: Used) -> Call:
+def read_call(tenant: UUID, ident: UUID, done: Done) -> Call:
     """Note that all of it is read, and what that has cost."""
+    used = done.used if isinstance(done.used, Used) else Used()
     return _READ, (tenant, ident, _json(used))
 
 

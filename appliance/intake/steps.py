@@ -109,7 +109,7 @@ async def _plan(
             rows_max=run.options.rows_max,
         )  # fmt: skip
     async with db.transaction(tenant) as tx:
-        await tx.run(runs.read_call(tenant, run.id, done.used), commit=True)
+        await tx.run(runs.read_call(tenant, run.id, done), commit=True)
     summary = done.summary
     end = await target.finish(summary)
     told = Told(

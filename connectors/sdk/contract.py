@@ -187,7 +187,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     sha256: str
     counts: dict[str, int] = {}
     summary: Summary = Summary()
-    used: Used = Used()
+    used: Used | msgspec.UnsetType = msgspec.UNSET
 
 
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):

@@ -61,8 +61,8 @@ def write_rows(system: str, given: Path) -> bytes:
         return _encode(Refusal(refused.fault)) + b"\n"
     saw = read.found.inspection
     head = Head(saw.format, saw.version, saw.encoding, saw.facts, saw.warnings)
-    # The hash is the input's own, and the input stands beside.
-    end = msgspec.structs.replace(read.done, sha256="")
+    # The hash is the input's own, and the input stands beside; what it cost is the machine's.
+    end = msgspec.structs.replace(read.done, sha256="", used=msgspec.UNSET)
     return b"\n".join([_encode(head), *lines, _encode(end), b""])
 
 
