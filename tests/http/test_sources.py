@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import getpass
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import uvicorn
 from appliance.base.clock import now
 from appliance.intake import sources
 from appliance.work.imports import watch_sources
+from tests.connectors import servers
 from tests.http.test_door import assert_problem
 from tests.http.test_intake_work import LIST, PATH, Desk
 from tests.plane import ROOT
@@ -291,6 +293,56 @@ async def _are_none(owner):
 
 async def _is_of(owner, worker):
     return (await state_of(owner, "box")).get("worker") == worker
+
+
+@pytest.mark.slow
+async def test_another_host_key_stops_a_source_until_a_person_says_go_on(url, owner, tmp_path):
+    if servers.SSHD is None or servers.SFTP_SERVER is None:
+        pytest.skip("sshd is not installed")
+    token = (await owner.post("/api/v1/keys", json={"label": "s", "profile": "admin", "days": 3})).json()["token"]  # fmt: skip
+    worker = Elsewhere(tmp_path / "sftp", url, token)
+    public, _ = servers.make_ssh_key(tmp_path / "id")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "day.csv").write_bytes(LIST[:900])
+    host = tmp_path / "host"
+    host.mkdir()
+    with servers.run_sshd(host, public) as (port, fingerprint):
+
+        def place(pinned):
+            return {"type": "sftp", "host": "127.0.0.1", "port": port, "user": getpass.getuser(),
+                    "fingerprints": [pinned], "key_file": str(tmp_path / "id"), "folder": str(out)}  # fmt: skip
+
+        bank = {"key": "bank", "connector": "price_list", "name": "Bank", "every_s": 1}
+        try:
+            worker.start({**bank, "place": place("SHA256:" + "A" * 43)})
+
+            async def is_stopped():
+                found = await state_of(owner, "bank")
+                return found if found.get("state") == "stopped" else None
+
+            found = await until(is_stopped)
+            assert found["code"] == "host-key-changed" and fingerprint in found["detail"]
+            assert found["address"] == f"127.0.0.1:{port}/…/out" and found["looks"] == 1
+            worker.end()
+            # It is pinned now, and still nobody is asked: a person has to say so.
+            worker.start({**bank, "place": place(fingerprint)})
+            await until(lambda: _has_begun(worker, 2))
+            await asyncio.sleep(3)
+            assert (await is_stopped())["looks"] == 1
+            assert (await owner.post(f"{PATH}/sources/bank/resume")).status_code == 202
+            await until(lambda: _has_bank_run(owner))
+            assert (await state_of(owner, "bank"))["state"] == "ok"
+        finally:
+            worker.end()
+
+
+async def _has_begun(worker, times):
+    return len(worker.told("worker.started")) == times
+
+
+async def _has_bank_run(owner):
+    return await runs_of(owner, "Bank") == ["day.csv"]
 
 
 def source(key, **more):
