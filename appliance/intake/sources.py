@@ -39,15 +39,18 @@ FAILING_FROM = 3
 ALERTS = ("stopped", "silent", "overdue", "failing")
 _TELL = Statement(
     "INSERT INTO intake_source (tenant_id, key, worker, instance, lease_until, has_left, created_by, "
-    "units, told) SELECT $1, t->>'key', $2, $3, now() + $4::int * interval '1 second', $5::boolean, "
-    "$6, $7::uuid[], t FROM jsonb_array_elements($8::jsonb) t ORDER BY 2 "
+    "units, told, no) SELECT $1, t->>'key', $2, $3, now() + $4::int * interval '1 second', "
+    "$5::boolean, $6, $7::uuid[], t, $9::bigint FROM jsonb_array_elements($8::jsonb) t ORDER BY 2 "
     "ON CONFLICT (tenant_id, key) DO UPDATE SET worker = excluded.worker, "
     "instance = excluded.instance, lease_until = excluded.lease_until, "
     "has_left = excluded.has_left, created_by = excluded.created_by, units = excluded.units, "
-    "told = excluded.told, told_at = now(), "
+    "told = excluded.told, told_at = now(), no = excluded.no, "
     "look = greatest(intake_source.look, (excluded.told->>'heard_look')::bigint), "
     "resume = greatest(intake_source.resume, (excluded.told->>'heard_resume')::bigint) "
-    "WHERE intake_source.instance = excluded.instance OR intake_source.lease_until < now() "
+    # Of one worker the later word counts, unless its clock was set back a good while ago.
+    "WHERE CASE WHEN intake_source.instance = excluded.instance THEN "
+    "intake_source.no <= excluded.no OR intake_source.lease_until < now() - interval '1 minute' "
+    "ELSE intake_source.lease_until < now() END "
     "RETURNING key"
 )
 _WANTED = Statement(
@@ -125,7 +128,7 @@ async def keep_report(db: Database, ctx: Ctx, report: SourcesTold) -> list[Sourc
     lease_s = 0 if report.is_leaving else SOURCE_LEASE_S
     args = (
         ctx.tenant, report.worker, report.instance, lease_s, report.is_leaving, ctx.actor,
-        sorted(ctx.units), _encode(bare).decode(),
+        sorted(ctx.units), _encode(bare).decode(), report.no,
     )  # fmt: skip
     async with db.transaction(ctx.tenant) as tx:
         (taken,) = await tx.run((_TELL, args))

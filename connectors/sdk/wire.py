@@ -123,12 +123,14 @@ class SourceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 class SourcesTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sources of a worker. `instance`: its data folder, which one process has at a time.
-    `is_leaving`: it ends, another one may have them at once.
+    `no` grows from one to the next: what comes late is left out. `is_leaving`: it ends, another one
+    may have them at once.
     """
 
     worker: Name
     instance: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     sources: Annotated[tuple[SourceTold, ...], msgspec.Meta(max_length=SOURCES_MAX)]
+    no: _Count = 0
     is_leaving: bool = False
 
 

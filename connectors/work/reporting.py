@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
 from connectors.sdk.retry import Policy, Trouble, wait_before
@@ -18,7 +19,7 @@ from connectors.work.watching import Watched
 
 # News of a source that is looked at every second is gathered for so long.
 GATHER_S = 1.0
-_LEAVE_S = 3.0
+_LEAVE_S = 5.0
 _AWAY = Policy(first_s=2.0, most_s=30.0)
 
 
@@ -27,7 +28,9 @@ async def report(
 ) -> float:
     """Tell and hear once; seconds until it is to be said again. Raises Trouble."""
     told = {w.source.key: w.tell() for w in watched}
-    said = SourcesTold(node.name, instance, tuple(told.values()), is_leaving)
+    # By the clock, so that it goes on growing in the next process.
+    no = time.time_ns() // 1_000_000
+    said = SourcesTold(node.name, instance, tuple(told.values()), no, is_leaving)
     wishes = await node.tell_sources(said)
     by_key = {wish.key: wish for wish in wishes.sources}
     for one in watched:

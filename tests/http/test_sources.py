@@ -225,11 +225,13 @@ async def _steer(owner, box):
     assert (await owner.post(f"{PATH}/sources/box/pause")).json()["is_paused"]
     since = now().isoformat()
 
-    async def is_heard():
-        return (await state_of(owner, "box"))["told_at"] > since
+    async def is_told():
+        found = await state_of(owner, "box")
+        return found["told_at"] if found["told_at"] > since and not found["is_looking"] else None
 
-    await until(is_heard)
-    await asyncio.sleep(0.5)
+    # The answer to the first word after it carries the wish, the next one is said under it.
+    since = await until(is_told)
+    await until(is_told)
     (box / "b.csv").write_bytes(LIST[:1_000])
     looks = (await state_of(owner, "box"))["looks"]
     await asyncio.sleep(1.5)
@@ -279,7 +281,8 @@ async def _take_over(owner, firm, two, box):
     assert sorted(await runs_of(owner, "Box")) == sorted([*before, "big.csv"])
     await until(lambda: _are_none(owner))
     assert_problem(await owner.delete(f"{PATH}/sources/box"), 409, "source.in_use")
-    assert two.end(signal.SIGTERM) == 0
+    # The node lives in this very loop: it has to hear the farewell meanwhile.
+    assert await asyncio.to_thread(two.end, signal.SIGTERM) == 0
     # It has left: that is no silence yet, and another one may have the source at once.
     left = await state_of(owner, "box")
     assert left["state"] == "ok"
@@ -350,8 +353,8 @@ def source(key, **more):
             "address": "…/x", "schedule": {}, **more}  # fmt: skip
 
 
-async def tell(client, *found, instance="a" * 32, worker="books"):
-    body = {"worker": worker, "instance": instance, "sources": found}
+async def tell(client, *found, instance="a" * 32, worker="books", **more):
+    body = {"worker": worker, "instance": instance, "sources": found, **more}
     return await client.put(f"{PATH}/work/sources", json=body)
 
 
@@ -408,6 +411,14 @@ async def test_overdue_and_silent_sources_are_told_once_counted_and_over_when_th
     for key in ("%00", "..", "No", "none"):
         assert_problem(await owner.get(f"{PATH}/sources/{key}"), 404)
     assert (await owner.delete(f"{PATH}/sources/calm")).status_code == 204
+    # A word that comes after the farewell takes nothing back; another worker has it at once.
+    late = source("last", **good)
+    assert (await tell(owner, late, no=7)).json()["sources"][0]["is_yours"]
+    assert (await tell(owner, late, no=8, is_leaving=True)).json()["sources"][0]["is_yours"]
+    assert not (await tell(owner, late, no=7)).json()["sources"][0]["is_yours"]
+    assert (await state_of(owner, "last"))["state"] == "silent"
+    took = await tell(owner, late, no=1, instance="c" * 32, worker="other")
+    assert took.json()["sources"][0]["is_yours"]
 
 
 async def test_a_file_that_cannot_be_read_is_a_letter_until_it_is_read_or_put_aside(

@@ -7,6 +7,8 @@ CREATE TABLE intake_source (
   -- The data folder of the worker that looks at it; another one stands by until the lease is over.
   instance text NOT NULL,
   lease_until timestamptz NOT NULL,
+  -- Of the last report: what comes late is left out.
+  no bigint NOT NULL DEFAULT 0,
   has_left boolean NOT NULL DEFAULT false,
   -- Who told it, and for which units: as with the runs that come of it.
   created_by uuid NOT NULL,
