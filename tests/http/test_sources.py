@@ -416,7 +416,7 @@ async def test_overdue_and_silent_sources_are_told_once_counted_and_over_when_th
     assert (await tell(owner, late, no=7)).json()["sources"][0]["is_yours"]
     assert (await tell(owner, late, no=8, is_leaving=True)).json()["sources"][0]["is_yours"]
     assert not (await tell(owner, late, no=7)).json()["sources"][0]["is_yours"]
-    assert (await state_of(owner, "last"))["state"] == "silent"
+    assert (await state_of(owner, "last"))["state"] == "ok"
     took = await tell(owner, late, no=1, instance="c" * 32, worker="other")
     assert took.json()["sources"][0]["is_yours"]
 
