@@ -7,7 +7,7 @@ host and the last folder are told, and what the settings of a place say besides 
 from __future__ import annotations
 
 import unicodedata
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -21,9 +21,9 @@ TEXT_MAX = 300
 
 def describe(place: Place) -> tuple[str, str]:
     """The way (`sftp`) and a short address (`sftp.bank.example/…/out`)."""
-    told = msgspec.to_builtins(place)
+    told: dict[str, object] = msgspec.to_builtins(place)
     way = str(told.get("type", ""))
-    url = urlsplit(str(told.get("url", "")))
+    url = _url(told)
     host = str(told.get("host", "") or url.hostname or "")
     port = told.get("port") or url.port
     where = f"{host}:{port}" if host and port else host
@@ -39,10 +39,20 @@ def hide(place: Place, text: str) -> str:
     """
     told = msgspec.to_builtins(place)
     secrets = {str(v) for k, v in told.items() if isinstance(v, str) and k not in _OPEN}
-    url = urlsplit(str(told.get("url", "")))
+    url = _url(told)
     secrets |= {url.path, url.query, f"{url.path}?{url.query}"}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _CUT_FROM or secret == told.get("user"):
             text = text.replace(secret, "…") if secret else text
     plain = "".join(c for c in text if not unicodedata.category(c).startswith("C"))
     return plain[:TEXT_MAX]
+
+
+def _url(told: dict[str, object]) -> SplitResult:
+    """The address of a page, or of the publication of an API; nothing for one that is none."""
+    try:
+        found = urlsplit(str(told.get("url") or told.get("base") or ""))
+        _ = found.port
+    except ValueError:
+        return urlsplit("")
+    return found

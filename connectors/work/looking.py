@@ -85,11 +85,14 @@ async def carry_out(
         book = read_book(path)
         # Seen from where it was met: a mailbox is read on from there, a page not known yet.
         known = dict(before.known if before is not None else book.known)
-        async with _opened(source, dict(known), lane) as transport:
+        # Where nothing was read behind it since, this is the next look like any other.
+        seen = book.known if known == book.known else dict(known)
+        async with _opened(source, seen, lane) as transport:
             visit = _Visit(node, source, data, book, known, lane, standing, transport)
             entry = next((e for e in await _list(visit) if e.name == wish.name), None)
             if wish.wish == "replay" and entry is not None:
                 await _give(visit, entry, asked=wish.asked)
+                write_book(path, book)
             elif wish.wish == "replay":
                 gone = Trouble("file-vanished", "it is not there any more; put it back")
                 _note_failed(visit, wish.name, gone, wish.asked)

@@ -170,6 +170,8 @@ def test_addresses_and_texts_tell_no_secret_and_nobodys_name():
     assert told == "sftp.bank.example refuses …; …, …"
     page = PullPlace(url="https://shop.example/feeds/9f3ad2/list.yml?token=abc")
     assert describe(page) == ("https", "shop.example")
+    broken = msgspec.structs.replace(page, url="https://shop.example:x/9f3ad2")
+    assert describe(broken) == ("https", "") and hide(broken, "a\0b\ud800") == "ab"
     assert "9f3ad2" not in hide(page, "404 at /feeds/9f3ad2/list.yml?token=abc")
     assert describe(FolderPlace(folder="/srv/anna/bank/")) == ("folder", "…/bank")
     home = FtpPlace(host="h", user="anna", folder="/anna", password_file="p")
