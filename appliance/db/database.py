@@ -37,10 +37,13 @@ ENTER = Statement("SELECT set_config('nexus.tenant', $1, true)")
 ENTER_SLOW = Statement(
     "SELECT set_config('nexus.tenant', $1, true), set_config('statement_timeout', $2, true)"
 )
-# One plan for any values: planning a look-up by ids costs more than the look-up itself.
+# One plan for any values: planning a look-up by ids costs more than the look-up itself. It is made
+# when a connection first needs it and kept until the table is analysed, so it must not be one that
+# reads a whole table because that was small then: a site that catches up grows from nothing.
 ENTER_GENERIC = Statement(
     "SELECT set_config('nexus.tenant', $1, true), "
-    "set_config('plan_cache_mode', 'force_generic_plan', true)"
+    "set_config('plan_cache_mode', 'force_generic_plan', true), "
+    "set_config('enable_seqscan', 'off', true)"
 )
 BEGIN = Statement("BEGIN")
 COMMIT = Statement("COMMIT")

@@ -53,11 +53,10 @@ PAGE = Statement(
 )
 # Below the floor, or below a snapshot's cut, it was kept.
 BEFORE = Statement(
-    "SELECT u.origin, COALESCE(c.hash, b.hash) FROM unnest($3::bigint[], $4::bigint[]) "
-    "AS u(origin, oseq) LEFT JOIN change c ON c.tenant_id = $1 AND c.stream = $2 "
-    "AND c.origin = u.origin AND c.oseq = u.oseq LEFT JOIN stream_base b ON b.tenant_id = $1 "
-    "AND b.stream = $2 AND b.origin = u.origin AND b.oseq = u.oseq "
-    "WHERE c.hash IS NOT NULL OR b.hash IS NOT NULL"
+    "SELECT u.origin, COALESCE((SELECT c.hash FROM change c WHERE c.tenant_id = $1 "
+    "AND c.stream = $2 AND c.origin = u.origin AND c.oseq = u.oseq), (SELECT b.hash "
+    "FROM stream_base b WHERE b.tenant_id = $1 AND b.stream = $2 AND b.origin = u.origin "
+    "AND b.oseq = u.oseq)) FROM unnest($3::bigint[], $4::bigint[]) AS u(origin, oseq)"
 )
 _SEQ, _ORIGIN, _OSEQ, _TX, _PARKED = 0, 1, 2, 3, 15
 _OPS = {op.value: op for op in EntryOp}
@@ -270,7 +269,7 @@ async def _read_before(db: Database, ask: Ask, rows: Sequence[Row]) -> dict[int,
         first.setdefault(int(row[_ORIGIN] or 0), int(row[_OSEQ] or 0))
     params = (ask.tenant, ask.stream, list(first), [oseq - 1 for oseq in first.values()])
     (found,) = await db.read(ask.tenant, (BEFORE, params))
-    return {int(origin or 0): bytea_of(digest) for origin, digest in found}
+    return {int(origin or 0): bytea_of(digest) for origin, digest in found if digest is not None}
 
 
 def _encode(

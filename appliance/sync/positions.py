@@ -41,11 +41,14 @@ _ACKED = Statement(
     "ON CONFLICT (tenant_id, peer, stream) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now() "
     "WHERE p.acked <> EXCLUDED.acked"
 )
-# An origin's numbers are dense: the first entry that the peer lacks is the one after its last.
-_PENDING = Statement(
-    "SELECT c.stream::text, min(c.seq) FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
-    "AS u(stream, origin, got) JOIN change c ON c.tenant_id = $1 AND c.stream = u.stream "
-    "AND c.origin = u.origin AND c.oseq = u.got + 1 GROUP BY c.stream"
+# An origin's numbers are dense: the first entry that the peer lacks is the one after its last. Not
+# found as `oseq = got + 1`: a sum may fail on a value, so that under row security no index is
+# searched by it, and each of these looks read all that the origin had ever made.
+PENDING = Statement(
+    "SELECT u.stream::text, min(c.seq) FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
+    "AS u(stream, origin, got) CROSS JOIN LATERAL (SELECT o.seq FROM change o "
+    "WHERE o.tenant_id = $1 AND o.stream = u.stream AND o.origin = u.origin AND o.oseq > u.got "
+    "ORDER BY o.oseq LIMIT 1) AS c GROUP BY u.stream"
 )
 _CUTS = Statement(
     "INSERT INTO clock_cut (tenant_id, stream, origin, oseq, ehlc) "
@@ -154,7 +157,7 @@ async def read_pending(
     if not asked:
         return {}
     columns = [list(column) for column in zip(*asked, strict=True)]
-    (rows,) = await db.read(tenant, (_PENDING, (tenant, *columns)))
+    (rows,) = await db.read(tenant, (PENDING, (tenant, *columns)))
     return {UUID((stream or b"").decode()): int(seq or 0) for stream, seq in rows}
 
 

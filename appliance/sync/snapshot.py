@@ -44,12 +44,13 @@ _CUT = Statement(
     "AND c.stream = $2)), (SELECT count(*) FROM record r WHERE r.tenant_id = $1 "
     "AND r.stream = $2) FROM stream s WHERE s.tenant_id = $1 AND s.id = $2"
 )
-# Below a cut that is not the head: where each origin that went on since was.
+# Below a cut that is not the head: where each origin that went on since was. The place before is
+# worked out inside: no index is searched by a sum (positions.PENDING).
 _BACK = Statement(
-    "SELECT f.origin, f.oseq - 1, COALESCE((SELECT c.hash FROM change c WHERE c.tenant_id = $1 "
-    "AND c.stream = $2 AND c.origin = f.origin AND c.oseq = f.oseq - 1), (SELECT b.hash "
+    "SELECT f.origin, f.was, COALESCE((SELECT c.hash FROM change c WHERE c.tenant_id = $1 "
+    "AND c.stream = $2 AND c.origin = f.origin AND c.oseq = f.was), (SELECT b.hash "
     "FROM stream_base b WHERE b.tenant_id = $1 AND b.stream = $2 AND b.origin = f.origin "
-    "AND b.oseq = f.oseq - 1)) FROM (SELECT origin, min(oseq) AS oseq FROM change "
+    "AND b.oseq = f.was)) FROM (SELECT origin, min(oseq) - 1 AS was FROM change "
     "WHERE tenant_id = $1 AND stream = $2 AND seq > $3 GROUP BY origin) AS f"
 )
 _HAD = (

@@ -10,17 +10,10 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from appliance.db.database import Transaction
-from appliance.db.wire import Statement
 from appliance.kernel.context import Ctx
 from appliance.write.command import Op
 from appliance.write.draft import Draft
-from appliance.write.load import Claim, Loaded, claims_in, claims_of
-
-_HOLDERS = Statement(
-    "SELECT c.kind, c.rule, c.value, c.record_id::text FROM unique_claim c "
-    "JOIN unnest($2::text[], $3::text[], $4::text[]) AS w(kind, rule, value) "
-    "ON c.kind = w.kind AND c.rule = w.rule AND c.value = w.value WHERE c.tenant_id = $1"
-)
+from appliance.write.load import CLAIMS, Claim, Loaded, claims_in, claims_of
 
 
 async def load_restored(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft], loaded: Loaded) -> None:
@@ -29,7 +22,7 @@ async def load_restored(tx: Transaction, ctx: Ctx, drafts: Sequence[Draft], load
     if not wanted:
         return
     kinds, rules, values = zip(*wanted, strict=True)
-    (rows,) = await tx.run((_HOLDERS, (ctx.tenant, kinds, rules, values)))
+    (rows,) = await tx.run((CLAIMS, (ctx.tenant, kinds, rules, values)))
     for kind, rule, value, holder in rows:
         claim = ((kind or b"").decode(), (rule or b"").decode(), (value or b"").decode())
         loaded.holders.setdefault(claim, []).append(UUID((holder or b"").decode()))

@@ -55,15 +55,16 @@ _POINTS_NOWHERE = (
 DANGLING_LIVE = _POINTS_NOWHERE.format(alive=" AND r.deleted_at IS NULL")
 # It would stand if its record was restored: that may happen where nobody looks again.
 DANGLING_KEPT = _POINTS_NOWHERE.format(alive="")
-_ABSENT = {
+ABSENT = {
     "record": Statement(
         "SELECT u.id::text, t.stream::text, t.stamps FROM unnest($2::uuid[]) AS u(id) "
-        "LEFT JOIN record t ON t.tenant_id = $1 AND t.id = u.id "
+        "LEFT JOIN LATERAL (SELECT id, stream, stamps, deleted_at FROM record "
+        "WHERE tenant_id = $1 AND record.id = u.id OFFSET 0) AS t ON true "
         "WHERE t.id IS NULL OR t.deleted_at IS NOT NULL"
     ),
     "entry": Statement(
-        "SELECT u.id::text, NULL, NULL FROM unnest($2::uuid[]) AS u(id) LEFT JOIN entry t "
-        "ON t.tenant_id = $1 AND t.id = u.id WHERE t.id IS NULL"
+        "SELECT u.id::text, NULL, NULL FROM unnest($2::uuid[]) AS u(id) WHERE NOT coalesce("
+        "(SELECT true FROM entry t WHERE t.tenant_id = $1 AND t.id = u.id), false)"
     ),
 }
 _AWAIT = Statement(
@@ -112,7 +113,7 @@ class _Targets:
                 tables.setdefault(_table_of(ctx, pointer), set()).update(new)
         for ids in tables.values():
             self.asked |= ids
-        return [(_ABSENT[t], (ctx.tenant, sorted(ids))) for t, ids in sorted(tables.items())]
+        return [(ABSENT[t], (ctx.tenant, sorted(ids))) for t, ids in sorted(tables.items())]
 
     def take(self, answers: Iterable[Rows]) -> None:
         """The answers of `calls`."""

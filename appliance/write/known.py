@@ -24,10 +24,10 @@ _PARKED = Statement(
     "SELECT stream::text, origin, oseq, entries FROM parked WHERE tenant_id = $1 AND is_logged "
     "AND state <> 'released'"
 )
-_LEAVES = Statement(
-    f"SELECT {FOLDED} FROM change JOIN unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
-    "AS u(s, o, q) ON change.stream = u.s AND change.origin = u.o AND change.oseq = u.q "
-    "WHERE tenant_id = $1"
+LEAVES = Statement(
+    "SELECT c.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS u(s, o, q) "
+    f"CROSS JOIN LATERAL (SELECT {FOLDED} FROM change WHERE tenant_id = $1 "
+    "AND stream = u.s AND origin = u.o AND oseq = u.q OFFSET 0) AS c"
 )
 
 
@@ -222,7 +222,7 @@ def _leaf_call(tenant: UUID, dots: Sequence[str]) -> Call:
         streams.append(UUID(int=stream))
         origins.append(origin)
         oseqs.append(oseq)
-    return _LEAVES, (tenant, streams, origins, oseqs)
+    return LEAVES, (tenant, streams, origins, oseqs)
 
 
 def _place(entry: Entry) -> Place:

@@ -45,10 +45,11 @@ READ_ENTRIES = Statement(
 _LOCK_VALUES = Statement(
     "SELECT pg_advisory_xact_lock(v) FROM (SELECT unnest($1::bigint[]) AS v ORDER BY 1) AS sorted"
 )
-_CLAIMS = Statement(
-    "SELECT c.kind, c.rule, c.value, c.record_id::text FROM unique_claim c "
-    "JOIN unnest($2::text[], $3::text[], $4::text[]) AS w(kind, rule, value) "
-    "ON c.kind = w.kind AND c.rule = w.rule AND c.value = w.value WHERE c.tenant_id = $1"
+CLAIMS = Statement(
+    "SELECT w.kind, w.rule, w.value, c.record_id::text "
+    "FROM unnest($2::text[], $3::text[], $4::text[]) AS w(kind, rule, value) "
+    "CROSS JOIN LATERAL (SELECT o.record_id FROM unique_claim o WHERE o.tenant_id = $1 "
+    "AND o.kind = w.kind AND o.rule = w.rule AND o.value = w.value OFFSET 0) AS c"
 )
 _BY_SLOT = "{slot} = ANY($3::uuid[])"
 _BY_VALUE = "data->>'{fid}' = ANY($3::uuid[]::text[])"
@@ -88,7 +89,7 @@ def load_calls(ctx: Ctx, drafts: Sequence[Draft], *, lock: bool = True) -> list[
         calls.append((READ_ENTRIES, (ctx.tenant, sorted(entries))))
     if claims:
         kinds, rules, values = zip(*claims, strict=True)
-        calls.append((_CLAIMS, (ctx.tenant, kinds, rules, values)))
+        calls.append((CLAIMS, (ctx.tenant, kinds, rules, values)))
     return calls
 
 
@@ -112,7 +113,7 @@ def read_loaded(drafts: Sequence[Draft], calls: Sequence[Call], answers: Sequenc
     """Answers of `load_calls` into states; each draft gets the state it will change."""
     found = Loaded()
     for (statement, _), rows in zip(calls, answers, strict=True):
-        if statement is _CLAIMS:
+        if statement is CLAIMS:
             for kind, rule, value, holder in rows:
                 claim = (text_of(kind), text_of(rule), text_of(value))
                 found.holders.setdefault(claim, []).append(UUID(text_of(holder)))

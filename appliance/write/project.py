@@ -137,12 +137,19 @@ def _row_statement(
     values = [f"u.{name}::jsonb" if name == "data" else f"u.{name}" for name in columns]
     if searches:
         columns, values = [*columns, "search"], [*values, vector]
+    rows = (
+        f"INSERT INTO {table} (tenant_id, {', '.join(columns)}) "
+        f"SELECT $1, {', '.join(values)} FROM {source}"
+    )
     if insert:
-        return Statement(
-            f"INSERT INTO {table} (tenant_id, {', '.join(columns)}) "
-            f"SELECT $1, {', '.join(values)} FROM {source}"
-        )
-    kept = _BORN if table == "record" else _FACTS
+        return Statement(rows)
+    if table == "record":
+        # By its key, whatever the planner thinks: of a table that was never analysed it expects one
+        # row for a tenant, and an UPDATE … FROM reads all of them and compares each with each. The
+        # rows are there: whoever writes them has locked them.
+        steps = ", ".join(f"{c} = EXCLUDED.{c}" for c in columns if c not in _BORN)
+        return Statement(f"{rows} ON CONFLICT (tenant_id, id) DO UPDATE SET {steps}")
+    kept = _FACTS
     steps = ", ".join(f"{c} = {v}" for c, v in zip(columns, values, strict=True) if c not in kept)
     return Statement(
         f"UPDATE {table} AS o SET {steps} FROM {source} WHERE o.tenant_id = $1 AND o.id = u.id"

@@ -24,10 +24,10 @@ from appliance.write.sound import MALFORMED, find_flaw
 from appliance.write.trail import STREAMS, read_streams, read_trail
 
 BATCH = 500
-_OF_PLACES = Statement(
-    "SELECT DISTINCT c.record_id::text FROM change c "
-    "JOIN unnest($2::uuid[], $3::bigint[], $4::bigint[]) AS u(s, o, q) "
-    "ON c.stream = u.s AND c.origin = u.o AND c.oseq = u.q WHERE c.tenant_id = $1"
+OF_PLACES = Statement(
+    "SELECT DISTINCT c.record_id::text FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) "
+    "AS u(s, o, q) CROSS JOIN LATERAL (SELECT record_id FROM change WHERE tenant_id = $1 "
+    "AND stream = u.s AND origin = u.o AND oseq = u.q OFFSET 0) AS c"
 )
 _EARLY = Statement(
     "SELECT record_id::text FROM early WHERE tenant_id = $1 AND record_id > $2 "
@@ -42,7 +42,7 @@ async def recount(db: Database, ctx: Ctx, places: Sequence[tuple[UUID, int, int]
         return 0
     streams, origins, oseqs = zip(*places, strict=True)
     (rows,) = await db.read(
-        ctx.tenant, (_OF_PLACES, (ctx.tenant, list(streams), list(origins), list(oseqs)))
+        ctx.tenant, (OF_PLACES, (ctx.tenant, list(streams), list(origins), list(oseqs)))
     )
     ids = [UUID((i or b"").decode()) for i in rows.column()]
     return sum([await _write(db, ctx, ids[n : n + BATCH]) for n in range(0, len(ids), BATCH)])

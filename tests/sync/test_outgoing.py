@@ -8,10 +8,12 @@ import pytest
 
 from appliance.base.errors import ApplianceError, Clash
 from appliance.base.ids import uuid7
+from appliance.db.database import ENTER_GENERIC
 from appliance.kernel.change import Body, EntryOp, encode_body
-from appliance.sync import outgoing
+from appliance.sync import outgoing, positions
 from appliance.sync.frames import decode_frame
 from appliance.sync.outgoing import Veil, read_after
+from appliance.write import dangling, known, load, refold
 from tests.sync.sample import LOG_KEY, Life
 from tests.tenants import create, update
 
@@ -298,11 +300,30 @@ async def test_a_page_is_read_by_its_place_and_not_by_all_of_the_log(db, log, ds
         assert "change_pkey" in plan or "change_tenant_id_stream_origin_oseq_key" in plan, plan
 
 
+async def test_what_is_looked_up_by_key_is_searched_by_key_in_tables_nobody_has_analysed(log, dsns):
+    """Of these the planner expects one row for a tenant: it joins the wrong way round, and keeps to
+    that while the tables grow.
+    """
+    place = ([log.stream], [7], [3_000])
+    for statement, params, wanted in (
+        (positions.PENDING, (log.tenant, *place), "(origin = u.origin) AND (oseq > u.got)"),
+        (known.LEAVES, (log.tenant, *place), "(origin = u.o) AND (oseq = u.q)"),
+        (refold.OF_PLACES, (log.tenant, *place), "(origin = u.o) AND (oseq = u.q)"),
+        (outgoing.BEFORE, (log.tenant, log.stream, [7], [3_000]), "(oseq = u.oseq)"),
+        (load.CLAIMS, (log.tenant, ["a"], ["b"], ["c"]), "(rule = w.rule) AND (value = w.value)"),
+        (dangling.ABSENT["record"], (log.tenant, [log.stream]), "(id = u.id)"),
+        (load.LOCK_ROWS, (log.tenant, [log.stream]), "(id = ANY ($2))"),
+    ):  # fmt: skip
+        plan = plan_of(dsns, log.tenant, statement, params)
+        found = [line for line in plan.splitlines() if "Index Cond" in line and wanted in line]
+        assert found, plan
+
+
 def plan_of(dsns, tenant, statement, params):
-    """The plan that any values get."""
+    """The plan that any values get, in a transaction of the write path."""
     with psycopg.connect(dsns.pool_dsn) as conn:
-        conn.execute("SELECT set_config('nexus.tenant', %s, true)", [str(tenant)])
-        conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        conn.execute(b"PREPARE enter AS " + ENTER_GENERIC.sql)
+        conn.execute(psycopg.sql.SQL("EXECUTE enter({})").format(str(tenant)))
         conn.execute(b"PREPARE p AS " + statement.sql)
         given = psycopg.sql.SQL(", ").join(map(psycopg.sql.Literal, params))
         rows = conn.execute(psycopg.sql.SQL("EXPLAIN EXECUTE p({})").format(given)).fetchall()
