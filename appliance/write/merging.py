@@ -56,8 +56,9 @@ _HAS_RECORDS = Statement(
 )
 
 
-# Records that are sent at a time.
-BLOCK = 250
+# Records that are sent at a time: a third of a part at least, so that most of them are written
+# while others are folded, and few enough statements, each of which opens all the indexes.
+BLOCK, BLOCKS = 250, 3
 _NO_DATA: Mapping[str, Json] = {}
 
 
@@ -71,8 +72,9 @@ class Merged:
     early: list[UUID] = field(default_factory=list)
     came: list[UUID] = field(default_factory=list)
     decisions: list[Entry] = field(default_factory=list)
-    # How many of the drafts are on their way into the tables.
+    # How many of the drafts are on their way into the tables, and how many go at a time.
     sent: int = 0
+    block: int = BLOCK
 
 
 @dataclass(slots=True)
@@ -166,10 +168,11 @@ async def _fold_records(
     """Fold each record; those of which leaves have to be read first, last."""
     known, again = merged.known, list[Course]()
     assert known is not None, "a frame is folded by what the node knows"
+    merged.block = min(BLOCK, len(courses) // BLOCKS + 1)
     for course in courses:
         if not _fold_record(ctx, merged, course):
             again.append(course)
-        if at_once and len(merged.drafts) - merged.sent >= BLOCK:
+        if at_once and len(merged.drafts) - merged.sent >= merged.block:
             await _send_rows(tx, ctx, merged)
     if again:
         dots = {d for course in again if course.before for d in live_dots(course.before)}
@@ -344,8 +347,6 @@ async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
             if d.command.kind == "sys.field" and d.before is None and d.after is not None
         }
     )
-    while merged.sent < len(drafts):
-        await _send_rows(tx, ctx, merged)
     calls: list[Call] = []
     gone = [d.id for d in merged.leaving if d.before is not None]
     if gone:
@@ -354,18 +355,24 @@ async def write_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> list[Job]:
         calls.append((_WAIT, (ctx.tenant, sorted(set(merged.early)))))
     if merged.came:
         calls.append((_CAME, (ctx.tenant, Column("uuid", merged.came))))
+    while merged.sent < len(drafts):
+        # With the last ones goes the rest: nobody waits here for what they take.
+        last = merged.sent + merged.block >= len(drafts)
+        await _send_rows(tx, ctx, merged, calls if last else ())
+        calls = [] if last else calls
+    if calls:
+        await tx.send(*calls)
     if new:
-        calls.append((_HAS_RECORDS, (ctx.tenant, new)))
-    answers = await tx.run(*calls) if calls else []
-    if new:
-        held = [(row[0] or b"").decode() for row in answers[-1]]
-        jobs += [("reproject", {"kind": kind}) for kind in held]
+        (rows,) = await tx.run((_HAS_RECORDS, (ctx.tenant, new)))
+        jobs += [("reproject", {"kind": (row[0] or b"").decode()}) for row in rows]
     return jobs
 
 
-async def _send_rows(tx: Transaction, ctx: Ctx, merged: Merged) -> None:
-    block = merged.drafts[merged.sent : merged.sent + BLOCK]
-    await tx.send(*project_calls(ctx, block))
+async def _send_rows(
+    tx: Transaction, ctx: Ctx, merged: Merged, behind: Sequence[Call] = ()
+) -> None:
+    block = merged.drafts[merged.sent : merged.sent + merged.block]
+    await tx.send(*project_calls(ctx, block), *behind)
     merged.sent += len(block)
 
 
