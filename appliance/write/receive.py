@@ -41,9 +41,7 @@ _HERE = Statement(
 _TIPS = Statement(
     "SELECT origin, got, hash FROM stream_vector WHERE tenant_id = $1 AND stream = $2"
 )
-_LOCK = Statement(
-    "SELECT head, origin, oseq, hash FROM stream WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
-)
+_LOCKED = Statement("SELECT head, origin, oseq, hash FROM stream WHERE tenant_id = $1 AND id = $2")
 # The origin that writes here has its tip in the stream's own row, the others in a vector.
 _TIP = "(SELECT {} FROM unnest($4::bigint[], $5::bigint[], $6::bytea[]) AS u(o, g, h) WHERE o = origin)"
 _HEAD = Statement(
@@ -56,11 +54,14 @@ _KEEP = Statement(
     "WHERE o <> (SELECT s.origin FROM stream s WHERE s.tenant_id = $1 AND s.id = $2) "
     "ON CONFLICT (tenant_id, stream, origin) DO UPDATE SET got = EXCLUDED.got, hash = EXCLUDED.hash"
 )
+# The counter is locked by the statement that brings the rows, and not by one before it: that would
+# hold it for as long as the rows are on their way, which on a busy machine is longer than all else.
 _INSERT = Statement(
+    "WITH s AS (SELECT head FROM stream WHERE tenant_id = $1 AND id = $2 FOR UPDATE) "
     "INSERT INTO change (tenant_id, stream, seq, origin, oseq, tx, hlc, ehlc, actor, door, kind, "
     "record_id, op, schema_rev, change_set, body, hash) "
-    "SELECT $1, $2, (SELECT head FROM stream WHERE tenant_id = $1 AND id = $2) + n, "
-    "o, q, t, h, e, a, d, k, r, p, v, c, b, x FROM unnest("
+    "SELECT $1, $2, s.head + n, "
+    "o, q, t, h, e, a, d, k, r, p, v, c, b, x FROM s, unnest("
     "$3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::uuid[], "
     "$9::text[], $10::text[], $11::uuid[], $12::text[], $13::bigint[], $14::uuid[], "
     "$15::bytea[], $16::bytea[]) WITH ORDINALITY AS u(o, q, t, h, e, a, d, k, r, p, v, c, b, x, n)"
@@ -178,10 +179,10 @@ async def _apply(
     ends = {e.entry.origin: Tip(e.entry.oseq, e.hash) for e in found.fresh}
     parked = _parked(found.fresh)
     # All in one round trip, so that the counter is held for as long as the database takes alone.
-    locked, rows, *_ = await tx.run(
-        (_LOCK, (ctx.tenant, stream)),
-        (_TIPS, (ctx.tenant, stream)),
+    _, locked, rows, *_ = await tx.run(
         (_INSERT, (ctx.tenant, stream, *columns)),
+        (_LOCKED, (ctx.tenant, stream)),
+        (_TIPS, (ctx.tenant, stream)),
         *_tip_calls(ctx, stream, ends, len(found.fresh)),
         *_cursor_calls(frame, cursor),
         *late,
