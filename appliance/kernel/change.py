@@ -110,8 +110,9 @@ def chain_hash(log_key: bytes, previous: bytes, entry: Entry) -> bytes:
     salt = blake2b(
         b"%d.%d" % (entry.origin, entry.oseq), key=log_key, salt=stream, digest_size=32
     ).digest()
+    keyed = blake2b(key=salt, digest_size=16)
     leaves = [
-        leaf_hash(salt, fid, part[fid])
+        _leaf_hash(keyed.copy(), fid.encode(), part[fid])
         for part in (body.fields, body.sets, body.deltas) if part
         for fid in sorted(part)
     ]  # fmt: skip
@@ -126,11 +127,13 @@ def chain_hash(log_key: bytes, previous: bytes, entry: Entry) -> bytes:
     return blake2b(previous + head + content, digest_size=32).digest()
 
 
-def leaf_hash(entry_salt: bytes, fid: str, value: object) -> bytes:
-    """The leaf of one field: its own salt can be given away without the entry's."""
-    name = fid.encode()
-    field_salt = blake2b(name, key=entry_salt, digest_size=16).digest()
-    return blake2b(name + b"\0" + _pack(value), key=field_salt, digest_size=16).digest()
+def _leaf_hash(keyed: blake2b, name: bytes, value: object) -> bytes:
+    """The leaf of one field, of a hash keyed with the entry's salt: its own salt can be given away
+    without that.
+    """
+    keyed.update(name)
+    content = name + b"\0" + _pack(value)
+    return blake2b(content, key=keyed.digest(), digest_size=16).digest()
 
 
 class Diff(msgspec.Struct, frozen=True):

@@ -50,7 +50,7 @@ class Giving:
             batch = await read_after(
                 self._db, self._tenant, pull.stream, pull.cursor,
                 without=frozenset() if pull.own else self._site.origins, max_bytes=room,
-                veil=Veil(mask.key, partial(strip, mask)) if mask.key else None,
+                veil=Veil(mask.key, partial(strip, mask)) if mask.key else None, ahead=True,
             )  # fmt: skip
             room -= sum(len(frame) for frame in batch.frames)
             found.append(say.Delivery(pull.stream, batch.frames, batch.upto, batch.more))

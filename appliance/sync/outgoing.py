@@ -5,6 +5,9 @@ for the same pages; the frames of a page are made once and kept. Which origins a
 part of what they are kept under only where these origins wrote in the page: a site that wrote
 nothing there gets the frames of all the others.
 
+Whoever was given less than there is comes back for the rest, so the pages of the next question are
+made while the peer takes those of this one: twice what it was given, for one peer at a time.
+
 What is kept stays right: the log is never updated, the hub's cut of a clock comes with the entry,
 and a page is kept with the place where the stream ended. A page with a parked transaction is made
 anew each time, for that may be released.
@@ -13,6 +16,7 @@ anew each time, for that may be released.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,14 +27,15 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import msgspec
 
 from appliance.base.errors import ApplianceError, Clash
-from appliance.base.ids import uuid_of
+from appliance.base.ids import uuid_of, uuid_read
 from appliance.db.database import Database
-from appliance.db.values import bytea_of
+from appliance.db.values import bytea_of, text_of
 from appliance.db.wire import Row, Statement
 from appliance.kernel.change import Entry, EntryOp, Logged, decode_body
 from appliance.sync.frames import FRAME_ENTRIES, encode_frames
 
 KEPT_BYTES_MAX = 24 << 20
+AHEAD_BYTES_MAX = 4 << 20
 # How far one look goes when only few of the entries on the way are wanted.
 SPAN = 50_000
 # More of them would keep the other requests of this process waiting.
@@ -112,6 +117,7 @@ class Kept:
         self._present: OrderedDict[Place, frozenset[int]] = OrderedDict()
         self._weight = 0
         self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        self.ahead: asyncio.Task[None] | None = None
 
     def lock(self, place: Place) -> asyncio.Lock:
         """Whoever makes a page of this place, for others to wait for it."""
@@ -163,8 +169,10 @@ async def read_after(
     without: frozenset[int] = frozenset(),
     max_bytes: int,
     veil: Veil | None = None,
+    ahead: bool = False,
 ) -> Batch:
-    """What follows `after_seq`: frames of `max_bytes` together, and one in any case.
+    """What follows `after_seq`: frames of `max_bytes` together, and one in any case. `ahead`: the
+    peer will come back for the rest.
 
     Raises Clash (`sync.rebase`) when the log no longer reaches back so far, ApplianceError
     (`sync.hole`) when an entry is missing: a cursor never moves past what was not sent.
@@ -183,12 +191,32 @@ async def read_after(
         page = await _find_page(db, ask, upto, head)
         for data, last in page.frames:
             if frames and size + len(data) > max_bytes:
+                if ahead:
+                    _read_ahead(db, ask, upto, min(size * 2, AHEAD_BYTES_MAX))
                 return Batch(frames, upto, more=True)
             frames.append(data)
             size += len(data)
             upto = last
         upto = page.upto
     return Batch(frames, upto, more=False)
+
+
+def _read_ahead(db: Database, ask: Ask, after: int, size: int) -> None:
+    """Make the pages that are asked for next, unless some are being made."""
+    kept = _kept.setdefault(db, Kept())
+    if ask.origins is None and (kept.ahead is None or kept.ahead.done()):
+        kept.ahead = asyncio.create_task(_make_ahead(db, ask, after, size))
+
+
+async def _make_ahead(db: Database, ask: Ask, after: int, size: int) -> None:
+    """What goes wrong is said to whoever asks for the page."""
+    with contextlib.suppress(ApplianceError):
+        (rows,) = await db.read(ask.tenant, (HEAD, (ask.tenant, ask.stream)))
+        head = int((rows.first() or (b"0",))[0] or 0)
+        while size > 0 and after < head:
+            page = await _find_page(db, ask, after, head)
+            size -= sum(len(data) for data, _ in page.frames)
+            after = page.upto
 
 
 async def _find_page(db: Database, ask: Ask, after: int, head: int) -> Page:
@@ -285,11 +313,14 @@ def _encode(
 
 
 def _read_logged(row: Row) -> Logged:
-    text = [value.decode() if value is not None else "" for value in row]
+    (_, origin, oseq, tx, hlc, ehlc, actor, door, kind, record, op, rev, change_set, body, digest,
+     parked, stream) = row  # fmt: skip
+    name = text_of(op)
     entry = Entry(
-        stream=uuid_of(text[16]), origin=int(text[1]), oseq=int(text[2]), tx=int(text[3]),
-        hlc=int(text[4]), actor=uuid_of(text[6]), door=text[7], kind=text[8],
-        record_id=UUID(text[9]), op=cast("EntryOp", _OPS.get(text[10], text[10])),
-        schema_rev=int(text[11]), change_set=uuid_of(text[12]), body=decode_body(bytea_of(row[13])),
+        stream=uuid_of(text_of(stream)), origin=int(origin or 0), oseq=int(oseq or 0),
+        tx=int(tx or 0), hlc=int(hlc or 0), actor=uuid_of(text_of(actor)), door=text_of(door),
+        kind=text_of(kind), record_id=uuid_read(record), op=_OPS.get(name) or cast("EntryOp", name),
+        schema_rev=int(rev or 0), change_set=uuid_of(text_of(change_set)),
+        body=decode_body(bytea_of(body)),
     )  # fmt: skip
-    return Logged(entry=entry, hash=bytea_of(row[14]), ehlc=int(text[5]), parked=text[_PARKED])
+    return Logged(entry=entry, hash=bytea_of(digest), ehlc=int(ehlc or 0), parked=text_of(parked))

@@ -240,6 +240,25 @@ async def test_two_hundred_sites_cost_one_encode(db, log, monkeypatch):
     assert upto == log.seq and found[-1].entry.oseq == site.oseq, "the end of a stream is not kept"
 
 
+async def test_what_is_asked_for_next_is_made_meanwhile(db, log, monkeypatch):
+    log.add(*log.life(16, 7).live(5_000))
+    made, plain = [], outgoing.encode_frames
+    monkeypatch.setattr(
+        outgoing, "encode_frames", lambda *given: made.append(given) or plain(*given)
+    )
+    asked = {"max_bytes": 40_000, "ahead": True}
+    first = await read_after(db, log.tenant, log.stream, 0, **asked)
+    assert first.more
+    await outgoing._kept[db].ahead
+    ready = len(made)
+    second = await read_after(db, log.tenant, log.stream, first.upto, **asked)
+    assert len(made) == ready and second.frames and second.upto > first.upto
+    given = sum(map(len, first.frames))
+    ahead = sum(outgoing._weight(p) for p in outgoing._kept[db]._pages.values()) - given
+    assert ahead < 2 * given + 2 * 65_536, "no further than that"
+    await outgoing._kept[db].ahead
+
+
 async def test_two_nodes_in_one_process_do_not_share_what_is_kept(dsns, db, log):
     from tests.tenants import opened
 
