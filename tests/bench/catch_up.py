@@ -32,6 +32,7 @@ BEHIND = int(os.environ.get("BENCH_BEHIND", "100000"))
 # Entries of one transaction travel in one frame, whatever its size: this is what people do at once.
 TOGETHER, AT_ONCE, TOLD_EACH = 200, 20_000, 50_000
 EDITS, PAUSE_S, IDLE_S = 100, (0.02, 0.08), 60.0
+PARTIES = "worker", "hub's API", "hub's PostgreSQL", "site's PostgreSQL"
 HEADS = "SELECT sum(head)::text FROM stream WHERE tenant_id = $1"
 
 
@@ -48,7 +49,8 @@ async def catch_up(nodes):
         await asyncio.to_thread(fall_behind, nodes, await load_schema(tenant.db, tenant.id))
         normal = [await times(write, EDITS) for write in await writers(nodes)]
         first, cpu = await heads(site), harness.cpu_of({worker.pid})
-        pids = {nodes.hub.pid}, {harness.postmaster(nodes.dsns.superuser)}
+        servers = [harness.postmaster(d.superuser) for d in (nodes.dsns, nodes.pair.dsns)]
+        pids = {nodes.hub.pid}, {servers[0]}, {servers[1]}
         others = [harness.cpu_of(p) for p in pids]
         set_paused(data, paused=False)
         while await heads(site) == first:
@@ -70,7 +72,7 @@ async def catch_up(nodes):
         meanwhile = [await w for w in writing]
         harness.figure(f"{BEHIND} changes behind, until level", took, "s", BEHIND / 1e6 * 120)
         harness.figure("changes taken in a second", BEHIND / took, "1/s", "-")
-        for name, spent in zip(("worker", "hub's API", "PostgreSQL"), (cpu, *others), strict=True):
+        for name, spent in zip(PARTIES, (cpu, *others), strict=True):
             harness.figure(f"processor time a change, {name}", spent / BEHIND * 1e6, "µs", "-")
         harness.figure("worker's memory at rest", at_rest, "MB", "-")
         harness.figure("worker's memory, most", memory(worker.pid, "VmHWM"), "MB", "< 150")

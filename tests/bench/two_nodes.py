@@ -1,4 +1,8 @@
-"""A hub and a site as real processes on one machine: databases, Valkeys and programs of their own."""
+"""A hub and a site as real processes on one machine: PostgreSQLs, Valkeys and programs of their own.
+
+Each has a server of its own, as it has in life: what one of them writes to its disk holds up nobody
+at the other.
+"""
 
 import contextlib
 import tempfile
@@ -11,6 +15,7 @@ import psycopg
 from appliance.assemble import write_endpoints
 from appliance.runtime.clamd import ScannerState
 from appliance.runtime.services import Endpoints
+from tests import cluster
 from tests.bench import harness
 from tests.bench.live import process, valkey
 from tests.bench.over_http import firm
@@ -53,8 +58,10 @@ class Nodes:
 async def two_nodes(db, dsns, rows=0):
     """A hub with `rows` deals, and a site that has joined it and has nothing yet."""
     made, _, token = await firm(db, dsns, "pair", rows)
-    there = pairs.make_databases(dsns)
-    with tempfile.TemporaryDirectory() as folder, valkey() as hub_redis, valkey() as site_redis:
+    with (
+        second_server() as there, tempfile.TemporaryDirectory() as folder,
+        valkey() as hub_redis, valkey() as site_redis,
+    ):  # fmt: skip
         folder = Path(folder)
         folder.chmod(0o755)
         async with pairs.joined(made.tenant, there, hub_redis, folder) as pair:
@@ -68,6 +75,16 @@ async def two_nodes(db, dsns, rows=0):
                 yield nodes
             finally:
                 server.stop()
+
+
+@contextlib.contextmanager
+def second_server():
+    """The site's databases, in a server of their own."""
+    dsns, stop = cluster.start()
+    try:
+        yield pairs.make_databases(dsns)
+    finally:
+        stop()
 
 
 def _env(dsns, folder, redis, role):
