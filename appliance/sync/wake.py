@@ -155,9 +155,10 @@ class Waker:
     async def close(self) -> None:
         """Give the connection back; who still waits waits for the time-out."""
         following, self._following = self._following, None
-        if following is not None:
+        # More than once: a client that is just connecting may lose the word.
+        while following is not None and not following.done():
             following.cancel()
-            await asyncio.wait({following})
+            await asyncio.wait({following}, timeout=1.0)
 
     async def _follow(self) -> None:
         retry = RETRY_FIRST_S
