@@ -20,7 +20,8 @@ CAPABILITIES = frozenset(
     "records.use query.run export.run schema.read schema.manage people.read people.manage "
     "profiles.manage units.manage sessions.own sessions.manage keys.manage audit.read "
     "tenant.manage nodes.manage staff.grant jobs.read live.read import.run import.approve import.work files.use files.review "
-    "conflicts.resolve sync.manage webhooks.manage".split()
+    "conflicts.resolve sync.manage webhooks.manage channels.manage channels.push "
+    "channels.feed".split()
 )
 _MANAGE = dict.fromkeys(("read", "create", "update", "delete", "restore", "export"), "all")
 _LEVELS = {"manage": (_MANAGE, "write"), "read": ({"read": "all"}, "read")}
