@@ -12,7 +12,6 @@ from lxml import etree
 from connectors.sdk.contract import Mapping, Refused, Rows, Summary
 from connectors.sdk.manifest import faults_of, read_manifest, read_vocabulary
 from connectors.systems.yml import CONNECTOR
-from connectors.systems.yml.write import Category, Offer, Shop, publish, write_feed
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "yml-feeds"
 VOCABULARY = read_vocabulary("goods")
@@ -169,54 +168,3 @@ def test_a_feed_that_is_none(tmp_path):
         with pytest.raises(Refused) as caught:
             read_text(tmp_path, text)
         assert caught.value.fault.code == code
-
-
-SHOP = Shop("S & Co", "S", "https://s.example", "2026-11-20T10:00:00+03:00", {"UAH": "1"})
-GROUPS = [Category("1", "A"), Category("2", "B <b>", "1")]
-
-
-def an_offer(n, **more):
-    return Offer(
-        id=f"o{n}", name=f"Чайник & {n}", price="10.50", currency="UAH", category_id="2", **more
-    )
-
-
-def test_a_feed_out_is_read_back(tmp_path):
-    full = an_offer(
-        1, old_price="12", quantity="3", vendor="V", vendor_code="C", barcodes=("46", "47"), weight="1.5",
-        pictures=("https://s.example/1.jpg",), description="<p>текст</p>", params={"Колір": "білий"},
-        group_id="g", country="UA", minimum_quantity="2", is_available=False,
-    )  # fmt: skip
-    path = tmp_path / "feed.yml"
-    counts = publish(path, SHOP, GROUPS, [full, an_offer(2)])
-    assert counts.offers == 2 and counts.bytes == path.stat().st_size
-    rows, summary = read(path)
-    assert (
-        summary.entities == {"category": 2, "product": 2, "price": 2, "stock": 1}
-        and not summary.warnings
-    )
-    product, price, stock = rows[2:5]
-    assert product.values == {
-        "name": "Чайник & 1", "brand": "V", "sku": "C", "description": "<p>текст</p>", "country": "UA",
-        "barcode": "46", "barcodes": "46\n47", "images": "https://s.example/1.jpg", "weight": "1.5",
-        "properties": '{"Колір":"білий"}', "is_available": False, "group_id": "g", "category_id": "2",
-    }  # fmt: skip
-    assert price.values["old_amount"] == "12" and price.values["minimum_quantity"] == "2"
-    assert stock.values["quantity"] == "3"
-
-
-def test_a_feed_is_published_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "feed.yml"
-    publish(path, SHOP, GROUPS, map(an_offer, range(10)))
-    before = path.read_bytes()
-    for offers, code in (
-        ([an_offer(1), an_offer(1)], "duplicate-id"),
-        ([an_offer(1, old_price="1")], "old-price"),
-    ):
-        with pytest.raises(Refused, match=code):
-            publish(path, SHOP, GROUPS, offers)
-    with pytest.raises(Refused, match="feed-held"):
-        publish(path, SHOP, GROUPS, [an_offer(1)], may=lambda counts: counts.offers >= 9)
-    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["feed.yml"]
-    with pytest.raises(Refused, match="unknown-category"):
-        list(write_feed(SHOP, [], [an_offer(1)]))
