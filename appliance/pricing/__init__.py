@@ -1,7 +1,7 @@
 """Which price holds for whom: chosen in one fixed order, with a trace that says why."""
 
 from appliance.pricing.choice import Choice, NoPrice, Offer, PriceType, Wanted, choose
-from appliance.pricing.find import Answer, Asked, find_prices
+from appliance.pricing.find import Answer, Asked, Shelved, Shown, find_prices, find_shown
 
 __all__ = [
     "Answer",
@@ -10,7 +10,10 @@ __all__ = [
     "NoPrice",
     "Offer",
     "PriceType",
+    "Shelved",
+    "Shown",
     "Wanted",
     "choose",
     "find_prices",
+    "find_shown",
 ]

@@ -7,7 +7,7 @@ the day, and without a rate there is no price. All of it stands in the trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -57,6 +57,70 @@ class Answer:
     name: str
     trace: dict[str, Json]
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """What one general price is asked for: a product or its variant, by its base unit."""
+
+    product: UUID
+    variant: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A price as it is shown to whoever buys, tax in it; None where there is none (`detail`)."""
+
+    price: Decimal | None
+    detail: str = ""
+
+
+async def find_shown(
+    read: Read, ctx: Ctx, asked: Sequence[Shelved], at: datetime, *, price_type: UUID,
+    unit: UUID | None = None, currency: str, only: Collection[UUID] | None = None,
+) -> list[Shown]:
+    """The general price of each under a price type, with tax, in one currency, unrounded.
+
+    `unit`: whose own prices go first. `only`: entries that may be looked at, all if None.
+    """
+    shelf = await read_shelf(read, ctx, (a.product for a in asked), (), at)
+    if only is not None:
+        shelf.offers = {p: [o for o in found if o.id in only] for p, found in shelf.offers.items()}
+    if price_type not in shelf.types:
+        return [Shown(None, "The price type is not there.")] * len(asked)
+    units = tuple(_up(ctx, unit))
+    choices = [_shelved(ctx, shelf, a, price_type, units) for a in asked]
+    codes = {c.currency for c in choices if isinstance(c, Choice)} | {currency}
+    rates = await _read_rates(read, ctx, codes, at) if len(codes) > 1 else {}
+    return [_shown(ctx, shelf, a, c, currency, rates) for a, c in zip(asked, choices, strict=True)]
+
+
+def _shelved(
+    ctx: Ctx, shelf: Shelf, asked: Shelved, price_type: UUID, units: tuple[UUID, ...]
+) -> Choice | NoPrice:
+    base = _measure(ctx, shelf, asked.product)
+    wanted = Wanted(
+        quantity=Decimal(1), measure=base, price_type=price_type, units=units, variant=asked.variant,
+        measures=_measures(ctx, shelf, asked.product), base_measure=base,
+    )  # fmt: skip
+    return choose(wanted, shelf.offers.get(asked.product, ()), shelf.types)
+
+
+def _shown(
+    ctx: Ctx, shelf: Shelf, asked: Shelved, found: Choice | NoPrice, currency: str,
+    rates: dict[str, Decimal],
+) -> Shown:  # fmt: skip
+    if isinstance(found, NoPrice):
+        return Shown(None, found.detail)
+    price = found.price
+    if found.currency != currency:
+        factor = _exchange(found.currency, currency, rates, ctx.schema.currency)
+        if factor is None:
+            return Shown(None, f"There is no rate from {found.currency} to {currency} yet.")
+        price *= factor
+    if not found.tax_included:
+        price *= 1 + _tax_rate(ctx, shelf, asked.product) / 100
+    return Shown(price)
 
 
 async def find_prices(read: Read, ctx: Ctx, asked: Sequence[Asked], at: datetime) -> list[Answer]:
@@ -122,9 +186,7 @@ def _answer(
 ) -> Answer:
     product = shelf.records.get(asked.product)
     kind = ctx.schema.kind("product")
-    tax = reference(value_of(kind, product, "tax"))
-    usual = value_of(ctx.schema.kind("tax"), shelf.records.get(tax) if tax else None, "rate")
-    rate = asked.tax_rate if asked.tax_rate is not None else decimal(usual)
+    rate = asked.tax_rate if asked.tax_rate is not None else _tax_rate(ctx, shelf, asked.product)
     currency, measure = _currency(ctx, asked), asked.measure or _measure(ctx, shelf, asked.product)
     name = str(value_of(kind, product, "name") or "")
     if isinstance(found, NoPrice):
@@ -142,6 +204,13 @@ def _answer(
     price = round_to(price, DIGITS)
     trace["unit_price"] = f"{price:f}"
     return Answer(price, currency, measure, rate, name, trace)
+
+
+def _tax_rate(ctx: Ctx, shelf: Shelf, product: UUID) -> Decimal:
+    """The rate that the product has."""
+    tax = reference(value_of(ctx.schema.kind("product"), shelf.records.get(product), "tax"))
+    data = shelf.records.get(tax) if tax else None
+    return decimal(value_of(ctx.schema.kind("tax"), data, "rate"))
 
 
 def _exchange(of: str, to: str, rates: dict[str, Decimal], base: str) -> Decimal | None:

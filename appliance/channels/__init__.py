@@ -1,0 +1,1 @@
+"""Sales channels: what a marketplace or a feed is given, and what became of it."""
