@@ -61,6 +61,7 @@ class Stock:
             if kind is None or not {*_KEY, "quantity"} <= fields.keys():
                 raise Forbidden("Your profile may not export stock, so no channel is given any.")
             sql = Sql()
+            sql.shared("tenant", ctx.tenant, "uuid")
             table = balance_table(ctx, sql, kind, ctx.at, EXPORT)
             product, variant, place = (f"a.{fields[n].slot}" for n in _KEY)
             text = (
