@@ -48,6 +48,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     categories: Mapping[str, str]
     texts: Mapping[str, str]
 
+    @property
+    def digits(self) -> int:
+        """Digits of its prices: Kaspi takes whole tenge."""
+        return 0 if self.system == "kaspi" else 2
+
 
 async def read_channels(db: Database, ctx: Ctx) -> list[Channel]:
     """The channels that the reader sees, by name."""

@@ -39,7 +39,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """One item as the channel is given it. Amounts are plain decimals; `price` is with tax, empty
+    """One item as the channel is given it: `sku` is its name there, `article` our own. Amounts are plain decimals; `price` is with tax, empty
     where there is none (`faults`). `quantity` counts whole base units. `revision` changes whenever
     anything of it does, and when somebody asks for it again. `is_gone`: it was given before and is
     no offer any more; its stock is 0.
@@ -48,6 +48,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     product: str
     variant: str = ""
     sku: str
+    article: str = ""
     listing: str = ""
     name: str = ""
     description: str = ""
@@ -160,7 +161,8 @@ class Composer:
         maker = item.maker or {}
         first = (variant or product)["barcode"]
         offer = Offer(
-            product=product["id"], variant=ident, sku=sku, listing=special.get("listing", ""),
+            product=product["id"], variant=ident, sku=sku,
+            article=(variant or product)["sku"] or product["sku"], listing=special.get("listing", ""),
             name=special.get("title") or name, description=special.get("text") or product["description"],
             brand=product["brand"] or maker.get("name", ""), country=maker.get("country", ""),
             measure=product["measure"], weight=product["weight"],

@@ -45,6 +45,7 @@ from appliance.kernel.context import Ctx
 from appliance.kernel.profile import ScopeKind
 from appliance.pricing import Shelved, Shown, find_shown
 from appliance.read import Guard
+from appliance.read.guard import READ
 
 BLOCK = 1_000
 START: Place = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
@@ -89,13 +90,23 @@ def check_open(ctx: Ctx, channel: Channel) -> None:
         raise Refused("The channel has no price type for you.", code="channel.price_type")
 
 
+async def sees_prices(db: Database, ctx: Ctx, channel: Channel) -> bool:
+    """Whether the reader may look at the prices of a channel."""
+    kind = open_kind(ctx, "price", READ)
+    if kind is None or "price" not in open_fields(ctx, kind) or channel.price_type is None:
+        return False
+    look = look_by(ctx, "price_type", (), "id", [channel.price_type], actions=READ)
+    return look is not None and bool(len((await db.read(ctx.tenant, look.call))[0]))
+
+
 async def read_block(
-    db: Database, ctx: Ctx, scan: Scan, after: Place, *, guard: Guard | None = None
-) -> Block:
-    """The next block. Raises Forbidden, Refused, and what the guard says."""
+    db: Database, ctx: Ctx, scan: Scan, after: Place, *, guard: Guard | None = None,
+    size: int = BLOCK,
+) -> Block:  # fmt: skip
+    """The next block, of so many products. Raises Forbidden, Refused, and what the guard says."""
     kind = open_kind(ctx, "product")
     assert kind is not None and scan.channel.price_type is not None, "see check_open"
-    page = look_page(ctx, kind, _PRODUCT, after, BLOCK)
+    page = look_page(ctx, kind, _PRODUCT, after, size)
     # That the reader sees the type itself is asked each time: it may be taken away in between.
     type_ = look_by(ctx, "price_type", ("currency",), "id", [scan.channel.price_type])
     calls = [*(guard.calls if guard else ()), page.call, *([type_.call] if type_ else ())]
@@ -106,7 +117,7 @@ async def read_block(
     if type_ is None or not len(answers[1]):
         raise Forbidden("Your profile may not export prices of this channel's type.")
     products = page.read(answers[0])
-    upto = _place(products[-1]) if len(products) == BLOCK else None
+    upto = _place(products[-1]) if len(products) == size else None
     composer = await _gather(db, ctx, scan, products, (after, upto))
     offers, noted = composer.offers()
     if scan.note and noted:

@@ -93,6 +93,11 @@ for _name in (
     "show", "make", "change", "pause", "resume", "rotate", "remove", "ping", "deliveries", "replay",
 ):  # fmt: skip
     webhook.command(f"appliance.cli.webhooks:{_name}")
+channel = App(name="channel", help="Sales channels: list, offers, feed, release, report.")
+app.command(channel)
+channel.command("appliance.cli.channel:list_", name="list")
+for _name in ("offers", "feed", "release", "report"):
+    channel.command(f"appliance.cli.channel:{_name}")
 audit = App(name="audit", help="The audit and the log: prove that nothing was changed.")
 app.command(audit)
 audit.command("appliance.cli.audit:verify")

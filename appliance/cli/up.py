@@ -19,6 +19,7 @@ from appliance.base import logs
 from appliance.base.errors import Unavailable
 from appliance.base.roles import Role
 from appliance.base.settings import Settings, load
+from appliance.channels import feeds
 from appliance.cli.first import import_demo_list
 from appliance.cli.identity import adopt_role, follow_identity, read_identity
 from appliance.cli.node import ENDPOINTS, prepare, read_settings, servers_of, services_of
@@ -140,7 +141,7 @@ def _environment(settings: Settings, endpoints: Endpoints, account: Account) -> 
     give(account, key, 0o600)
     keys.load_key(settings.data_dir)
     give(account, settings.data_dir / keys.KEY_FILE, 0o600)
-    for name in (files.FOLDER, box.FOLDER):
+    for name in (files.FOLDER, box.FOLDER, feeds.FOLDER):
         folder = settings.data_dir / name
         folder.mkdir(mode=0o700, exist_ok=True)
         give(account, folder, 0o700)

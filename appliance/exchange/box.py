@@ -19,6 +19,7 @@ import msgspec
 
 from appliance.base.errors import Invalid, StorageFull, TooLarge
 from appliance.base.ids import uuid7
+from appliance.channels import feeds as channels
 from appliance.intake.files import forget_tenant
 
 FOLDER = "exchange"
@@ -129,7 +130,10 @@ async def read_drop(drop: Drop) -> AsyncIterator[bytes]:
 
 
 def forget_here(data_dir: Path, tenant: UUID) -> None:
-    """Remove what this node's disk holds of a tenant's imports; may be repeated. Raises Unavailable."""
+    """Remove what this node's disk holds of a tenant's imports and feeds; may be repeated. Raises
+    Unavailable.
+    """
+    channels.forget_tenant(data_dir, tenant)
     shutil.rmtree(data_dir / FOLDER / tenant.hex, ignore_errors=True)
     forget_tenant(data_dir, tenant)
 

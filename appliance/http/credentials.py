@@ -8,6 +8,7 @@ from another machine.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from http.cookies import CookieError, SimpleCookie
 
 from appliance.access.session import ended
@@ -39,6 +40,20 @@ def find_token(scope: Scope) -> str:
     if scope["method"] not in _SAFE:
         check_same_site(scope)
     return held
+
+
+def read_basic(given: str) -> str:
+    """The password of an Authorization: Basic, which programs of others send an API key as.
+    Raises Unauthenticated.
+    """
+    sort, _, coded = given.partition(" ")
+    try:
+        _, _, password = b64decode(coded, validate=True).decode().partition(":")
+    except ValueError:
+        password = ""
+    if sort.lower() != "basic" or not password:
+        raise ended()
+    return password.strip()
 
 
 def check_transport(scope: Scope) -> None:

@@ -76,8 +76,15 @@ class Shown:
 
 
 async def find_shown(
-    read: Read, ctx: Ctx, asked: Sequence[Shelved], at: datetime, *, price_type: UUID,
-    unit: UUID | None = None, currency: str, only: Collection[UUID] | None = None,
+    read: Read,
+    ctx: Ctx,
+    asked: Sequence[Shelved],
+    at: datetime,
+    *,
+    price_type: UUID,
+    unit: UUID | None = None,
+    currency: str,
+    only: Collection[UUID] | None = None,
 ) -> list[Shown]:
     """The general price of each under a price type, with tax, in one currency, unrounded.
 

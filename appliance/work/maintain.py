@@ -11,6 +11,8 @@ from uuid import UUID
 
 from appliance.base import logs
 from appliance.base.errors import ApplianceError, Unavailable
+from appliance.channels.feed_rows import take_due
+from appliance.channels.reports import REPORT_DAYS
 from appliance.db.wire import Statement
 from appliance.exchange.box import forget_left
 from appliance.files.keeping import ask_for_missed, purge_due
@@ -18,6 +20,7 @@ from appliance.sync.checking import ask_check
 from appliance.sync.nodes import hub_of
 from appliance.work.imports import watch_sources
 from appliance.work.inbox import tend_inbox
+from appliance.work.jobs import enqueue
 from appliance.work.node import WorkNode, system_context
 from appliance.work.schedule import Schedule
 from appliance.write.release import Watch, release_due
@@ -77,6 +80,10 @@ _OLD_LETTERS = Statement(
     "WHERE tenant_id = $1 AND state <> 'open' "
     "AND failed_at < now() - make_interval(days => $2) LIMIT $3)"
 )
+_OLD_REPORTS = Statement(
+    "DELETE FROM channel_report WHERE tenant_id = $1 AND id IN (SELECT id FROM channel_report "
+    "WHERE tenant_id = $1 AND at < now() - make_interval(days => $2) LIMIT $3)"
+)
 # A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
 _UNREADY = Statement(
     "INSERT INTO outbox (tenant_id, topic, payload) "
@@ -113,7 +120,7 @@ async def forget_old(node: WorkNode) -> int:
                   (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS),
                   (_OLD_LETTERS, JOB_DAYS), (_OLD_PACKAGES, PACKAGE_DAYS),
                   (_OLD_ORDERS, SESSION_DAYS), (_OLD_DELIVERED, DELIVERED_DAYS),
-                  (_OLD_DEAD, DEAD_DAYS))  # fmt: skip
+                  (_OLD_DEAD, DEAD_DAYS), (_OLD_REPORTS, REPORT_DAYS))  # fmt: skip
         for statement, days in limits:
             gone += await _repeat(node, route.tenant, statement, days)
     return gone + await asyncio.to_thread(forget_left, node.data_dir, days=PACKAGE_DAYS)
@@ -178,6 +185,23 @@ async def purge_files(node: WorkNode) -> int:
     return purged
 
 
+async def renew_feeds(node: WorkNode) -> int:
+    """Have feeds made anew that are polled and old; how many."""
+    queued = 0
+    for route in node.db.routes.open():
+        try:
+            for due in await take_due(node.db, route.tenant):
+                payload = {
+                    "channel": due.channel, "form": due.form, "sight": due.sight,
+                    "by": str(due.actor), "profile": due.profile, "units": due.units,
+                }  # fmt: skip
+                await enqueue(node.db, route.tenant, "channels.feed", payload, by=due.actor)
+                queued += 1
+        except ApplianceError as error:
+            logs.event("channels.tenant_skipped", tenant=route.tenant, code=error.code)
+    return queued
+
+
 async def compare_streams(node: WorkNode) -> int:
     """Have a site's next conversation compare every stream with the hub's; how many tenants."""
     if await hub_of(node.db) is None:
@@ -199,6 +223,7 @@ SCHEDULES = (
     Schedule(name="tend_inbox", every_s=60.0, run=tend_inbox),
     Schedule(name="watch_sources", every_s=30.0, run=watch_sources),
     Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
+    Schedule(name="renew_feeds", every_s=120.0, run=renew_feeds),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="compare_streams", every_s=86_400.0, run=compare_streams),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),

@@ -7,9 +7,11 @@ from appliance.http.routes import (
     audit,
     banking,
     changes,
+    channels,
     conflicts,
     exchange,
     exchangeorders,
+    feeds,
     files,
     health,
     intake,
@@ -41,7 +43,7 @@ from appliance.http.routes import (
 _BOOKS = (
     session.book, me.book, people.book, keys.book, staff.book, kinds.book, modules.book, records.book, query.book, prices.book, stock.book, banking.book, merging.book,
     changes.book, live.book, conflicts.book, parked.book,
-    audit.book, intake.book, intakesources.book, intakework.book, exchange.book, exchangeorders.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, webhooks.book, health.book,
+    audit.book, intake.book, intakesources.book, intakework.book, exchange.book, exchangeorders.book, channels.book, feeds.book, jobs.book, files.book, uploads.book, nodes.book, sync.book, syncblobs.book, syncsnap.book, webhooks.book, health.book,
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ an API key as the password) and may come back with our cookie, with `sessid`, or
 from __future__ import annotations
 
 import time
-from base64 import b64decode
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -25,7 +24,7 @@ from appliance.exchange.box import Box
 from appliance.exchange.documents import write_orders
 from appliance.http.answers import raw
 from appliance.http.ask import Ask
-from appliance.http.credentials import check_transport
+from appliance.http.credentials import check_transport, read_basic
 from appliance.http.route import Book
 from appliance.http.routes.intake import approve_run
 from appliance.http.uploads import pieces_of
@@ -46,7 +45,7 @@ def find_key(ask: Ask) -> str:
     check_transport(ask.scope)
     given = ask.header("authorization")
     if given is not None:
-        return _from_basic(given)
+        return read_basic(given)
     try:
         cookie = SimpleCookie(ask.header("cookie") or "").get(COOKIE)
     except CookieError:
@@ -234,17 +233,6 @@ def _name(given: dict[str, str]) -> str:
     if not name or "\0" in name:
         raise Invalid("Name the file: filename=import.xml.")
     return name
-
-
-def _from_basic(given: str) -> str:
-    sort, _, coded = given.partition(" ")
-    try:
-        _, _, password = b64decode(coded, validate=True).decode().partition(":")
-    except ValueError:
-        password = ""
-    if sort.lower() != "basic" or not password:
-        raise ended()
-    return password.strip()
 
 
 def _session_binding(ask: Ask) -> bytes:
