@@ -37,6 +37,7 @@ _ABOUT = (
 _HEADERS: dict[str, Schema] = {
     "If-Match": {"type": "string", "description": "The version the author saw, in quotes."},
     "If-None-Match": {"type": "string", "description": "An ETag that is already known."},
+    "If-Modified-Since": {"type": "string", "description": "An HTTP date; ETags go before it."},
     "Idempotency-Key": {
         "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$",
         "description": "The same key again answers as the first time and does nothing.",
