@@ -64,6 +64,14 @@ INSERT INTO webhook_event (tenant_id, webhook, id, kind, record_id, action, fids
   SELECT %(t)s, %(t)s, gen_random_uuid(), 'deal', %(t)s, 'updated', ARRAY[%(x)s, '@unit'], %(t)s,
   %(t)s, now(), %(x)s FROM generate_series(1, %(rows)s);
 INSERT INTO webhook_seen VALUES (%(t)s, %(t)s, %(t)s);
+INSERT INTO channel_offer (tenant_id, channel_id, product_id, variant_id, product_at, sku, revision,
+    changed_at, price) VALUES (%(t)s, %(t)s, %(t)s, %(t)s, now(), 'm-1', 'r', now(), 10.25);
+INSERT INTO channel_feed (tenant_id, channel_id, form, sight, actor, profile_id, units, made_at)
+  VALUES (%(t)s, %(t)s, 'yml', 'ab', %(t)s, %(t)s, ARRAY[%(t)s::uuid], 'infinity');
+INSERT INTO channel_report (tenant_id, id, channel_id, actor, detail, started_at)
+  VALUES (%(t)s, %(t)s, %(t)s, %(t)s, %(x)s, now());
+INSERT INTO channel_fault (tenant_id, channel_id, form, sku, report_id, code, detail)
+  VALUES (%(t)s, %(t)s, 'yml', %(x)s, %(t)s, 'missing', %(x)s);
 INSERT INTO intake_work (tenant_id, run, worker, found, lease_until)
   VALUES (%(t)s, %(t)s, 'books', '\\x00ff', 'infinity');
 INSERT INTO intake_frame SELECT %(t)s, %(t)s, n, '\\x00ff' FROM generate_series(1, %(rows)s) AS n;
