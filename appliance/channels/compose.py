@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
-from uuid import UUID
 
 import msgspec
 
@@ -14,7 +13,6 @@ from appliance.channels.channel import Channel
 from appliance.channels.groups import Groups
 from appliance.channels.kept import (
     NEVER,
-    NO_VARIANT,
     Judged,
     Kept,
     Key,
@@ -78,16 +76,11 @@ class Item(msgspec.Struct, frozen=True):
     product: Row
     variant: Row | None
     has_own: bool
+    key: Key
     codes: tuple[str, ...]
     special: Mapping[str, Row]
     maker: Row | None
     is_family: bool
-
-    @property
-    def key(self) -> Key:
-        """Product and variant."""
-        variant = UUID(self.variant["id"]) if self.variant else NO_VARIANT
-        return UUID(self.product["id"]), variant
 
     @property
     def record(self) -> str:
@@ -190,7 +183,7 @@ class Composer:
     def _gone(self, key: Key, before: Kept) -> tuple[Offer, Kept]:
         product, variant = key
         offer = Offer(
-            product=str(product), variant=str(variant) if variant != NO_VARIANT else "", sku=before.sku,
+            product=product, variant=variant, sku=before.sku,
             price=f"{before.price:f}" if before.price is not None else "", currency=before.currency,
             is_gone=True,
         )  # fmt: skip

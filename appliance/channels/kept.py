@@ -21,7 +21,8 @@ from appliance.db.values import text_of
 from appliance.db.wire import Call, Rows, Statement
 from appliance.kernel.context import Ctx
 
-NO_VARIANT = UUID(int=0)
+_NO_VARIANT = UUID(int=0)
+_NIL = str(_NO_VARIANT)
 JUMP, BELOW = "price-jump", "below-minimum"
 _COLUMNS = (
     "product_id::text, variant_id::text, sku, revision, "
@@ -83,7 +84,8 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 NEVER = Kept()
-Key = tuple[UUID, UUID]
+# A product, and its variant or "": as texts, which cost a tenth of UUIDs to compare.
+Key = tuple[str, str]
 
 
 def judge_price(channel: Channel, wanted: Decimal | None, kept: Kept) -> Judged:
@@ -113,7 +115,7 @@ def read_kept(rows: Rows) -> dict[Key, Kept]:
     found = {}
     for row in rows:
         product, variant, sku, revision, at, gone, price, currency, held, code, *rest = row
-        found[(UUID(text_of(product)), UUID(text_of(variant)))] = Kept(
+        found[(text_of(product), text_of(variant).replace(_NIL, ""))] = Kept(
             text_of(sku), text_of(revision), int(at or 0), gone == b"t", _amount(price),
             text_of(currency), _amount(held), text_of(code), _amount(rest[0]), int(rest[1] or 0),
             int(rest[2] or 0),
@@ -130,7 +132,8 @@ def note_call(ctx: Ctx, channel: Channel, noted: Sequence[tuple[Key, Kept]]) -> 
     kept = [k for _, k in noted]
     return _NOTE, (
         ctx.tenant, channel.id, ctx.at,
-        Column("uuid", [p for (p, _), _ in noted]), Column("uuid", [v for (_, v), _ in noted]),
+        Column("uuid", [UUID(p) for (p, _), _ in noted]),
+        Column("uuid", [UUID(v) if v else _NO_VARIANT for (_, v), _ in noted]),
         Column("timestamptz", [moment_of(k.product_at) for k in kept]),
         Column("text", [k.sku for k in kept]), Column("text", [k.revision for k in kept]),
         Column("bigint", [int(k.is_gone) for k in kept]), texts(k.price for k in kept),

@@ -21,7 +21,6 @@ from appliance.channels.channel import Channel
 from appliance.channels.compose import Composer, Item, Offer
 from appliance.channels.groups import Groups
 from appliance.channels.kept import (
-    NO_VARIANT,
     Key,
     moment_of,
     note_call,
@@ -194,7 +193,7 @@ def list_items(products: Sequence[Row], found: Mapping[str, list[Row]]) -> list[
         for variant in (None, *own):
             ident = variant["id"] if variant else ""
             items.append(Item(
-                product, variant, has_own=variant is not None or not own,
+                product, variant, has_own=variant is not None or not own, key=(product["id"], ident),
                 codes=tuple(codes.get((product["id"], ident), ())),
                 special=special.get((product["id"], ident), {}),
                 maker=makers.get(product["maker"]), is_family=bool(own),
@@ -233,10 +232,10 @@ async def _read_prices(
     only: set[UUID] | None = None
     scopes = {ctx.profile.scope("price", action).kind for action in ("read", "export")}
     if scopes != {ScopeKind.ALL}:
-        look = look_entries(ctx, "price", "product", sorted({i.key[0] for i in items}))
+        look = look_entries(ctx, "price", "product", sorted({UUID(i.key[0]) for i in items}))
         rows = look.read((await _read(db, ctx, [look.call]))[0]) if look else []
         only = {UUID(r["id"]) for r in rows}
-    asked = [Shelved(p, None if v == NO_VARIANT else v) for p, v in (i.key for i in items)]
+    asked = [Shelved(UUID(p), UUID(v) if v else None) for p, v in (i.key for i in items)]
     found = await find_shown(
         read, ctx, asked, ctx.at, price_type=channel.price_type, unit=channel.branch,
         currency=channel.currency, only=only,
