@@ -18,7 +18,7 @@ More = Iterator[tuple[str, str, str, str]]
 def _yml_head(shop: Shop, categories: list[Category]) -> str:
     head = f'{_XML}<yml_catalog date="{shop.made_at}"><shop>'
     head += element("name", shop.name) + element("company", shop.company)
-    head += element("url", shop.url) + "<currencies>" + _currencies(shop) + "</currencies>"
+    head += optional("url", shop.url) + "<currencies>" + _currencies(shop) + "</currencies>"
     return f"{head}<categories>\n{_categories(categories)}</categories><offers>\n"
 
 
