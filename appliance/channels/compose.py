@@ -37,17 +37,18 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """One item as the channel is given it: `sku` is its name there, `article` our own. Amounts are plain decimals; `price` is with tax, empty
-    where there is none (`faults`). `quantity` counts whole base units. `revision` changes whenever
-    anything of it does, and when somebody asks for it again. `is_gone`: it was given before and is
-    no offer any more; its stock is 0.
+    """One item as the channel is given it: `sku` is its name there, `article` our own, `offer_id`
+    what it is sent by where that is not the SKU. Amounts are plain decimals; `price` is with tax,
+    null where there is none (`faults`); `released`: a person has let it go out. `available` counts
+    whole base units. `revision` changes whenever anything of it does, and when somebody asks for it
+    again. `is_gone`: it was given before and is no offer any more; its stock is 0.
     """
 
     product: str
     variant: str = ""
     sku: str
+    offer_id: str = ""
     article: str = ""
-    listing: str = ""
     name: str = ""
     description: str = ""
     brand: str = ""
@@ -59,11 +60,12 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     category_id: str = ""
     category: str = ""
     group: str = ""
-    price: str = ""
+    price: str | None = None
     currency: str = ""
-    quantity: str = "0"
-    is_off_sale: bool = False
+    available: str = "0"
+    is_off: bool = False
     is_gone: bool = False
+    released: bool = False
     held: Held | None = None
     faults: tuple[str, ...] = ()
     revision: str = ""
@@ -155,15 +157,15 @@ class Composer:
         first = (variant or product)["barcode"]
         offer = Offer(
             product=product["id"], variant=ident, sku=sku,
-            article=(variant or product)["sku"] or product["sku"], listing=special.get("listing", ""),
+            article=(variant or product)["sku"] or product["sku"], offer_id=special.get("listing", ""),
             name=special.get("title") or name, description=special.get("text") or product["description"],
             brand=product["brand"] or maker.get("name", ""), country=maker.get("country", ""),
             measure=product["measure"], weight=product["weight"],
             barcodes=tuple(dict.fromkeys(filter(None, (first, *item.codes)))),
             pictures=_lines(special.get("pictures", "") or product["pictures"]),
             category_id=category_id, category=category, group=product["id"] if item.is_family else "",
-            price=f"{judged.price:f}" if judged.price is not None else "", currency=channel.currency,
-            quantity=f"{told:f}", is_off_sale=special.get("off_sale") == "true",
+            price=f"{judged.price:f}" if judged.price is not None else None, currency=channel.currency,
+            available=f"{told:f}", released=judged.released is not None, is_off=special.get("off_sale") == "true",
             held=Held(judged.code, f"{judged.held:f}") if judged.held is not None else None,
             faults=tuple(faults),
         )  # fmt: skip
@@ -183,8 +185,7 @@ class Composer:
     def _gone(self, key: Key, before: Kept) -> tuple[Offer, Kept]:
         product, variant = key
         offer = Offer(
-            product=product, variant=variant, sku=before.sku,
-            price=f"{before.price:f}" if before.price is not None else "", currency=before.currency,
+            product=product, variant=variant, sku=before.sku, currency=before.currency,
             is_gone=True,
         )  # fmt: skip
         offer = msgspec.structs.replace(offer, revision=_revision(offer, before.turn))

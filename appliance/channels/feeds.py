@@ -122,7 +122,8 @@ async def _settle(
             step = feed_rows.publish_call(ctx.tenant, feed, path.name, counts.offers, counts.bytes)
         report = msgspec.structs.replace(report, detail=why)
         items = [
-            Item(f.place.sheet, "refused", f.code, f.expected, f.place.column) for f in draft.faults
+            Item(f.place.sheet, code=f.code, detail=f.expected, what=f.place.column)
+            for f in draft.faults
         ]
         await tx.run(step, *replace_calls(ctx, channel, report, items), commit=True)
     _sweep(path.parent, channel.id, await feed_rows.feeds_of(db, ctx.tenant, [channel.id]))
@@ -200,8 +201,8 @@ def _said(channel: Channel, form: str, offer: Offer, draft: _Draft) -> Said | No
     address = channel.texts["offer_url"].replace("{sku}", offer.sku).replace("{id}", offer.product)
     return Said(
         id=offer.sku, name=offer.name, price=offer.price, currency=offer.currency,
-        category_id=offer.category_id, url=address, is_available=offer.quantity != "0",
-        quantity=offer.quantity, vendor=offer.brand, vendor_code=offer.article,
+        category_id=offer.category_id, url=address, is_available=offer.available != "0",
+        quantity=offer.available, vendor=offer.brand, vendor_code=offer.article,
         barcodes=offer.barcodes, pictures=offer.pictures[: _PICTURES_MAX.get(form, 20)],
         description=offer.description, country=offer.country, weight=offer.weight,
         group_id=str(int(derived(offer.group)) % _GROUPS) if offer.group else "",

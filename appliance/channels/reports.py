@@ -14,6 +14,7 @@ import msgspec
 
 from appliance.audit import audit_calls
 from appliance.channels.channel import Channel
+from appliance.channels.kept import JUMP
 from appliance.db.columns import Column
 from appliance.db.database import Database
 from appliance.db.values import text_of
@@ -22,6 +23,7 @@ from appliance.kernel.context import Ctx
 
 ITEMS_MAX = 1_000
 REPORT_DAYS = 90
+_NOT_CONFIRMED = "not-confirmed"
 STATES = ("confirmed", "refused", "held", "not_confirmed")
 _INSERT = Statement(
     "INSERT INTO channel_report (tenant_id, id, channel_id, form, worker, actor, dry_run, sent, "
@@ -31,22 +33,30 @@ _INSERT = Statement(
 _FAULTS = Statement(
     "INSERT INTO channel_fault (tenant_id, channel_id, form, sku, report_id, code, field, detail) "
     "SELECT $1, $2, $3, s, $4, c, f, d FROM unnest($5::text[], $6::text[], $7::text[], $8::text[]) "
-    "AS u(s, c, f, d) WHERE EXISTS (SELECT 1 FROM channel_report r WHERE r.tenant_id = $1 AND "
-    "r.id = $4 AND r.channel_id = $2) ON CONFLICT (tenant_id, channel_id, form, sku) DO UPDATE SET "
-    "report_id = EXCLUDED.report_id, code = EXCLUDED.code, field = EXCLUDED.field, "
-    "detail = EXCLUDED.detail, state = 'waiting', at = now(), "
+    "AS u(s, c, f, d) ON CONFLICT (tenant_id, channel_id, form, sku, field) DO UPDATE SET "
+    "report_id = EXCLUDED.report_id, code = EXCLUDED.code, detail = EXCLUDED.detail, "
+    "state = 'waiting', looks = 0, at = now(), "
     "times = channel_fault.times + (channel_fault.report_id <> EXCLUDED.report_id)::int"
 )
 _SETTLED = Statement(
     "DELETE FROM channel_fault WHERE tenant_id = $1 AND channel_id = $2 AND form = $3 "
     "AND sku = ANY($4::text[])"
 )
+# What was asked for and is not told of by two reports behind that has got through.
+_LOOKED = Statement(
+    "UPDATE channel_fault SET looks = looks + 1 WHERE tenant_id = $1 AND channel_id = $2 "
+    "AND form = '' AND state = 'asked'"
+)
+_THROUGH = Statement(
+    "DELETE FROM channel_fault WHERE tenant_id = $1 AND channel_id = $2 AND form = '' "
+    "AND report_id <> $3 AND ((state = 'asked' AND looks >= 2) OR ($4::bool AND code <> $5))"
+)
 _OTHERS = Statement(
     "DELETE FROM channel_fault WHERE tenant_id = $1 AND channel_id = $2 AND form = $3 "
     "AND report_id <> $4"
 )
 _ASK = Statement(
-    "UPDATE channel_fault SET state = 'asked' WHERE tenant_id = $1 AND channel_id = $2 "
+    "UPDATE channel_fault SET state = 'asked', looks = 0 WHERE tenant_id = $1 AND channel_id = $2 "
     "AND form = '' AND ($4::bool OR sku = ANY($3::text[])) RETURNING sku"
 )
 # Another turn is another revision, so whoever compares revisions sends it again.
@@ -55,9 +65,11 @@ _TURN = Statement(
     "WHERE tenant_id = $1 AND channel_id = $2 AND sku = ANY($3::text[])"
 )
 _RELEASE = Statement(
-    "UPDATE channel_offer SET released = held_price, held_price = NULL, held_code = '', "
-    "held_at = NULL, turn = turn + 1, revision = '', changed_at = $3 WHERE tenant_id = $1 "
-    "AND channel_id = $2 AND held_price IS NOT NULL AND ($5::bool OR sku = ANY($4::text[]))"
+    "UPDATE channel_offer SET released = COALESCE(held_price, price), held_price = NULL, "
+    "held_code = '', held_at = NULL, turn = turn + 1, revision = '', changed_at = $3 "
+    "WHERE tenant_id = $1 AND channel_id = $2 AND NOT is_gone AND CASE WHEN $5::bool THEN "
+    "held_price IS NOT NULL OR sku IN (SELECT f.sku FROM channel_fault f WHERE f.tenant_id = $1 "
+    "AND f.channel_id = $2 AND f.form = '' AND f.code = $6) ELSE sku = ANY($4::text[]) END"
 )
 _HELD = Statement(
     "SELECT sku, product_id::text, variant_id::text, price::text, held_price::text, currency, "
@@ -84,13 +96,17 @@ _LETTERS = Statement(
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One item of a try: `state` is one of confirmed, refused, held, not_confirmed."""
+    """What is to be said of one item: `what` of it (price, stock) was to be `value` and was `before`.
+    `state` is one of confirmed, refused, held, not_confirmed.
+    """
 
     sku: str
-    state: str
+    state: str = "refused"
     code: str = ""
     detail: str = ""
-    field: str = ""
+    what: str = ""
+    value: str = ""
+    before: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +162,9 @@ async def keep_report(
     if not report.dry_run:
         calls.append((_SETTLED, (ctx.tenant, channel.id, "", Column("text", settled))))
         calls.append(_faults(ctx, channel, report, failed))
+        is_clear = not report.refused and not report.held
+        through = (ctx.tenant, channel.id, report.id, is_clear, _NOT_CONFIRMED)
+        calls += [(_LOOKED, (ctx.tenant, channel.id)), (_THROUGH, through)]
     async with db.transaction(ctx.tenant) as tx:
         (kept,) = await tx.run(_insert(ctx, channel, report))
         # One that is told again must not bring back what was settled since.
@@ -175,7 +194,7 @@ async def release_prices(db: Database, ctx: Ctx, channel: Channel, skus: Sequenc
     """Let prices that wait go out with the next look, all if none is named; how many."""
     async with db.transaction(ctx.tenant) as tx:
         listed = Column("text", list(skus))
-        call: Call = (_RELEASE, (ctx.tenant, channel.id, ctx.at, listed, not skus))
+        call: Call = (_RELEASE, (ctx.tenant, channel.id, ctx.at, listed, not skus, JUMP))
         (rows,) = await tx.run(call)
         audit = _audit(ctx, channel, "channel.prices_released", rows.affected)
         await tx.run(*audit, commit=True)
@@ -221,13 +240,18 @@ def _insert(ctx: Ctx, channel: Channel, report: Report) -> Call:
 
 
 def _faults(ctx: Ctx, channel: Channel, report: Report, items: Sequence[Item]) -> Call:
-    # One row an item: what is said of it last.
-    last = list({i.sku: i for i in items}.values())
+    # One row for each thing of an item: what is said of it last.
+    last = list({(i.sku, i.what): i for i in items}.values())
     return _FAULTS, (
         ctx.tenant, channel.id, report.form, report.id, Column("text", [i.sku for i in last]),
-        Column("text", [i.code or i.state for i in last]), Column("text", [i.field for i in last]),
-        Column("text", [i.detail[:500] for i in last]),
+        Column("text", [i.code or i.state for i in last]), Column("text", [i.what for i in last]),
+        Column("text", [_said(i)[:500] for i in last]),
     )  # fmt: skip
+
+
+def _said(item: Item) -> str:
+    moved = f"{item.before} → {item.value}" if item.before else item.value
+    return "; ".join(filter(None, (item.detail, moved)))
 
 
 def _audit(ctx: Ctx, channel: Channel, action: str, count: int) -> Sequence[Call]:

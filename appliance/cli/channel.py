@@ -87,7 +87,9 @@ def offers(
                 elif count <= limit:
                     held = f"{o.held.price} ({o.held.code})" if o.held else ""
                     faults = ", ".join((*o.faults, *(["gone"] if o.is_gone else [])))
-                    table.add_row(o.sku, o.name, o.price, o.currency, o.quantity, held, faults)
+                    table.add_row(
+                        o.sku, o.name, o.price or "", o.currency, o.available, held, faults
+                    )
         if not ndjson:
             Console().print(table)
             print(f"{count} offers.")

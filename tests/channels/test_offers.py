@@ -81,10 +81,10 @@ async def test_offers(db, dsns):
     await firm.make("reservation", product=tea, warehouse=firm.north, deal=deal, quantity="2")
     found = await firm.scan()
     assert set(found) == {"m-T1", "m-R1", "m-N1", "m-S1-R"}
-    told = {sku: (o.price, o.quantity, o.faults) for sku, o in found.items()}
+    told = {sku: (o.price, o.available, o.faults) for sku, o in found.items()}
     # 13 are free; 1 and a tenth of them are kept back.
     assert told == {
-        "m-T1": ("120.00", "10", ()), "m-R1": ("10.00", "50", ()), "m-N1": ("", "0", ("no-price",)),
+        "m-T1": ("120.00", "10", ()), "m-R1": ("10.00", "50", ()), "m-N1": (None, "0", ("no-price",)),
         "m-S1-R": ("55.00", "2", ()),
     }  # fmt: skip
     offer = found["m-T1"]
@@ -106,7 +106,7 @@ async def test_what_is_said_of_one_item_and_what_is_gone(db, dsns):
     )  # fmt: skip
     first = await firm.scan()
     offer = first["m-T1"]
-    assert (offer.price, offer.quantity, offer.name, offer.listing) == (
+    assert (offer.price, offer.available, offer.name, offer.offer_id) == (
         "132.00",
         "6",
         "Tea there",
@@ -117,9 +117,9 @@ async def test_what_is_said_of_one_item_and_what_is_gone(db, dsns):
     await firm.change("channel_item", item, off_sale=True)
     await firm.firm.apply(delete("product", UUID(rice)), ctx=await firm.ctx())
     second = await firm.scan()
-    assert second["m-T1"].is_off_sale and second["m-T1"].quantity == "0"
+    assert second["m-T1"].is_off and second["m-T1"].available == "0"
     gone = second["m-R1"]
-    assert gone.is_gone and gone.quantity == "0" and gone.revision != first["m-R1"].revision
+    assert gone.is_gone and gone.available == "0" and gone.revision != first["m-R1"].revision
     assert (await firm.scan())["m-R1"] == gone
     # Looking alone keeps nothing.
     await firm.product("Late", "L1", stock={firm.north: "1"})
@@ -135,10 +135,10 @@ async def test_a_price_that_jumps_waits_and_stock_goes_on(db, dsns):
     await firm.price(tea, "1000")
     await firm.move(tea, firm.north, "-3")
     found = await firm.scan()
-    assert (found["m-T1"].price, found["m-T1"].quantity) == ("100.00", "7")
+    assert (found["m-T1"].price, found["m-T1"].available) == ("100.00", "7")
     assert (found["m-T1"].held.code, found["m-T1"].held.price) == ("price-jump", "1000.00")
-    assert (found["m-C1"].price, found["m-C1"].faults, found["m-C1"].quantity) == (
-        "",
+    assert (found["m-C1"].price, found["m-C1"].faults, found["m-C1"].available) == (
+        None,
         ("below-minimum",),
         "0",
     )

@@ -90,34 +90,34 @@ async def test_a_worker_sends_what_has_changed_and_reports(place):
     await place.start(price_change_max="50")
     seller = place.seller
     ids = [await seller.product(f"Tea {n}", f"T{n}", "100", {seller.north: "9"}) for n in range(5)]
-    (view,) = (await place.worker.get(f"{API}/channels")).json()["rows"]
+    (view,) = (await place.worker.get(f"{API}/channels")).json()["channels"]
     assert (view["name"], view["dry_run"], view["warehouses"]) == ("Main", False, 2)
     pages, after = [], ""
     while after is not None:
         page = await place.offers(limit=2, after=after)
         pages.append(page)
         after = page["next"]
-    assert [len(p["rows"]) for p in pages] == [2, 2, 1]
-    assert [o["sku"] for p in pages for o in p["rows"]] == [f"m-T{n}" for n in range(5)]
+    assert [len(p["offers"]) for p in pages] == [2, 2, 1]
+    assert [o["sku"] for p in pages for o in p["offers"]] == [f"m-T{n}" for n in range(5)]
     as_of = {p["as_of"] for p in pages}
     assert len(as_of) == 1
     lines = await place.worker.get(
         f"{place.path}/offers", headers={"Accept": "application/x-ndjson"}
     )
     told = [json.loads(line) for line in lines.text.splitlines()]
-    assert told == [o for p in pages for o in p["rows"]]
+    assert told == [o for p in pages for o in p["offers"]]
     first = pages[0]["as_of"]
     # Nothing has changed since; then stock, a price that jumps, one that is gone.
     now = (await place.offers(changed_since=first))["as_of"]
-    assert (await place.offers(changed_since=now))["rows"] == []
+    assert (await place.offers(changed_since=now))["offers"] == []
     await seller.move(ids[0], seller.north, "-4")
     await seller.price(ids[1], "1000")
     await seller.change("product", ids[2], archived=True)
-    changed = {o["sku"]: o for o in (await place.offers(changed_since=now))["rows"]}
+    changed = {o["sku"]: o for o in (await place.offers(changed_since=now))["offers"]}
     assert set(changed) == {"m-T0", "m-T1", "m-T2"}
-    assert (changed["m-T0"]["quantity"], changed["m-T1"]["price"]) == ("5", "100.00")
+    assert (changed["m-T0"]["available"], changed["m-T1"]["price"]) == ("5", "100.00")
     assert changed["m-T1"]["held"] == {"code": "price-jump", "price": "1000.00"}
-    assert changed["m-T2"]["is_gone"] and changed["m-T2"]["quantity"] == "0"
+    assert changed["m-T2"]["is_gone"] and changed["m-T2"]["available"] == "0"
     report = {
         "id": str(uuid7()), "started_at": "2026-11-21T10:00:00Z", "worker": "w", "sent": 3, "confirmed": 1,
         "refused": 2, "items": [
@@ -129,7 +129,7 @@ async def test_a_worker_sends_what_has_changed_and_reports(place):
         kept = await place.worker.post(f"{place.path}/reports", json=report)
         assert (kept.status_code, kept.json()) == (201, {"is_new": is_new}), kept.text
     await place.worker.post(f"{place.path}/reports", json={
-        "id": str(uuid7()), "started_at": "2026-11-21T10:05:00Z", "items": [{"sku": "m-T1", "state": "confirmed"}],
+        "id": str(uuid7()), "started_at": "2026-11-21T10:05:00Z", "refused": 1, "items": [{"sku": "m-T1", "state": "confirmed"}],
     })  # fmt: skip
     waiting = (await place.shop.client.get(f"{place.path}/waiting")).json()
     assert [(x["sku"], x["code"], x["times"]) for x in waiting["letters"]] == [
@@ -139,17 +139,47 @@ async def test_a_worker_sends_what_has_changed_and_reports(place):
         ("m-T1", "100.00", "1000.00")
     ]
     listed = (await place.shop.client.get(f"{place.path}/reports")).json()["rows"]
-    assert [r["refused"] for r in listed] == [0, 2]
+    assert [r["refused"] for r in listed] == [1, 2]
     # Asked for again, both are given as changed; the price as the person wants it.
     now = (await place.offers())["as_of"]
     again = await place.shop.client.post(f"{place.path}/replay", json={"skus": []})
     assert again.json() == {"count": 1}
     released = await place.shop.client.post(f"{place.path}/release", json={"prices": ["m-T1"]})
     assert released.json() == {"count": 1}
-    found = {o["sku"]: o for o in (await place.offers(changed_since=now))["rows"]}
+    found = {o["sku"]: o for o in (await place.offers(changed_since=now))["offers"]}
     assert set(found) == {"m-T0", "m-T1"} and found["m-T1"]["price"] == "1000.00"
     assert found["m-T0"]["revision"] != changed["m-T0"]["revision"]
-    assert {o["sku"]: o["held"] for o in (await place.offers())["rows"]}["m-T1"] is None
+    last = {o["sku"]: o for o in (await place.offers())["offers"]}
+    assert (last["m-T1"]["held"], last["m-T1"]["released"]) == (None, True)
+    # As workers tell it: what was asked for and is not told of by two looks has got through.
+    look = {
+        "worker": "w",
+        "dry_run": False,
+        "sent": 1,
+        "confirmed": 1,
+        "refused": 1,
+        "held": 1,
+        "left_off": 0,
+    }
+    jump = {"sku": "m-T3", "what": "price", "code": "price-jump", "value": "100", "before": "9"}
+    assert (
+        await place.worker.post(f"{place.path}/reports", json={**look, "items": [jump]})
+    ).status_code == 201
+    waiting = (await place.shop.client.get(f"{place.path}/waiting")).json()["letters"]
+    assert [(x["sku"], x["field"], x["state"], x["detail"]) for x in waiting] == [
+        ("m-T0", "", "asked", "no such card"), ("m-T3", "price", "waiting", "9 → 100"),
+    ]  # fmt: skip
+    # What only the worker holds is released by the same word.
+    released = await place.shop.client.post(f"{place.path}/release", json={"all_prices": True})
+    assert released.json() == {"count": 1}
+    assert {o["sku"]: o["released"] for o in (await place.offers())["offers"]}["m-T3"]
+    await place.worker.post(f"{place.path}/reports", json={**look, "items": []})
+    waiting = (await place.shop.client.get(f"{place.path}/waiting")).json()["letters"]
+    assert [x["sku"] for x in waiting] == ["m-T3"]
+    await place.worker.post(
+        f"{place.path}/reports", json={**look, "refused": 0, "held": 0, "items": []}
+    )
+    assert (await place.shop.client.get(f"{place.path}/waiting")).json()["letters"] == []
 
 
 async def test_what_a_worker_may_not(place):
@@ -200,7 +230,7 @@ async def test_a_feed_is_published_whole_held_and_released(place):
     assert await place.work() == 1
     held = await place.feed()
     assert held.content == served.content and held.headers["x-feed-state"] == "held"
-    (view,) = (await place.worker.get(f"{API}/channels")).json()["rows"]
+    (view,) = (await place.worker.get(f"{API}/channels")).json()["channels"]
     (feed,) = view["feeds"]
     assert (feed["state"], feed["offers"], feed["held_offers"]) == ("held", 5, 3), feed
     waiting = (await place.shop.client.get(f"{place.path}/waiting")).json()

@@ -15,6 +15,7 @@ from litestar.response.base import ASGIResponse
 
 from appliance.audit import audit_calls
 from appliance.base.errors import FieldFault, Invalid
+from appliance.base.ids import uuid7
 from appliance.channels import feed_rows, reports
 from appliance.channels.channel import Channel, read_channel, read_channels
 from appliance.channels.compose import Offer
@@ -59,7 +60,9 @@ class FeedState(msgspec.Struct, frozen=True):
 
 
 class ChannelView(msgspec.Struct, frozen=True):
-    """A channel as its worker knows it. `held_prices` and `dead_letters` wait for a person."""
+    """A channel as its worker knows it. `max_change_share`: by which share of it a price may move
+    at once. `held_prices` and `dead_letters` wait for a person.
+    """
 
     id: UUID
     name: str
@@ -68,6 +71,7 @@ class ChannelView(msgspec.Struct, frozen=True):
     currency: str
     active: bool
     dry_run: bool
+    max_change_share: str | None
     warehouses: int
     held_prices: int
     dead_letters: int
@@ -77,7 +81,7 @@ class ChannelView(msgspec.Struct, frozen=True):
 class Channels(msgspec.Struct, frozen=True):
     """The channels that you see."""
 
-    rows: list[ChannelView]
+    channels: list[ChannelView]
 
 
 class OfferParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +100,7 @@ class Offers(msgspec.Struct, frozen=True):
     end, and a page may be empty before it. In a dry run nothing may be sent.
     """
 
-    rows: list[Offer]
+    offers: list[Offer]
     next: str | None
     as_of: datetime
     dry_run: bool
@@ -104,11 +108,11 @@ class Offers(msgspec.Struct, frozen=True):
 
 class NewReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a push went; the same `id` again changes nothing. Counts are items; `items` names at most
-    1000 of them: each `confirmed`, `refused`, `held` or `not_confirmed`.
+    1000 of them, `left_off` says how many more there are. `started_at`: a moment with an offset.
     """
 
-    id: UUID
-    started_at: datetime
+    id: UUID | None = None
+    started_at: datetime | None = None
     worker: str = ""
     dry_run: bool = False
     sent: int = 0
@@ -117,6 +121,7 @@ class NewReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held: int = 0
     detail: str = ""
     items: list[reports.Item] = []
+    left_off: int = 0
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -218,7 +223,8 @@ async def take_report(ask: Ask) -> ASGIResponse:
     given = ask.read(NewReport)
     if len(given.items) > reports.ITEMS_MAX:
         _fail("/items", f"At most {reports.ITEMS_MAX} items; send several reports.")
-    if given.started_at.tzinfo is None:
+    started = given.started_at or ask.ctx.at
+    if started.tzinfo is None:
         _fail("/started_at", "Expected a moment with an offset.")
     if any(not 0 <= n < 10**12 for n in (given.sent, given.confirmed, given.refused, given.held)):
         _fail("/sent", "Counts are zero or more.")
@@ -227,7 +233,7 @@ async def take_report(ask: Ask) -> ASGIResponse:
             _fail(f"/items/{n}/state", f"Expected one of {', '.join(reports.STATES)}.")
     channel = await read_channel(ask.node.db, ask.ctx, ask.ident())
     report = reports.Report(
-        id=given.id, started_at=given.started_at, worker=given.worker[:100], dry_run=given.dry_run,
+        id=given.id or uuid7(), started_at=started, worker=given.worker[:100], dry_run=given.dry_run,
         sent=given.sent, confirmed=given.confirmed, refused=given.refused, held=given.held,
         detail=given.detail[:500],
     )  # fmt: skip
@@ -326,6 +332,7 @@ def _view(channel: Channel, waiting: tuple[int, int], feeds: list[feed_rows.Feed
     return ChannelView(
         id=channel.id, name=channel.name, system=channel.system, source=channel.source,
         currency=channel.currency, active=channel.active, dry_run=channel.dry_run,
+        max_change_share=f"{share / 100:f}" if (share := channel.price_change_max) is not None else None,
         warehouses=len(channel.warehouses), held_prices=waiting[0], dead_letters=waiting[1],
         feeds=[
             FeedState(f.form, f.state, f.detail, f.offers, f.bytes, f.held_offers, f.made_at,

@@ -80,10 +80,11 @@ CREATE TABLE channel_fault (
   field text NOT NULL DEFAULT '',
   detail text NOT NULL DEFAULT '',
   state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'asked')),
+  looks bigint NOT NULL DEFAULT 0,
   times bigint NOT NULL DEFAULT 1,
   first_at timestamptz NOT NULL DEFAULT now(),
   at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant_id, channel_id, form, sku)
+  PRIMARY KEY (tenant_id, channel_id, form, sku, field)
 );
 
 DO $$
