@@ -11,6 +11,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from appliance.base import limits
 from appliance.base.errors import Refused
@@ -73,7 +74,8 @@ class Offers(msgspec.Struct, frozen=True):
 async def read_offers(
     db: Database, ctx: Ctx, asked: Asked, system: str = "", *, guard: Guard | None = None
 ) -> Offers:
-    """The offers of a list; products known to `system` go by their id there.
+    """The offers of a list; products, price types and warehouses that are known to `system` go by
+    their id there.
 
     Raises Refused (also where nothing has a price: a package of nothing is none), Invalid,
     Forbidden.
@@ -86,16 +88,30 @@ async def read_offers(
     # Up to the first offer it is read here, so that a refusal comes before the first byte.
     async for block in blocks:
         if block:
-            return Offers(types, places or [], _with_first(block, blocks))
+            theirs = await outer_ids(db, ctx, system, [t.id for t in types], "price_type")
+            own = [p.id for p in places or ()]
+            theirs |= await outer_ids(db, ctx, system, own, "warehouse")
+            return Offers(
+                [replace(t, id=theirs.get(t.id, t.id)) for t in types],
+                [replace(p, id=theirs.get(p.id, p.id)) for p in places or ()],
+                _with_first(block, blocks, theirs),
+            )
     raise Refused("No product has a price in these price types.", code="price_list.empty")
 
 
 async def _with_first(
-    first: list[Offer], rest: AsyncIterator[list[Offer]]
+    first: list[Offer], rest: AsyncIterator[list[Offer]], theirs: dict[str, str]
 ) -> AsyncIterator[list[Offer]]:
-    yield first
+    yield [_placed(offer, theirs) for offer in first]
     async for block in rest:
-        yield block
+        yield [_placed(offer, theirs) for offer in block]
+
+
+def _placed(offer: Offer, theirs: dict[str, str]) -> Offer:
+    """Its stock under the ids that warehouses have there."""
+    if not (offer.stock and theirs):
+        return offer
+    return replace(offer, stock={theirs.get(p, p): n for p, n in offer.stock.items()})
 
 
 async def _blocks(
