@@ -223,7 +223,7 @@ SCHEDULES = (
     Schedule(name="tend_inbox", every_s=60.0, run=tend_inbox),
     Schedule(name="watch_sources", every_s=30.0, run=watch_sources),
     Schedule(name="purge_files", every_s=3_600.0, run=purge_files),
-    Schedule(name="renew_feeds", every_s=120.0, run=renew_feeds),
+    Schedule(name="renew_feeds", every_s=300.0, run=renew_feeds),
     Schedule(name="queue_missing", every_s=900.0, run=queue_missing),
     Schedule(name="compare_streams", every_s=86_400.0, run=compare_streams),
     Schedule(name="forget_old", every_s=21_600.0, run=forget_old),

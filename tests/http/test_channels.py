@@ -11,6 +11,7 @@ from lxml import etree
 
 from appliance.base.ids import uuid7
 from appliance.work.actors.channels import make
+from appliance.work.maintain import renew_feeds
 from tests.channels.firm import Seller
 from tests.http.test_door import assert_problem
 from tests.http.test_prices import API, shop  # noqa: F401 - the fixture
@@ -266,6 +267,12 @@ async def test_a_feed_is_not_that_of_who_may_see_more(place):
     await place.feed()
     await place.work()
     assert b"Leaf" in (await place.feed()).content
+    # What is polled is made anew without waiting for the next poll.
+    await renew_feeds(SimpleNamespace(db=place.db))
+    assert await place.work() == 0
+    await place.old()
+    assert await renew_feeds(SimpleNamespace(db=place.db)) >= 1
+    assert await place.work() == 1
     grant = await place.shop.first('sys.grant where kind = "product" and profile.key = "owner"')
     fields = {**grant["fields"]["fields"], "brand": "hidden"}
     await place.shop.edit(grant, fields=fields)
