@@ -135,7 +135,7 @@ def test_a_shop_that_lacks_its_id_has_no_feed(dialect, field):
         write(dialect, [], msgspec.structs.replace(SHOP, **{field: ""}))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(sorted(FEEDS)), st.text(max_size=120), st.text(max_size=200))
 def test_any_text_is_a_file_that_can_be_read(dialect, name, text):
     data, counts, _ = write(

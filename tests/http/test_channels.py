@@ -183,9 +183,8 @@ async def test_a_worker_sends_what_has_changed_and_reports(place):
     assert (await place.shop.client.get(f"{place.path}/waiting")).json()["letters"] == []
 
 
-async def test_what_a_worker_may_not(place):
-    await place.start(dry_run=True)
-    await place.seller.product("Tea", "T1", "100", {place.seller.north: "9"})
+async def refusals(place):
+    """A channel in its dry run, and questions that are none."""
     assert (await place.offers())["dry_run"]
     assert await place.shop.firm.sql("SELECT 1 FROM channel_offer") == []
     assert_problem(await place.feed(), 409, "channel.dry_run")
@@ -206,8 +205,10 @@ async def test_what_a_worker_may_not(place):
 
 
 async def test_a_feed_is_published_whole_held_and_released(place):
-    await place.start(shrink_max="20")
+    await place.start(shrink_max="20", dry_run=True)
     seller = place.seller
+    await refusals(place)
+    await seller.change("sales_channel", seller.channel, dry_run=False)
     ids = [await seller.product(f"Tea {n}", f"T{n}", "100", {seller.north: "9"}) for n in range(5)]
     await seller.product("Free", "F", None)
     assert_problem(await place.feed(), 503, "channel.feed_unready")
