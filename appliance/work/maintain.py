@@ -32,6 +32,7 @@ CODE_DAYS = 7
 # What a receiver has, and what it never took: nothing of a record stands in either.
 DELIVERED_DAYS, DEAD_DAYS = 3, 30
 PACKAGE_DAYS = 7
+GONE_DAYS = 30
 DELETE_ROWS_MAX = 5_000
 # What the node does of its own is nobody's.
 NOBODY = UUID(int=0)
@@ -84,6 +85,17 @@ _OLD_REPORTS = Statement(
     "DELETE FROM channel_report WHERE tenant_id = $1 AND id IN (SELECT id FROM channel_report "
     "WHERE tenant_id = $1 AND at < now() - make_interval(days => $2) LIMIT $3)"
 )
+# Who pushes a channel has long heard of what is gone; a feed that nobody polls is nobody's.
+_OLD_GONE = Statement(
+    "DELETE FROM channel_offer WHERE tenant_id = $1 AND (channel_id, product_id, variant_id) IN ("
+    "SELECT channel_id, product_id, variant_id FROM channel_offer WHERE tenant_id = $1 AND is_gone "
+    "AND changed_at < now() - make_interval(days => $2) LIMIT $3)"
+)
+_OLD_FEEDS = Statement(
+    "DELETE FROM channel_feed WHERE tenant_id = $1 AND (channel_id, form, sight) IN (SELECT "
+    "channel_id, form, sight FROM channel_feed WHERE tenant_id = $1 "
+    "AND polled_at < now() - make_interval(days => $2) LIMIT $3)"
+)
 # A slot that is not ready and has no job waiting (a restored backup, a replayed dead letter).
 _UNREADY = Statement(
     "INSERT INTO outbox (tenant_id, topic, payload) "
@@ -120,7 +132,8 @@ async def forget_old(node: WorkNode) -> int:
                   (_OLD_CODES, CODE_DAYS), (_OLD_JOBS, JOB_DAYS),
                   (_OLD_LETTERS, JOB_DAYS), (_OLD_PACKAGES, PACKAGE_DAYS),
                   (_OLD_ORDERS, SESSION_DAYS), (_OLD_DELIVERED, DELIVERED_DAYS),
-                  (_OLD_DEAD, DEAD_DAYS), (_OLD_REPORTS, REPORT_DAYS))  # fmt: skip
+                  (_OLD_DEAD, DEAD_DAYS), (_OLD_REPORTS, REPORT_DAYS), (_OLD_GONE, GONE_DAYS),
+                  (_OLD_FEEDS, GONE_DAYS))  # fmt: skip
         for statement, days in limits:
             gone += await _repeat(node, route.tenant, statement, days)
     return gone + await asyncio.to_thread(forget_left, node.data_dir, days=PACKAGE_DAYS)

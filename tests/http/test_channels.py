@@ -10,8 +10,8 @@ import pytest
 from lxml import etree
 
 from appliance.base.ids import uuid7
+from appliance.work import maintain
 from appliance.work.actors.channels import make
-from appliance.work.maintain import renew_feeds
 from tests.channels.firm import Seller
 from tests.http.test_door import assert_problem
 from tests.http.test_prices import API, shop  # noqa: F401 - the fixture
@@ -232,6 +232,12 @@ async def test_a_feed_is_published_whole_held_and_released(place):
     assert await place.work() == 1
     held = await place.feed()
     assert held.content == served.content and held.headers["x-feed-state"] == "held"
+    await place.sql(
+        "UPDATE channel_offer SET changed_at = now() - interval '31 days' WHERE is_gone"
+    )
+    node = SimpleNamespace(db=place.db)
+    assert await maintain._repeat(node, place.shop.firm.id, maintain._OLD_GONE, 30) == 2
+    assert await place.shop.firm.sql("SELECT count(*)::text FROM channel_offer") == [["4"]]
     (view,) = (await place.worker.get(f"{API}/channels")).json()["channels"]
     (feed,) = view["feeds"]
     assert (feed["state"], feed["offers"], feed["held_offers"]) == ("held", 5, 3), feed
@@ -269,10 +275,10 @@ async def test_a_feed_is_not_that_of_who_may_see_more(place):
     await place.work()
     assert b"Leaf" in (await place.feed()).content
     # What is polled is made anew without waiting for the next poll.
-    await renew_feeds(SimpleNamespace(db=place.db))
+    await maintain.renew_feeds(SimpleNamespace(db=place.db))
     assert await place.work() == 0
     await place.old()
-    assert await renew_feeds(SimpleNamespace(db=place.db)) >= 1
+    assert await maintain.renew_feeds(SimpleNamespace(db=place.db)) >= 1
     assert await place.work() == 1
     grant = await place.shop.first('sys.grant where kind = "product" and profile.key = "owner"')
     fields = {**grant["fields"]["fields"], "brand": "hidden"}
