@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.db.migrations import run_beside
 
 revision = "0020"
-down_revision = "0016"
+down_revision = "0018"
 
 
 def upgrade() -> None:
