@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 
 from appliance.intake import runs
+from connectors.sdk.contract import Fault
 from tests.intake.staged import Staged, bring, row, sorts, speaking
 from tests.intake.test_intake import desk  # noqa: F401 - the fixture
 from tests.tenants import create, delete
@@ -147,19 +148,60 @@ async def test_a_full_package_archives_what_is_gone_and_stops_at_ten_percent(sho
     await desk.approve(await shop(package(20)))
     one = [r for r in package(20) if not r.key.startswith("p19")]
     made = await shop(one)
-    assert sorts(made)["gone"] == 1 and made.held_by == []
+    assert sorts(made)["gone"] == 2 and made.held_by == [], "the product and its stock"
     two = [r for r in package(20) if not r.key.startswith(("p19", "p18"))]
     held = await shop(two)
-    assert held.held_by == ["mass-removal: 2 of 20 products, 10 % (limit 10 %)"]
+    assert held.held_by == [
+        "mass-removal: 2 of 20 products, 10 % (limit 10 %)",
+        "mass-removal: 2 of 20 positions of stock, 10 % (limit 10 %)",
+    ]
     told = await shop(two, options=runs.Options(gone_share_max=20))
-    assert told.held_by == [] and sorts(told)["gone"] == 2
+    assert told.held_by == [] and sorts(told)["gone"] == 4
     await desk.approve(made)
     archived = [s for s, a in await products(desk, "sku", "archived") if a == "true"]
     assert archived == ["B19"]
     back = await shop(package(20))
-    assert sorts(back) == {"changed": 1, "unchanged": sorts(back)["unchanged"]}
+    assert sorts(back) == {"changed": 1, "new": 1, "unchanged": sorts(back)["unchanged"]}
     prices = [r for r in package(20) if r.entity == "price" and not r.key.startswith("p1")]
     assert "gone" not in sorts(await shop(prices)), "prices alone are no catalogue"
+
+
+async def test_full_rests_say_nothing_of_a_warehouse_by_its_absence(shop, desk):  # noqa: F811
+    """That is: nothing is there. Of changes only, nothing is known."""
+    rows = [row("warehouse", f"w{n}", name=f"Склад {n}") for n in range(2)]
+    rows += [row("product", f"p{n}", name=f"Болт {n}", sku=f"B{n:02}") for n in range(12)]
+    rows.append(row("variant", "p1#v", product_id="p1", name="синій"))
+
+    def rests(products, *more):
+        at = [(f"p{n}", w) for n in products for w in ("w0", "w1")]
+        return [
+            row("stock", f"{p}|{w}", product_id=p, warehouse_id=w, quantity="5")
+            for p, w in at if (p, w) not in more
+        ]  # fmt: skip
+
+    variant = row(
+        "stock", "p1#v|w0", product_id="p1", variant_id="p1#v", warehouse_id="w0", quantity="1"
+    )
+    await desk.approve(await shop([*rows, *rests(range(12)), variant]))
+    less = rests(range(12), ("p0", "w1"))
+    assert sorts(await shop([*less, variant], {})) == {"unchanged": 24}
+    broken = row("stock", "p2|?", product_id="p2", warehouse_id="w1", faults=[Fault("x", "y")])
+    made = await shop([r for r in [*less, broken] if r.key != "p2|w1"])
+    gone = [(r.key, r.changes) for r in await desk.rows(made, "gone")]
+    assert made.held_by == [] and gone == [
+        ("p0|w1", [{"field": "quantity", "from": "5.000", "to": "0"}]),
+        ("p1#v|w0", [{"field": "quantity", "from": "1.000", "to": "0"}]),
+    ]
+    held = await shop([*rests(range(11)), variant])
+    assert held.held_by == []
+    held = await shop(rests(range(11)))
+    assert held.held_by == ["mass-removal: 3 of 25 positions of stock, 12 % (limit 10 %)"]
+    done = await desk.approve(made)
+    assert (done.counts["applied"], done.counts["refused"]) == (2, 0)
+    assert (await balances(desk))["B00"] == 5 and (await balances(desk))["B01"] == 10
+    assert "gone" not in sorts(await shop([*less, broken]))
+    await desk.revert(done)
+    assert (await balances(desk))["B00"] == 10
 
 
 async def test_an_older_package_waits(shop, desk):  # noqa: F811

@@ -22,6 +22,8 @@ from appliance.intake.refs import Refs
 from appliance.intake.runs import IntakeRun, Options, Unmapped
 from appliance.intake.target import Finished
 from appliance.intake.targets.goods.fields import KINDS, LINKS
+from appliance.intake.targets.goods.rests import Rests
+from appliance.intake.targets.goods.words import Words
 from appliance.kernel.context import Ctx
 from connectors.sdk.contract import Fault, Summary
 
@@ -112,8 +114,11 @@ def is_full(entity: str, facts: Mapping[str, str]) -> bool:
 class Ending:
     """Finishes the plan of one run."""
 
-    def __init__(self, db: Database, ctx: Ctx, run: IntakeRun, refs: Refs, seen: Seen) -> None:
+    def __init__(
+        self, db: Database, ctx: Ctx, run: IntakeRun, refs: Refs, *, seen: Seen, words: Words
+    ) -> None:
         self._db, self._tenant, self._run, self._refs, self._seen = db, ctx.tenant, run, refs, seen
+        self._rests = Rests(db, ctx, run, refs, words)
 
     async def finish(self, summary: Summary) -> Finished:
         """Mark rows, add what is gone, count."""
@@ -195,14 +200,17 @@ class Ending:
             start = _GONE_FROM + (_GONE_FROM // 2 if entity == "variant" else 0)
             columns = (Column("text", [k for k, _ in gone]), Column("uuid", [i for _, i in gone]))
             await self._write(_GONE, start, entity, *columns)
-            most = most_gone(self._run.options, GONE_SHARE_MAX)
-            of = len(gone) + len(here & known.keys())
-            if len(gone) * 100 >= of * most:
-                share = len(gone) * 100 // of
-                held.append(
-                    f"mass-removal: {len(gone)} of {of} {entity}s, {share} % (limit {most} %)"
-                )
+            held += self._share(len(gone), len(gone) + len(here & known.keys()), f"{entity}s")
+        if facts.get(_FULL["variant"]) == "yes" and "stock" in self._seen.here:
+            held += self._share(*await self._rests.find_unsaid(), "positions of stock")
         return held
+
+    def _share(self, gone: int, of: int, what: str) -> list[str]:
+        """Whether what is gone is too much of what there was."""
+        most = most_gone(self._run.options, GONE_SHARE_MAX)
+        if not gone or gone * 100 < of * most:
+            return []
+        return [f"mass-removal: {gone} of {of} {what}, {gone * 100 // of} % (limit {most} %)"]
 
     async def _live(self, ids: set[UUID]) -> set[UUID]:
         """Those that are there and not archived."""

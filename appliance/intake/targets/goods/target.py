@@ -162,7 +162,10 @@ class Goods:
 
     async def finish(self, summary: Summary) -> Finished:
         """See Target."""
-        return await Ending(self._db, self._ctx, self._run, self._refs, self._seen).finish(summary)
+        ending = Ending(
+            self._db, self._ctx, self._run, self._refs, seen=self._seen, words=self._words
+        )
+        return await ending.finish(summary)
 
     async def prologue(self) -> list[Command]:
         """Nothing stands before the rows."""

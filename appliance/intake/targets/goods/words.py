@@ -142,6 +142,16 @@ class Words:
             raise Unknown("warehouse", "")
         return found
 
+    def warehouses(self) -> dict[str, UUID]:
+        """The warehouses that settings name: external id to record."""
+        told = {
+            k.partition(":")[2]: v for k, v in self._settings.items() if k.startswith("warehouse:")
+        }
+        found = {
+            e: self._named.get(("warehouse", _plain(v))) or parse_uuid(v) for e, v in told.items()
+        }
+        return {ext: ident for ext, ident in found.items() if ext and ident is not None}
+
     def setting(self, name: str, default: str = "") -> str:
         """One setting of the mapping."""
         return self._settings.get(name, default)
