@@ -209,7 +209,7 @@ async def test_an_older_package_waits(shop, desk):  # noqa: F811
     older = await shop(package(), {**FULL, "made_at": "2026-11-19T10:00:00"})
     assert older.held_by[0].startswith("older-than-applied")
     other = await shop(package(1), {**FULL, "catalogue_id": "another"})
-    assert sorts(other).get("gone") == 2
+    assert sorts(other).get("gone") == 4, "two products and their stock"
 
 
 async def test_what_is_not_mapped_waits_is_counted_and_comes_with_one_setting(shop, desk):  # noqa: F811
@@ -265,17 +265,35 @@ async def test_an_article_that_the_source_repeats_stays_with_the_first(shop, des
 
 
 async def test_ids_that_stand_twice(shop, desk):  # noqa: F811
+    again = [Fault("duplicate-id", "one for an id, or the same twice", "x")]
     rows = [
         row("product", "p", "a.xml", name="Один", sku="S1"), row("product", "p", "b.xml", barcode="4006381333931"),
         row("product", "q", "a.xml", name="Так", sku="S2"), row("product", "q", "a.xml", name="Інакше", sku="S2"),
         row("category", "x", name="X", parent_id="y"), row("category", "y", name="Y", parent_id="x"),
+        row("price_type", "t", name="Т", currency="UAH"), row("price_type", "u", name="У", currency="UAH"),
+        row("price", "p|t", product_id="p", price_type_id="t", amount="1"),
+        row("price", "p|u", product_id="p", price_type_id="u", amount="1"),
+        row("price", "p|t", product_id="p", price_type_id="t", amount="2", faults=again),
+        row("stock", "p|w", product_id="p", warehouse_id="w", quantity="1"),
+        row("warehouse", "w", name="W"), row("counterparty", "k", name="К"),
+        row("order", "o", counterparty_id="k"), row("order_line", "o|1", order_id="o", name="А", quantity="1", price="1"),
+        row("order", "o", counterparty_id="k", currency="EUR", faults=again),
+        row("order_line", "o|2", order_id="o", name="Б", quantity="1", price="1"),
     ]  # fmt: skip
     made = await shop(rows)
-    assert sorts(made) == {"new": 3, "changed": 1, "faulty": 2}
+    faulty = {(r.key, r.faults[0]["code"]) for r in await desk.rows(made, "faulty")}
+    assert faulty == {
+        ("q", "duplicate-key"), ("p|t", "duplicate-id"), ("p|u", "duplicate-id"),
+        ("o", "duplicate-id"), ("o|1", "duplicate-id"), ("o|2", "duplicate-id"),
+    }  # fmt: skip
+    assert sorts(made) == {"new": 8, "changed": 1, "faulty": 9}
     assert {f.code for f in made.told.warnings} == {"loop"}
     done = await desk.approve(made)
     assert done.counts["refused"] == 0
     assert await products(desk, "sku", "barcode") == [["S1", "4006381333931"]]
+    both = [row("product", "p", name="Один"), row("product", "p", name="Два", faults=again)]
+    made = await shop(both, {**FULL, "made_at": "2026-11-22T10:00:00"})
+    assert "gone" not in sorts(made), "what is at fault is there"
 
 
 async def test_a_record_that_was_deleted_is_not_made_again(shop, desk):  # noqa: F811

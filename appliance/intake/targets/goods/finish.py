@@ -23,41 +23,16 @@ from appliance.intake.runs import IntakeRun, Options, Unmapped
 from appliance.intake.target import Finished
 from appliance.intake.targets.goods.fields import KINDS, LINKS
 from appliance.intake.targets.goods.rests import Rests
+from appliance.intake.targets.goods.twins import mark_twins
 from appliance.intake.targets.goods.words import Words
 from appliance.kernel.context import Ctx
 from connectors.sdk.contract import Fault, Summary
 
 GONE_SHARE_MAX = 10
 # The fact of a reading that says of an entity that all of it is there.
-_FULL = {"product": "catalogue_full", "variant": "offers_full"}
+FULL = {"product": "catalogue_full", "variant": "offers_full"}
 UNMAPPED_TOLD = 100
 _GONE_FROM = 1_000_000_000
-_REPEATED = Statement(
-    "SELECT entity, key FROM intake_row WHERE tenant_id = $1 AND run = $2 "
-    "AND sort NOT IN ('faulty', 'gone') GROUP BY entity, key HAVING count(*) > 1"
-)
-# Rows of one id in one file that say different things of the same field; of facts also in others.
-_DIFFERENT = Statement(
-    "SELECT DISTINCT entity, key FROM (SELECT r.entity, r.key FROM intake_row r, "
-    "jsonb_each(r.data) AS f WHERE r.tenant_id = $1 AND r.run = $2 AND r.sort <> 'faulty' "
-    "AND r.key = ANY($3::text[]) AND f.value <> 'null'::jsonb GROUP BY r.entity, r.key, "
-    "CASE WHEN r.entity IN ('price', 'stock') THEN '' ELSE r.sheet END, f.key "
-    "HAVING count(DISTINCT f.value) > 1) AS d"
-)
-_TWINS = Statement(
-    "UPDATE intake_row SET sort = 'faulty', faults = faults || jsonb_build_object("
-    "'code', 'duplicate-key', 'expected', 'one row for an id', 'found', key, "
-    "'place', jsonb_build_object('sheet', sheet, 'row', line)) WHERE tenant_id = $1 AND run = $2 "
-    "AND sort <> 'faulty' AND entity = $3 AND key = ANY($4::text[])"
-)
-# An entry of a ledger is written once.
-_ONCE = Statement(
-    "UPDATE intake_row r SET sort = 'unchanged' FROM (SELECT entity, key, min(no) AS no "
-    "FROM intake_row WHERE tenant_id = $1 AND run = $2 AND sort <> 'faulty' "
-    "AND entity IN ('price', 'stock') AND key = ANY($3::text[]) GROUP BY entity, key) AS f "
-    "WHERE r.tenant_id = $1 AND r.run = $2 AND r.entity = f.entity AND r.key = f.key "
-    "AND r.no <> f.no AND r.sort <> 'faulty'"
-)
 _MISSING = Statement(
     "UPDATE intake_row SET sort = 'faulty', faults = faults || jsonb_build_object("
     "'code', 'unmapped', 'expected', $3::text, 'found', data->>$4) WHERE tenant_id = $1 "
@@ -87,10 +62,13 @@ _ORDER = ("category", "price_type", "warehouse", "counterparty", "product", "var
 
 
 class Seen:
-    """What judging has seen of a run: keys by entity, ids that were wanted and not there."""
+    """What judging has seen of a run: keys of sound rows by entity, ids that were wanted and not
+    there. `waiting`: keys of what a full package would else take for gone, though it is at fault.
+    """
 
     def __init__(self) -> None:
         self.here: dict[str, set[str]] = {}
+        self.waiting: dict[str, set[str]] = {}
         self.wanted: dict[str, set[str]] = {}
         self.unmapped: Counter[tuple[str, str]] = Counter()
         self.numbers: dict[tuple[str, str], str] = {}
@@ -108,7 +86,7 @@ def is_full(entity: str, facts: Mapping[str, str]) -> bool:
     """Whether what a package leaves out of an entity is gone. One that does not say so is of
     changes only.
     """
-    return facts.get(_FULL.get(entity, "")) == "yes"
+    return facts.get(FULL.get(entity, "")) == "yes"
 
 
 class Ending:
@@ -122,7 +100,9 @@ class Ending:
 
     async def finish(self, summary: Summary) -> Finished:
         """Mark rows, add what is gone, count."""
-        await self._mark_repeated()
+        for entity, twins in (await mark_twins(self._db, self._tenant, self._run.id)).items():
+            self._seen.here.get(entity, set()).difference_update(twins)
+            self._seen.waiting.setdefault(entity, set()).update(twins)
         looped = _loops(self._seen.parents)
         if looped:
             await self._write(_NO_PARENT, Column("text", looped))
@@ -138,7 +118,7 @@ class Ending:
         others = {i for told in former for i in _lines(told, "catalogue_id")}
         if others <= set(_lines(facts, "catalogue_id")):
             held += await self._find_gone(facts)
-        elif any(is_full(entity, facts) for entity in _FULL):
+        elif any(is_full(entity, facts) for entity in FULL):
             expected = (
                 "the catalogue that this source has brought before; nothing is taken for gone"
             )
@@ -151,20 +131,6 @@ class Ending:
             for (what, value), rows in self._seen.unmapped.most_common(UNMAPPED_TOLD)
         )
         return Finished(counts, tuple(held), tuple(warnings), unmapped)
-
-    async def _mark_repeated(self) -> None:
-        """Rows of one id: those that say different things are faults, all of them."""
-        rows = await self._read(_REPEATED)
-        if not rows:
-            return
-        keys = Column("text", sorted({key for _, key in rows}))
-        different: dict[str, list[str]] = {}
-        for entity, key in await self._read(_DIFFERENT, keys):
-            different.setdefault(entity, []).append(key)
-        for entity, twins in different.items():
-            await self._write(_TWINS, entity, Column("text", twins))
-            self._seen.here.get(entity, set()).difference_update(twins)
-        await self._write(_ONCE, keys)
 
     async def _mark_missing(self) -> None:
         """Rows that refer to what is neither here nor in the run, and rows that refer to those."""
@@ -183,16 +149,17 @@ class Ending:
                     lost.add(key)
                     seen.unmapped[(target, value)] += 1
             seen.here.get(entity, set()).difference_update(lost)
+            seen.waiting.setdefault(entity, set()).update(lost)
 
     async def _find_gone(self, facts: Mapping[str, str]) -> list[str]:
         """Rows for what this source has brought and a full package leaves out: to be archived."""
         held = []
-        for entity in _FULL:
+        for entity in FULL:
             # A package of prices alone names products by their ids: it is no catalogue of them.
             if entity not in self._seen.named or not is_full(entity, facts):
                 continue
             known = await self._refs.all_of(KINDS[entity])
-            here = self._seen.here.get(entity, set())
+            here = self._seen.here.get(entity, set()) | self._seen.waiting.get(entity, set())
             live = await self._live({i for k, i in known.items() if k not in here})
             gone = sorted((k, i) for k, i in known.items() if k not in here and i in live)
             if not gone:
@@ -201,7 +168,7 @@ class Ending:
             columns = (Column("text", [k for k, _ in gone]), Column("uuid", [i for _, i in gone]))
             await self._write(_GONE, start, entity, *columns)
             held += self._share(len(gone), len(gone) + len(here & known.keys()), f"{entity}s")
-        if facts.get(_FULL["variant"]) == "yes" and "stock" in self._seen.here:
+        if facts.get(FULL["variant"]) == "yes" and "stock" in self._seen.here:
             held += self._share(*await self._rests.find_unsaid(), "positions of stock")
         return held
 

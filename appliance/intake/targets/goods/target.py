@@ -20,7 +20,7 @@ from appliance.intake.targets.goods.block import UNIQUE, Block
 from appliance.intake.targets.goods.compose import LINK, Composer
 from appliance.intake.targets.goods.facts import Facts, lookups_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS, bring, values_of
-from appliance.intake.targets.goods.finish import Ending, Seen, is_full
+from appliance.intake.targets.goods.finish import FULL, Ending, Seen, is_full
 from appliance.intake.targets.goods.words import NONE, Unknown, Words
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
@@ -67,6 +67,7 @@ class Goods:
         for row in rows:
             if row.faults:
                 found.append(Judged("faulty"))
+                self._note(row, found[-1])
                 continue
             judge = facts.judge if row.entity in _FACTS else self._judge_record
             try:
@@ -151,6 +152,8 @@ class Goods:
     def _note(self, row: StagedRow, judged: Judged) -> None:
         """Keep of a row what the end of the plan needs."""
         if judged.sort == "faulty":
+            if row.entity in FULL:
+                self._seen.waiting.setdefault(row.entity, set()).add(row.key)
             return
         self._seen.here.setdefault(row.entity, set()).add(row.key)
         if row.entity == "price_type" and (word := row.values.get("currency")):
