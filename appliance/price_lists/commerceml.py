@@ -75,7 +75,13 @@ def _offer(offer: Offer, types: list[PriceType]) -> Iterator[str]:
         yield element("Штрихкод", offer.barcode)
     if offer.sku:
         yield element("Артикул", offer.sku)
-    yield element("Наименование", offer.name) + measure_element(offer.measure) + "<Цены>"
+    yield element("Наименование", offer.name) + measure_element(offer.measure)
+    # The schema knows one barcode of an offer; the others are values of a requisite.
+    if codes := [c for c in offer.barcodes if _BARCODE.fullmatch(c)]:
+        yield "<ЗначенияРеквизитов><ЗначениеРеквизита>" + element("Наименование", "Штрихкод")
+        yield "".join(element("Значение", code) for code in codes)
+        yield "</ЗначениеРеквизита></ЗначенияРеквизитов>"
+    yield "<Цены>"
     for type_, price in zip(types, offer.prices, strict=True):
         if price is not None:
             yield _price(type_, *price, offer.measure.name)

@@ -51,7 +51,8 @@ class Warehouse(msgspec.Struct, frozen=True):
 
 class Offer(msgspec.Struct, frozen=True):
     """A product with at least one price; `prices` stand by the place of their type. `stock` is
-    what can be sold, by warehouse; None where stock is not for the reader.
+    what can be sold, by warehouse; None where stock is not for the reader. `barcodes`: those beside
+    `barcode`.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Offer(msgspec.Struct, frozen=True):
     measure: Measure
     prices: tuple[tuple[Decimal, str] | None, ...]
     stock: dict[str, Decimal] | None
+    barcodes: tuple[str, ...] = ()
 
 
 class Offers(msgspec.Struct, frozen=True):
@@ -127,13 +129,14 @@ async def _blocks(
         ids = [str(r["id"]) for r in offered]
         outer = await outer_ids(db, ctx, system, ids)
         stock = None if places is None else await _stock(db, ctx, asked, places, ids)
+        codes = await _codes(db, ctx, ids) if "barcode" in names else {}
         yield [
             Offer(
                 id=outer.get(i, i), name=str(row.get("name") or row.get("number") or i),
                 sku=str(row.get("sku") or ""), barcode=str(row.get("barcode") or ""),
                 measure=find_measure(measures, str(row.get("measure") or "")),
                 prices=tuple(prices.get((i, t.id)) for t in types),
-                stock=_by_place(stock, places, i),
+                stock=_by_place(stock, places, i), barcodes=tuple(codes.get(i, ())),
             )
             for i, row in zip(ids, offered, strict=True)
         ]  # fmt: skip
@@ -183,6 +186,23 @@ async def outer_ids(
     found: dict[str, str] = {}
     async for row in read_rows(db, ctx, raw):
         found.setdefault(str(row["record"]), str(row["external_id"]))
+    return found
+
+
+async def _codes(db: Database, ctx: Ctx, products: Sequence[str]) -> dict[str, list[str]]:
+    """Barcodes of products beside their first; those of variants are not among them."""
+    if not products or not may_leave(ctx, "barcode", "code", "product", "variant"):
+        return {}
+    raw: Json = {
+        "from": "barcode", "select": ["code", "product"], "sort": ["code"],
+        "where": {"and": [
+            {"field": "product", "op": "in", "value": [*products]},
+            {"field": "variant", "op": "is_null", "value": True},
+        ]},
+    }  # fmt: skip
+    found: dict[str, list[str]] = {}
+    async for row in read_rows(db, ctx, raw):
+        found.setdefault(str(row["product"]), []).append(str(row["code"]))
     return found
 
 

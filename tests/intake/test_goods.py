@@ -5,7 +5,10 @@ from uuid import UUID
 import pytest
 
 from appliance.intake import runs
-from connectors.sdk.contract import Fault
+from appliance.base.clock import now
+from appliance.price_lists import Asked, export_list
+from connectors.sdk.contract import Fault, Mapping, Rows
+from connectors.systems.commerceml.connector import CommerceMLPackage
 from tests.intake.staged import Staged, bring, row, sorts, speaking
 from tests.intake.test_intake import desk  # noqa: F401 - the fixture
 from tests.tenants import create, delete
@@ -262,6 +265,52 @@ async def test_an_article_that_the_source_repeats_stays_with_the_first(shop, des
         ["Болт 0", "SAME"], ["Болт 1", None], ["Болт 2", None],
     ]  # fmt: skip
     assert sorts(await shop(rows)) == {"unchanged": 7}
+
+
+async def test_several_barcodes_come_in_move_and_leave(shop, desk):  # noqa: F811
+    ean = ["4006381333931", "4006381333948", "4006381333955", "4006381333962"]
+    await desk.firm.apply(create("product", name="Свій"))
+    ((own,),) = await desk.firm.sql("SELECT id::text FROM record WHERE kind = 'product'")
+    await desk.firm.apply(create("barcode", code="OWN-0001", product=own))
+    rows = [
+        row("price_type", "t", name="Т", currency="UAH"),
+        row("product", "a", name="А", barcode=ean[0], barcodes="\n".join([*ean[:3], "OWN-0001", "?!"])),
+        row("product", "b", name="Б", barcode=ean[3], barcodes=f"{ean[3]}\n{ean[2]}"),
+        row("variant", "a#v", product_id="a", name="с", barcodes="VAR-1\nVAR-2"),
+        row("price", "a|t", product_id="a", price_type_id="t", amount="1"),
+    ]  # fmt: skip
+
+    async def codes():
+        found = await desk.firm.sql(
+            "SELECT c.data->>'code', p.data->>'name', v.data->>'name' FROM record c "
+            "JOIN record p ON p.id = (c.data->>'product')::uuid "
+            "LEFT JOIN record v ON v.id = (c.data->>'variant')::uuid WHERE c.kind = 'barcode'"
+        )
+        return {code: who for code, *who in found}
+
+    made = await shop(rows)
+    assert [(w.code, w.found) for w in made.told.warnings] == [("number-repeated", "3 rows")]
+    done = await desk.approve(made)
+    assert done.counts["refused"] == 0, [r.faults for r in await desk.rows(done, "faulty")]
+    here = {
+        ean[1]: ["А", None],
+        ean[2]: ["А", None],
+        "OWN-0001": ["Свій", None],
+        "VAR-2": ["А", "с"],
+    }
+    assert await codes() == here
+    assert sorts(await shop(rows)) == {"unchanged": 5}
+    chunks = await export_list(desk.db, await desk.firm.ctx(), Asked(at=now()), "xml", system="1C")
+    path = desk.folder / "offers.xml"
+    path.write_bytes(b"".join([c async for c in chunks]))
+    frames = list(CommerceMLPackage(path).read(Mapping()))
+    offers = [r.values for f in frames if isinstance(f, Rows) for r in f.rows if r.key == "a"]
+    assert offers[0]["barcodes"].split("\n") == ean[:3]
+    rows[2] = row("product", "b", name="Б", barcode=ean[3], barcodes=f"{ean[3]}\n{ean[2]}")
+    moved = await shop([rows[2]], {})
+    assert sorts(moved) == {"changed": 1}
+    await desk.approve(moved)
+    assert await codes() == here | {ean[2]: ["Б", None]}
 
 
 async def test_ids_that_stand_twice(shop, desk):  # noqa: F811

@@ -129,7 +129,9 @@ def _stage(draft: Draft) -> None:
         package.stage(draft.place, "product", product or id_, values, draft.faults)
 
 
-VARIANT_FIELDS = frozenset({"name", "sku", "barcode", "properties", "images", "is_deleted"})
+VARIANT_FIELDS = frozenset(
+    {"name", "sku", "barcode", "barcodes", "properties", "images", "is_deleted"}
+)
 
 
 def _file_under(draft: Draft) -> None:
@@ -262,6 +264,9 @@ def put_requisite(draft: Draft, parts: list[tuple[str, str]]) -> None:
     text = "\n".join(texts)
     if name in _REQUISITES:
         values.setdefault(_REQUISITES[name], text)
+    elif name == "Штрихкод":
+        for code in texts:
+            put_barcode(draft, code)
     elif name == "Вес":
         put_weight(draft, text)
     elif name == "ПометкаУдаления":

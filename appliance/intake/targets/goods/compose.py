@@ -19,6 +19,8 @@ from appliance.intake.refs import Key, Known, Refs, kind_of
 from appliance.intake.runs import IntakeRun
 from appliance.intake.target import Phase, Row, Step, create, fault
 from appliance.intake.targets.goods.block import keys_of, linked_by
+from appliance.intake.targets.goods.codes import FIELD as CODES
+from appliance.intake.targets.goods.codes import compose_codes
 from appliance.intake.targets.goods.facts import scale_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS
 from appliance.intake.targets.goods.words import Words
@@ -63,26 +65,33 @@ class Composer:
         is_tree = phase.name == "tree"
         fields: dict[str, Json] = {}
         for change in row.changes:
-            if change.field != LINK and (change.field == "parent") == is_tree:
+            if change.field not in (LINK, CODES) and (change.field == "parent") == is_tree:
                 fields[change.field] = self._value(change.after, known, is_tree=is_tree)
         if is_tree:
             parent = fields.get("parent")
             ident = row.target or derived_id(self._run.id, f"{row.entity}:{row.key}")
             is_moved = parent is not None and parent != str(ident)
             return Step(row, (self._update(kind, ident, {"parent": parent}),) if is_moved else ())
+        ident = row.target or derived_id(self._run.id, f"{row.entity}:{row.key}")
+        product = fields.get("product") or self._product_of(row, known)
+        codes = compose_codes(self._run, row, ident, product)
         if row.sort == "new":
-            return self._new(row, kind, fields)
+            return self._new(row, kind, fields, codes)
         commands = [self._update(kind, row.target, fields)] if fields else []
         if row.after(LINK) is not None and row.target is not None:
             commands.append(self._reference(row, row.target))
-        return Step(row, tuple(commands))
+        return Step(row, (*commands, *codes))
 
-    def _new(self, row: Row, kind: str, fields: dict[str, Json]) -> Step:
+    def _product_of(self, row: Row, known: dict[Key, list[Known]]) -> Json:
+        found = known.get((KINDS["product"], str(row.data.get("product_id") or "")))
+        return str(found[0].id) if found else None
+
+    def _new(self, row: Row, kind: str, fields: dict[str, Json], codes: list[Command]) -> Step:
         ident = derived_id(self._run.id, f"{row.entity}:{row.key}")
         if kind == "price_type":
             fields = {"key": f"{self._run.source}:{row.key}"[:255], **fields}
         made = create(kind, ident, fields)
-        return Step(row, (made, self._reference(row, ident)), ident)
+        return Step(row, (made, self._reference(row, ident), *codes), ident)
 
     def _reference(self, row: Row, ident: UUID) -> Command:
         ref = derived_id(self._run.id, f"ref:{row.entity}:{row.key}")

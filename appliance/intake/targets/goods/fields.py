@@ -80,6 +80,8 @@ def values_of(entity: str, row: Values, words: Words, *, is_new: bool) -> dict[s
     if entity in _ARCHIVED and row.get("is_deleted") is not None:
         name, value = _ARCHIVED[entity]
         found[name] = value if row["is_deleted"] else not value
+    if "barcode" in _PLAIN[entity] and "barcode" not in found and row.get("barcodes"):
+        found["barcode"] = str(row["barcodes"]).split("\n", 1)[0]
     if entity in _MORE:
         _MORE[entity](row, words, found, is_new=is_new)
     return found
@@ -94,8 +96,6 @@ def _of_product(row: Values, words: Words, found: dict[str, Json], *, is_new: bo
         tax = words.tax(str(row["tax"]))
         if tax is not None:
             found["tax"] = str(tax)
-    if "barcode" not in found and row.get("barcodes"):
-        found["barcode"] = str(row["barcodes"]).split("\n", 1)[0]
     name = found.get("name")
     if isinstance(name, str) and len(name) > limits.TEXT_CHARS_MAX:
         found.setdefault("description", name)

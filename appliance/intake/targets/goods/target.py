@@ -17,6 +17,7 @@ from appliance.intake.runs import IntakeRun
 from appliance.intake.stage import Change, Judged
 from appliance.intake.target import Finished, Phase, Row, Step, fault
 from appliance.intake.targets.goods.block import UNIQUE, Block
+from appliance.intake.targets.goods.codes import BEARERS, Codes, further
 from appliance.intake.targets.goods.compose import LINK, Composer
 from appliance.intake.targets.goods.facts import Facts, lookups_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS, bring, values_of
@@ -50,6 +51,7 @@ class Goods:
     def __init__(self, db: Database, ctx: Ctx, run: IntakeRun, words: Words) -> None:
         self._db, self._ctx, self._run, self._words = db, ctx, run, words
         self._refs, self._seen = Refs(db, ctx, run.source), Seen()
+        self._codes = Codes({})
         self._facts = run.inspection.facts if run.inspection else {}
 
     @classmethod
@@ -61,6 +63,7 @@ class Goods:
     async def judge(self, rows: Sequence[StagedRow]) -> list[Judged]:
         """See Target."""
         block = await Block.load(self._db, self._ctx, self._refs, self._words, rows)
+        self._codes = await Codes.load(self._db, self._ctx, self._refs, rows)
         facts = Facts(self._ctx, self._run, self._words, block, self._seen)
         await facts.load(self._db, lookups_of(rows))
         found = []
@@ -98,6 +101,7 @@ class Goods:
         if faults:
             return Judged("faulty", faults=tuple(faults))
         steps += self._links(row, kind, now, block)
+        steps += self._further_codes(row, now)
         if now is not None:
             if (kind.key, row.key) in block.by_setting:
                 steps.append(Change(LINK, None, row.key))
@@ -113,6 +117,17 @@ class Goods:
             # An offer for a product that nobody has told of.
             raise Unknown(entity, row.key)
         return Judged("new", None, tuple(steps))
+
+    def _further_codes(self, row: StagedRow, now: Known | None) -> list[Change]:
+        """Barcodes beside the first; one that an earlier row of the run has taken stays there."""
+        codes = further(row) if row.entity in BEARERS and row.values.get("barcodes") else []
+        if not codes or self._ctx.schema.kind("barcode") is None:
+            return []
+        first = self._seen.numbers
+        own = [c for c in codes if first.setdefault(("barcode", fold(c)), row.key) == row.key]
+        steps, refused = self._codes.step(own, row.entity, now.id if now else None)
+        self._seen.repeated["barcode"] += refused + len(codes) - len(own)
+        return steps
 
     def _is_repeated(self, row: StagedRow, now: Known | None, block: Block) -> bool:
         """Whether the number of a row, unique here, is that of another record of the source."""
