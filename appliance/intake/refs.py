@@ -51,7 +51,8 @@ class Refs:
             f"AND {slots['external_id']} = ANY($2::text[]) AND data->>'system' = $3"
         )
         self._of = Statement(
-            "SELECT data->>'record' FROM record WHERE tenant_id = $1 AND kind = 'external_ref' "
+            "SELECT data->>'record', data->>'external_id' FROM record WHERE tenant_id = $1 "
+            "AND kind = 'external_ref' "
             f"AND deleted_at IS NULL AND {slots['record']} = ANY($2::text[]) "
             "AND data->>'system' = $3"
         )
@@ -92,12 +93,19 @@ class Refs:
 
     async def brought(self, ids: Iterable[UUID]) -> set[UUID]:
         """Those of some records that this source knows by an id of its own."""
+        return set(await self.named(ids))
+
+    async def named(self, ids: Iterable[UUID]) -> dict[UUID, list[str]]:
+        """What this source calls some records; those that it does not know are left out."""
         wanted = [str(i) for i in set(ids)]
         if not wanted:
-            return set()
+            return {}
         tenant = self._ctx.tenant
         (rows,) = await self._db.read(tenant, (self._of, (tenant, folded(wanted), self.system)))
-        return {UUID((i or b"").decode()) for i in rows.column()}
+        found: dict[UUID, list[str]] = {}
+        for record, ext in rows:
+            found.setdefault(UUID((record or b"").decode()), []).append((ext or b"").decode())
+        return found
 
     async def all_of(self, kind: str) -> dict[str, UUID]:
         """Every external id of a kind that this source has ever brought."""

@@ -59,7 +59,7 @@ async def prepare(
     bound = asyncio.timeout(run.options.seconds_max)
     try:
         ctx = await _act(db, run, tenant, origin)
-        path = await _bring(folder, tenant, run, plane)
+        path = await bring_copy(folder, tenant, run, plane)
         await note_head(db, tenant, ident)
         async with bound:
             plan = await _plan(db, ctx, run, path, report)
@@ -131,7 +131,9 @@ def _in_words(hold: Fault) -> str:
     return f"{hold.code}: expected {hold.expected}{found}"
 
 
-async def _bring(folder: Path, tenant: UUID, run: IntakeRun, plane: ContentPlane | None) -> Path:
+async def bring_copy(
+    folder: Path, tenant: UUID, run: IntakeRun, plane: ContentPlane | None
+) -> Path:
     """The node's copy of the run's file, fetched from the content plane when it is not there."""
     if run.blob is not None and plane is not None and not has(folder, tenant, run.sha256):
         got = await receive(folder, tenant, plane.read(tenant, run.blob))

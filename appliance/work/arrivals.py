@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from appliance.base.errors import Clash
+from appliance.exchange.pictures import note_refused
 from appliance.files.rows import File, why_not
 from appliance.files.states import FileState
 from appliance.intake import runs
@@ -14,6 +15,8 @@ from appliance.work.node import WorkNode
 
 async def go_on(node: WorkNode, tenant: UUID, file: File) -> None:
     """Start what waits for a file that is released, end what waits for one that never will be."""
+    if file.state is not FileState.RELEASED:
+        await note_refused(node.db, tenant, file)
     for run in await runs.waiting_for(node.db, tenant, file.id):
         if file.state is FileState.RELEASED:
             job, queued = enqueue_call(

@@ -1,7 +1,7 @@
 """The throw-away child: parses untrusted bytes under limits and speaks frames on stdout.
 
 `child SYSTEM FILE` opens the file once and answers requests from stdin (look at it, read it under
-a mapping) until that is closed. A frame is its length in four bytes and a MessagePack of
+a mapping, give a picture of it) until that is closed. A frame is its length in four bytes and a MessagePack of
 sdk.contract.Request there, of sdk.contract.Frame here. A 5 KB workbook can abort an interpreter:
 then this one dies, and nobody else.
 """
@@ -16,19 +16,23 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import msgspec
 
 from connectors.sdk.contract import (
+    Carrier,
     Connector,
     Done,
     Failed,
     Fault,
+    Fetch,
     Frame,
     Inspect,
     Mapping,
+    Piece,
     Refused,
     Request,
     Rows,
@@ -37,6 +41,7 @@ from connectors.sdk.contract import (
     Used,
 )
 
+Fetcher = Callable[[str], Iterator[bytes]]
 MEMORY_MAX = 2 << 30
 CPU_S_MAX = 900
 _BEGUN = time.monotonic()
@@ -52,9 +57,15 @@ def main() -> int:
     gc.set_threshold(100_000, 20, 20)
     system, path = sys.argv[1], Path(sys.argv[2])
     connector: Connector = import_module(f"connectors.systems.{system}").CONNECTOR
+    source: Source | None = None
+    fetch: Fetcher | None = None
     try:
-        source = connector.open(path)
         while (request := _receive()) is not None:
+            if isinstance(request, Fetch):
+                fetch = fetch or _fetcher(connector, path)
+                _fetch(fetch, request.name)
+                continue
+            source = source or connector.open(path)
             if isinstance(request, Inspect):
                 _send(source.inspect(request.learned))
             else:
@@ -95,7 +106,23 @@ def _used() -> Used:
     return Used(cpu_ms, usage.ru_maxrss >> 10, round((time.monotonic() - _BEGUN) * 1_000))
 
 
-def _send(frame: Frame) -> None:
+def _fetcher(connector: Connector, path: Path) -> Fetcher:
+    if isinstance(connector, Carrier):
+        return connector.attached(path)
+    raise Refused(Fault("image-missing", "an input that brings files", "one of rows alone"))
+
+
+def _fetch(fetch: Fetcher, name: str) -> None:
+    """One file that is not there, or is broken, is no end of the others."""
+    try:
+        for data in fetch(name):
+            _send(Piece(data))
+        _send(Piece(b""))
+    except Refused as refused:
+        _send(Failed(refused.fault))
+
+
+def _send(frame: Frame | Piece) -> None:
     data = _encode(frame)
     out = sys.stdout.buffer
     out.write(_LENGTH.pack(len(data)))

@@ -6,7 +6,7 @@ its place and what was expected there; a refusal is a fault of the whole input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -202,7 +202,19 @@ class Read(msgspec.Struct, frozen=True, tag="read"):
     mapping: Mapping
 
 
-Request = Inspect | Read
+class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
+    """Asks for the bytes of a file that the input brings beside its rows, by the name in a row."""
+
+    name: str
+
+
+class Piece(msgspec.Struct, frozen=True, tag="piece"):
+    """Some bytes of it; none of them at its end."""
+
+    data: bytes
+
+
+Request = Inspect | Read | Fetch
 Frame = Rows | Progress | Found | Failed | Done
 
 
@@ -225,6 +237,15 @@ class Connector(Protocol):
 
     def open(self, path: Path) -> Source:
         """An input, opened. Raises Refused."""
+        ...
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """What a connector also is when its inputs bring files beside their rows: pictures."""
+
+    def attached(self, path: Path) -> Callable[[str], Iterator[bytes]]:
+        """Gives the bytes of one by its name; that raises Refused, as this does."""
         ...
 
 

@@ -20,10 +20,12 @@ from connectors.sdk.contract import (
     Done,
     Failed,
     Fault,
+    Fetch,
     Found,
     Frame,
     Inspect,
     Mapping,
+    Piece,
     Progress,
     Read,
     Refused,
@@ -34,7 +36,7 @@ from connectors.sdk.contract import (
 FRAME_MAX = 64 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 _LENGTH = struct.Struct(">I")
-_decode = msgspec.msgpack.Decoder(Frame).decode
+_decode = msgspec.msgpack.Decoder(Frame | Piece).decode
 
 
 class Reading:
@@ -42,6 +44,7 @@ class Reading:
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
+        self._is_giving = False
 
     async def inspect(self, learned: dict[str, str]) -> Found:
         """What the input holds and how it might be read; see contract.Inspect."""
@@ -61,7 +64,32 @@ class Reading:
             if isinstance(frame, Done):
                 return
 
+    async def fetch(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes of a file that the input brings, by the name in a row; see contract.Fetch.
+
+        Raises Refused where there is none of that name, or it is broken; others may be asked for.
+        """
+        await self._ask(Fetch(name))
+        self._is_giving = True
+        while data := await self._piece():
+            yield data
+
+    async def _piece(self) -> bytes:
+        try:
+            frame = await self._next()
+        except Refused:
+            self._is_giving = False
+            raise
+        if not isinstance(frame, Piece):
+            raise _died("another answer")
+        self._is_giving = bool(frame.data)
+        return frame.data
+
     async def _ask(self, request: Request) -> None:
+        # Of a file that nobody wanted to the end the rest is still on its way.
+        with contextlib.suppress(Refused):
+            while self._is_giving:
+                await self._piece()
         assert self._child.stdin is not None, "pipes were asked for"
         data = msgspec.msgpack.encode(request)
         # A child that has refused its input no longer listens; what it said is still to be read.
@@ -69,13 +97,13 @@ class Reading:
             self._child.stdin.write(_LENGTH.pack(len(data)) + data)
             await self._child.stdin.drain()
 
-    async def _next(self) -> Frame:
+    async def _next(self) -> Frame | Piece:
         assert self._child.stdout is not None, "pipes were asked for"
         try:
             size = _LENGTH.unpack(await self._child.stdout.readexactly(4))[0]
             if size > FRAME_MAX:
                 raise _died("a frame beyond all bounds")
-            frame: Frame = _decode(await self._child.stdout.readexactly(size))
+            frame: Frame | Piece = _decode(await self._child.stdout.readexactly(size))
         except asyncio.IncompleteReadError:
             code = await self._child.wait()
             if code == -signal.SIGXCPU:

@@ -283,14 +283,20 @@ def test_a_generated_catalogue_through_a_child(tmp_path):
     assert frames[-1].summary.entities["stock"] == 2 * count
 
 
-def test_a_picture_of_a_package(tmp_path):
-    from connectors.systems.commerceml.images import read_image
-
-    files = made.a_set(2) | {"webdata/import_files/00/00000000.jpg": b"\xff\xd8picture"}
+def test_pictures_of_a_package(tmp_path):
+    files = made.a_set(2) | {"webdata/import_files/00/00000000.jpg": b"\xff\xd8picture" * 20_000}
     path = zipped(tmp_path / "set.zip", files)
     rows, summary = read(path)
-    image = by_entity(rows, "product")[0].values["images"]
-    assert b"".join(read_image(path, image)) == b"\xff\xd8picture"
+    names = [r.values["images"] for r in by_entity(rows, "product")]
     assert [w.code for w in summary.warnings] == ["image-missing"]
-    with pytest.raises(Refused, match="image-missing"):
-        list(read_image(path, by_entity(rows, "product")[1].values["images"]))
+
+    async def go():
+        async with parent.open_input("commerceml", path) as reading:
+            async for piece in reading.fetch(names[0]):
+                assert piece
+                break
+            with pytest.raises(Refused, match="image-missing"):
+                await anext(reading.fetch(names[1]))
+            return b"".join([p async for p in reading.fetch(names[0])])
+
+    assert asyncio.run(go()) == b"\xff\xd8picture" * 20_000

@@ -1,6 +1,8 @@
 """1C's own sequence against a whole node: parts, lost answers, repeats, changes, mass removal."""
 
+import struct
 import time
+import zlib
 
 import httpx
 import pytest
@@ -95,6 +97,26 @@ def test_a_full_package_with_much_missing_stops_and_asks(owner, onec):
     assert run["held_by"]
     assert not [p for p in owner.rows("product limit 200") if p["fields"].get("archived")]
     owner.post(f"/intake/runs/{run['id']}/cancel", {}, 202)
+
+
+def test_a_picture_hangs_on_its_product_when_it_is_released(owner, onec):
+    seen = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", seen), (b"IDAT", zlib.compress(b"\0\xff\0\0")), (b"IEND", b"")]
+    picture = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks
+    )
+    goods = catalogue([7], made="2026-11-20T11:30:00", only_changes=True).replace(
+        "</Артикул>".encode(), "</Артикул><Картинка>import_files/7.png</Картинка>".encode()
+    )
+    onec.exchange(packed(**{"import__xml": goods, "import_files/7.png": picture}), "import.xml")
+    product = owner.rows('product where sku = "A-00007"')[0]["id"]
+    end = time.monotonic() + 60
+    while (
+        not (files := owner.get("/files", record=product)["files"]) or files[0]["state"] == "held"
+    ):
+        assert time.monotonic() < end, files
+        time.sleep(0.2)
+    assert [(f["name"], f["state"]) for f in files] == [("7.png", "released")]
 
 
 def test_orders_are_told_until_they_are_confirmed(owner, onec):

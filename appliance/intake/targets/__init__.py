@@ -13,10 +13,10 @@ from appliance.intake.targets.price_list import PriceLists
 from appliance.kernel.context import Ctx
 from connectors.sdk.manifest import list_systems, read_manifest
 
-PRICE_LIST = "price_list"
+PRICE_LIST, GOODS = "price_list", "goods"
 _TARGETS: dict[str, Callable[[Database, Ctx, IntakeRun], Awaitable[Target]]] = {
     "bank": Bank.open,
-    "goods": Goods.open,
+    GOODS: Goods.open,
 }
 
 

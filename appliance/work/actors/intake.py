@@ -6,10 +6,13 @@ from uuid import UUID
 
 from appliance.base.errors import ApplianceError, Invalid
 from appliance.base.ids import parse_uuid
+from appliance.exchange.pictures import bring_pictures, forget_pictures
 from appliance.intake import runs, steps
-from appliance.work.node import WorkNode
+from appliance.intake.targets import GOODS, vocabulary_of
+from appliance.work.node import WorkNode, system_context
 from appliance.work.registry import Payload, job
-from appliance.work.run import JobCancelled, Run
+from appliance.work.run import JobCancelled, LeaseLost, Run
+from connectors.sdk.contract import Refused as Unread
 
 
 @job("intake.prepare", queue="intake")
@@ -37,17 +40,47 @@ async def apply(node: WorkNode, tenant: UUID, payload: Payload, run: Run) -> Non
         detail = "Stopped while it was applied; take it back, or import the file again."
         await runs.move(node.db, tenant, ident, ["applying"], "applied", detail)
         raise
+    except LeaseLost:
+        raise
     except ApplianceError as error:
         if error.status < 500:
             await runs.move(node.db, tenant, ident, ["applying"], "applied", error.detail)
             return
         raise
+    await _bring_pictures(node, tenant, ident, run)
+
+
+async def _bring_pictures(node: WorkNode, tenant: UUID, ident: UUID, run: Run) -> None:
+    """What a package brings beside its rows; whoever stops that has the rows applied."""
+    found = await runs.get_run(node.db, tenant, ident)
+    if node.content is None or vocabulary_of(found.connector) != GOODS:
+        return
+    try:
+        path = await steps.bring_copy(node.data_dir, tenant, found, node.content)
+        await bring_pictures(
+            node.db, tenant, ident, path, plane=node.content, limits=node.files,
+            origin=node.origin, report=run.report,
+        )  # fmt: skip
+    except JobCancelled:
+        detail = "Stopped while its pictures came; they come when the file is imported again."
+        await runs.move(node.db, tenant, ident, ["applied"], "applied", detail)
+        raise
+    except LeaseLost:
+        raise
+    except (Unread, ApplianceError) as error:
+        if isinstance(error, ApplianceError) and error.status >= 500:
+            raise
+        said = error.detail if isinstance(error, ApplianceError) else error.fault.code
+        await runs.move(node.db, tenant, ident, ["applied"], "applied", f"Its pictures: {said}")
 
 
 @job("intake.revert", queue="intake")
 async def revert(node: WorkNode, tenant: UUID, payload: Payload, run: Run) -> None:
     """Payload `{run}`."""
-    await steps.take_back(node.db, tenant, _run(payload), node.origin, run.report)
+    ident = _run(payload)
+    await steps.take_back(node.db, tenant, ident, node.origin, run.report)
+    made = await runs.get_run(node.db, tenant, ident)
+    await forget_pictures(node.db, await system_context(node, tenant, made.created_by), ident)
 
 
 def _run(payload: Payload) -> UUID:

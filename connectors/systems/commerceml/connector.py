@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from connectors.formats.archive import Member, is_archive, list_members
@@ -19,6 +19,7 @@ from connectors.sdk.contract import (
     Summary,
 )
 from connectors.sdk.manifest import read_manifest
+from connectors.systems.commerceml.images import Images
 from connectors.systems.commerceml.reader import read_part, summary_of
 from connectors.systems.commerceml.stream import Package
 from connectors.systems.commerceml.survey import (
@@ -41,6 +42,10 @@ class CommerceML:
     def open(self, path: Path) -> CommerceMLPackage:
         """See sdk.contract.Connector."""
         return CommerceMLPackage(path)
+
+    def attached(self, path: Path) -> Callable[[str], Iterator[bytes]]:
+        """See sdk.contract.Carrier."""
+        return Images(path).read
 
     def recognises(self, head: bytes, name: str) -> float:
         """See sdk.contract.Recogniser: the root, in any encoding of it; a zip of XML may be one."""

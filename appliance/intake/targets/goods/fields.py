@@ -87,6 +87,11 @@ def values_of(entity: str, row: Values, words: Words, *, is_new: bool) -> dict[s
     return found
 
 
+def is_link(image: str) -> bool:
+    """Whether a picture is told by its address, which is kept as it stands."""
+    return image.lower().startswith(("http://", "https://"))
+
+
 def _of_product(row: Values, words: Words, found: dict[str, Json], *, is_new: bool) -> None:
     if brand := row.get("brand") or row.get("maker"):
         found["brand"] = brand
@@ -96,6 +101,8 @@ def _of_product(row: Values, words: Words, found: dict[str, Json], *, is_new: bo
         tax = words.tax(str(row["tax"]))
         if tax is not None:
             found["tax"] = str(tax)
+    if links := [i for i in str(row.get("images") or "").split("\n") if is_link(i)]:
+        found["image_links"] = "\n".join(links)
     name = found.get("name")
     if isinstance(name, str) and len(name) > limits.TEXT_CHARS_MAX:
         found.setdefault("description", name)
