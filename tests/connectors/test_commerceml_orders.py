@@ -85,3 +85,49 @@ def test_orders_that_cannot_be_sent(change, code):
     assert [f.code for f in faults_of_order(order)] == [code]
     with pytest.raises(Refused, match=code):
         list(write_orders([order], "2026-11-20T11:00:00"))
+
+
+def test_what_1c_says_of_an_order(tmp_path):
+    def document(id_, operation, amount, *inner, date="2026-11-20"):
+        return (
+            f"<{inner[0]}><Ид>{id_}</Ид><Номер>{id_}</Номер><Дата>{date}</Дата>"
+            f"<ХозОперация>{operation}</ХозОперация><Валюта>UAH</Валюта><Сумма>{amount}</Сумма>"
+            + "".join(inner[1:]) + f"</{inner[0]}>"
+        )  # fmt: skip
+
+    def said(**pairs):
+        return "<ЗначенияРеквизитов>" + "".join(
+            f"<ЗначениеРеквизита><Наименование>{n.replace('_', ' ')}</Наименование><Значение>{v}</Значение></ЗначениеРеквизита>"
+            for n, v in pairs.items()
+        ) + "</ЗначенияРеквизитов>"  # fmt: skip
+
+    below = "ПодчиненныйДокумент"
+    order = document(
+        "o1", "Заказ товара", "20.00", "Документ", "<Номер1С>ЗК-7</Номер1С><Дата1С>2026-11-21</Дата1С>",
+        said(Проведен="true", ПометкаУдаления="false", Статус_заказа="Отгружен",
+             Номер_оплаты_по_1С="П-3", Дата_оплаты_по_1С="2026-11-22"),
+        "<ПодчиненныеДокументы>",
+        document("p1", "Выплата безналичных денег", "12.50", below, said(Проведен="true"), date="2026-11-22"),
+        document("p2", "Эквайринговая операция", "7.50", below, "<ПометкаУдаления>true</ПометкаУдаления>"),
+        document("s0", "Отпуск товара", "20.00", below, "<ПометкаУдаления>true</ПометкаУдаления>", date="2026-11-01"),
+        document("s1", "Отпуск товара", "20.00", below, date="2026-11-23"),
+        "</ПодчиненныеДокументы>",
+    )  # fmt: skip
+    path = tmp_path / "orders.xml"
+    path.write_text(f'<КоммерческаяИнформация ВерсияСхемы="2.08">{order}</КоммерческаяИнформация>')
+    rows, summary = read(path)
+    assert summary.entities == {"order": 3, "payment": 2} and not [
+        f for r in rows for f in r.faults
+    ]
+    values = rows[0].values
+    assert {n: values[n] for n in values if n not in ("number", "operation", "date")} == {
+        "currency": "UAH", "amount": "20.00", "external_number": "ЗК-7", "external_date": "2026-11-21",
+        "is_posted": True, "is_deleted": False, "status": "Отгружен", "payment_number": "П-3",
+        "paid_date": "2026-11-22", "is_shipped": True, "shipment_number": "s1", "shipped_date": "2026-11-23",
+    }  # fmt: skip
+    paid, card = (r.values for r in rows if r.entity == "payment")
+    assert paid == {
+        "order_id": "o1", "method": "bank", "number": "p1", "operation": "Выплата безналичных денег",
+        "currency": "UAH", "date": "2026-11-22", "amount": "12.50", "is_posted": True,
+    }  # fmt: skip
+    assert (card["method"], card["is_deleted"]) == ("card", True)

@@ -345,6 +345,70 @@ async def test_ids_that_stand_twice(shop, desk):  # noqa: F811
     assert "gone" not in sorts(made), "what is at fault is there"
 
 
+async def test_an_order_comes_back_with_what_accounting_says_of_it(shop, desk):  # noqa: F811
+    await desk.approve(await shop([row("product", "p1", name="Болт", sku="B1")]))
+    ((product,),) = await desk.firm.sql("SELECT id::text FROM record WHERE kind = 'product'")
+
+    async def make(kind, **fields):
+        return str((await desk.firm.apply(create(kind, **fields))).outcomes[0].id)
+
+    async def said(kind, *names):
+        listed = ", ".join(f"data->>'{n}'" for n in names)
+        return await desk.firm.sql(f"SELECT {listed} FROM record WHERE kind = '{kind}' "
+                                   "AND deleted_at IS NULL ORDER BY id")  # fmt: skip
+
+    customer = await make("customer", name="Ромашка")
+    order = await make("order", customer=customer, currency="UAH")
+    for product_id, text in ((product, "Болт"), (product, "Ще болт"), (None, "Доставка")):
+        more = {"product": product_id} if product_id else {}
+        await make("order_line", order=order, text=text, quantity="2", unit_price="5.00", **more)
+
+    def back(status="Новый", **more):
+        rows = [
+            row("counterparty", customer, name="Ромашка", full_name="Ромашка"),
+            row("order", order, counterparty_id=customer, currency="UAH", operation="Заказ товара",
+                status=status, external_number="ЗК-7", external_date="2026-11-21", is_posted=True,
+                **more),
+            row("order_line", f"{order}|p1|1", order_id=order, product_id="p1", name="Болт", quantity="2", price="5.00"),
+            row("order_line", f"{order}|p1|2", order_id=order, product_id="p1", name="Ще болт", quantity="3", price="5.00"),
+            row("order_line", f"{order}|Доставка|1", order_id=order, name="Доставка", quantity="2", price="5.00"),
+            row("payment", "pay1", order_id=order, counterparty_id=customer, amount="10.00", currency="UAH",
+                date="2026-11-22", number="15", method="card"),
+            row("payment", "pay0", order_id=order, amount="1.00", is_deleted=True),
+            row("order", "bill", parent_id=order, operation="Счет на оплату"),
+            row("order_line", "bill|p1|1", order_id="bill", product_id="p1", quantity="2"),
+        ]  # fmt: skip
+        return rows
+
+    made = await shop(back(is_paid=True, paid_date="2026-11-22"))
+    assert sorts(made) == {"changed": 4, "new": 1, "unchanged": 4}, [
+        (r.key, r.faults) for r in await desk.rows(made, "faulty")
+    ]
+    assert [(w.code, w.found) for w in made.told.warnings] == [("document-not-kept", "1 rows")]
+    done = await desk.approve(made)
+    assert done.counts["refused"] == 0, [r.faults for r in await desk.rows(done, "faulty")]
+    assert await said("order", "state", "external_number", "external_posted", "paid", "paid_date") == [
+        ["new", "ЗК-7", "true", "true", "2026-11-22"],
+    ]  # fmt: skip
+    lines = await said("order_line", "text", "quantity")
+    assert lines == [["Болт", "2.000"], ["Ще болт", "3.000"], ["Доставка", "2.000"]]
+    paid = await said("payment", "amount", "paid_at", "reference", "type", "order", "customer")
+    assert paid == [["10.00", "2026-11-22", "15", "card", order, customer]]
+    assert set(sorts(await shop(back(is_paid=True)))) == {"unchanged"}
+    shipped = await desk.approve(await shop(back("Отгружен", shipped_date="2026-11-23")))
+    assert shipped.counts["refused"] == 0
+    for told in ("Новый", "Отменён"):
+        made = await shop(back(told))
+        assert made.told.warnings[1].code == "state-kept" and not made.held_by
+        await desk.approve(made)
+        assert await said("order", "state", "external_status") == [["shipped", told]]
+    gone = await shop([r if r.key != "pay1" else row("payment", "pay1", order_id=order, amount="10.00", is_deleted=True)
+                       for r in back()])  # fmt: skip
+    assert [r.faults[0]["code"] for r in await desk.rows(gone, "faulty")] == ["payment-withdrawn"]
+    none = await shop(back()[5:6], {}, constants={"payments": "-"})
+    assert sorts(none) == {"unchanged": 1} and none.told.warnings[0].code == "document-not-kept"
+
+
 async def test_a_record_that_was_deleted_is_not_made_again(shop, desk):  # noqa: F811
     await desk.approve(await shop([row("product", "p", name="Один")]))
     ((ident,),) = await desk.firm.sql("SELECT id::text FROM record WHERE kind = 'product'")

@@ -34,10 +34,20 @@ _TEXTS = {
     "Комментарий": "comment",
     "Номер1С": "external_number",
 }
+_OF_PAYMENT = frozenset({"number", "operation", "currency", "comment", "external_number"})
 _REQUISITES = {
     "Статус заказа": "status",
     "Статуса заказа ИД": "status",
     "Номер по 1С": "external_number",
+    "Номер оплаты по 1С": "payment_number",
+    "Номер платежного документа": "payment_number",
+    "Номер отгрузки по 1С": "shipment_number",
+}
+_DATES = {
+    "Дата по 1С": "external_date",
+    "Дата оплаты по 1С": "paid_date",
+    "Дата оплаты": "paid_date",
+    "Дата отгрузки по 1С": "shipped_date",
 }
 _FLAGS = {
     "Проведен": "is_posted",
@@ -48,6 +58,14 @@ _FLAGS = {
     "Отменён": "is_cancelled",
     "ПометкаУдаления": "is_deleted",
 }
+# ХозОперация of what stands under an order: money by its way, and goods that left.
+_PAYMENTS = {
+    "выплата безналичных денег": "bank",
+    "выплата наличных денег": "cash",
+    "эквайринговая операция": "card",
+}
+_SHIPMENTS = frozenset({"отпуск товара", "реализация товаров"})
+_SUBORDINATES = ("ПодчиненныеДокументы", "ПодчиненныйДокумент")
 _BUYERS = ("покупатель", "получатель", "плательщик")
 
 
@@ -56,11 +74,69 @@ def read_document(file: XmlFile, element: Any, package: Package) -> None:
     waiting: list[tuple[Any, str]] = [(element, "")]
     while waiting:
         document, parent = waiting.pop(0)
-        id_ = _read_one(file, document, package, parent)
-        for name in ("ПодчиненныеДокументы", "ПодчиненныйДокумент"):
-            for child in children_of(document).get(name, ()):
-                if LOCAL[child.tag] in ("ПодчиненныйДокумент", "Документ"):
-                    waiting.append((child, id_))
+        operation = texts_of(document).get("ХозОперация", "").casefold()
+        if parent and operation in _PAYMENTS:
+            id_ = _read_payment(file, document, package, (parent, _PAYMENTS[operation]))
+        else:
+            id_ = _read_one(file, document, package, parent)
+        waiting += [(child, id_) for child in _subordinates(document)]
+
+
+def _subordinates(document: Any) -> list[Any]:
+    found = children_of(document)
+    return [
+        child
+        for name in _SUBORDINATES
+        for child in found.get(name, ())
+        if LOCAL[child.tag] in ("ПодчиненныйДокумент", "Документ")
+    ]
+
+
+def _read_payment(file: XmlFile, element: Any, package: Package, known: tuple[str, str]) -> str:
+    """Money that was paid for an order: a document below it."""
+    place, (order, method) = file.place_of(element), known
+    children, texts = children_of(element), texts_of(element)
+    faults: list[Fault] = []
+    id_ = texts.get("Ид") or texts.get("Номер", "")
+    values: dict[str, Value] = {"order_id": order, "method": method}
+    values |= {t: texts[n] for n, t in _TEXTS.items() if n in texts and t in _OF_PAYMENT}
+    _read_dates(values, texts, place, faults)
+    if "Сумма" in texts and (found := number(texts["Сумма"], place, "Сумма", faults)) is not None:
+        values["amount"] = found
+    elif not faults:
+        faults.append(Fault("missing", "Сумма", "", place))
+    removed = is_removed(element, texts)
+    if removed is not None:
+        values["is_deleted"] = removed
+    said: dict[str, Value] = {}
+    _read_requisites(said, children, place, faults)
+    _read_parties(file, children, package, values)
+    values |= {n: said[n] for n in ("is_posted", "is_deleted", "external_number") if n in said}
+    faults += controls_in(file, values, place)
+    package.records["documents"] += 1
+    if package.is_new(place, "payment", id_, tuple(values.items()), faults):
+        package.stage(place, "payment", id_, values, faults)
+    return id_
+
+
+def _note_shipment(
+    values: dict[str, Value], element: Any, place: Place, faults: list[Fault]
+) -> None:
+    """An order whose goods have left by a document below it is shipped, as its own words would say."""
+    for below in _subordinates(element):
+        texts = texts_of(below)
+        said: dict[str, Value] = {}
+        _read_requisites(said, children_of(below), place, [])
+        is_none = (
+            is_removed(below, texts) or said.get("is_deleted") or said.get("is_posted") is False
+        )
+        if texts.get("ХозОперация", "").casefold() not in _SHIPMENTS or is_none:
+            continue
+        values.setdefault("is_shipped", True)
+        if number_ := texts.get("Номер1С") or texts.get("Номер"):
+            values.setdefault("shipment_number", number_)
+        if "Дата" in texts and (found := _date(texts["Дата"], "Дата", place, faults)):
+            values.setdefault("shipped_date", found)
 
 
 def _read_one(file: XmlFile, element: Any, package: Package, parent: str) -> str:
@@ -79,6 +155,7 @@ def _read_one(file: XmlFile, element: Any, package: Package, parent: str) -> str
     if removed is not None:
         values["is_deleted"] = removed
     _read_requisites(values, children, place, faults)
+    _note_shipment(values, element, place, faults)
     _read_parties(file, children, package, values)
     faults += controls_in(file, values, place)
     lines = _read_lines(file, children, id_)
@@ -126,9 +203,9 @@ def _read_requisites(
             values[_FLAGS[name]] = said or values.get(_FLAGS[name]) is True
         elif name in _REQUISITES:
             values.setdefault(_REQUISITES[name], text)
-        elif name == "Дата по 1С":
+        elif name in _DATES:
             if found := _date(text, name, place, faults):
-                values.setdefault("external_date", found)
+                values.setdefault(_DATES[name], found)
         else:
             rest[name] = f"{rest[name]}\n{text}" if name in rest else text
     if rest:

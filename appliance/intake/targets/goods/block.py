@@ -20,6 +20,7 @@ from appliance.db.wire import Statement
 from appliance.fields.base import ValueFault
 from appliance.intake.refs import Key, Known, Refs, folded, kind_of, slot_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS
+from appliance.intake.targets.goods.orders import own_lines
 from appliance.intake.targets.goods.words import Unknown, Words
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json
@@ -64,6 +65,9 @@ class Block:
             if found and number in rule and is_free and found[0].id not in brought:
                 linked[key], held[found[0].id] = found[0].id, found[0].data or {}
                 brought.add(found[0].id)
+        for key, ident in (await own_lines(db, ctx, sound, known)).items():
+            linked[key] = ident
+        held |= await refs.read(set(linked.values()) - held.keys())
         by_setting = {key: [Known(i, held.get(i))] for key, i in linked.items()}
         return cls(known | by_setting, set(by_setting), taken, brought)
 

@@ -16,6 +16,7 @@ from appliance.base import limits
 from appliance.fields import type_of
 from appliance.fields.base import ValueFault
 from appliance.intake.target import fault
+from appliance.intake.targets.goods.orders import state_of
 from appliance.intake.targets.goods.words import Words
 from appliance.kernel.kind import Field, Json, Kind
 
@@ -26,6 +27,7 @@ KINDS = {
     "category": "product_category", "unit": "unit_of_measure", "price_type": "price_type",
     "warehouse": "warehouse", "product": "product", "variant": "variant",
     "counterparty": "customer", "order": "order", "order_line": "order_line",
+    "payment": "payment",
 }  # fmt: skip
 # Which fields of a row are external ids, of what: entity, our field.
 LINKS: dict[str, dict[str, tuple[str, str]]] = {
@@ -36,6 +38,9 @@ LINKS: dict[str, dict[str, tuple[str, str]]] = {
     "order_line": {
         "order_id": ("order", "order"), "product_id": ("product", "product"),
         "variant_id": ("variant", "variant"),
+    },
+    "payment": {
+        "order_id": ("order", "order"), "counterparty_id": ("counterparty", "customer"),
     },
     "price": {
         "product_id": ("product", "product"), "variant_id": ("variant", "variant"),
@@ -60,7 +65,14 @@ _PLAIN: dict[str, dict[str, str]] = {
         "name": "name", "full_name": "legal_name", "tax_id": "tax_id", "address": "address",
         "phone": "phone", "email": "email",
     },
-    "order": {},
+    "order": {
+        "external_number": "external_number", "external_date": "external_date",
+        "status": "external_status", "is_posted": "external_posted",
+        "is_deleted": "external_deleted", "is_paid": "paid", "paid_date": "paid_date",
+        "payment_number": "payment_number", "shipped_date": "shipped_date",
+        "shipment_number": "shipment_number",
+    },
+    "payment": {"amount": "amount", "comment": "purpose", "method": "type"},
     "order_line": {"name": "text", "quantity": "quantity", "price": "unit_price"},
 }  # fmt: skip
 # Deleted at the source is archived here: our field, and what it says then.
@@ -69,7 +81,7 @@ _ARCHIVED = {
     "variant": ("archived", True), "warehouse": ("active", False), "counterparty": ("active", False),
 }  # fmt: skip
 # Text of a source that is longer than ours is cut, and said so by its end.
-_CUT = frozenset({"name", "brand", "legal_name", "address", "text"})
+_CUT = frozenset({"name", "brand", "legal_name", "address", "text", "external_status"})
 
 
 def values_of(entity: str, row: Values, words: Words, *, is_new: bool) -> dict[str, Json]:
@@ -132,10 +144,17 @@ def _of_counterparty(row: Values, words: Words, found: dict[str, Json], *, is_ne
 def _of_order(row: Values, words: Words, found: dict[str, Json], *, is_new: bool) -> None:
     if row.get("currency"):
         found["currency"] = words.currency(str(row["currency"]))
-    if row.get("is_cancelled") or row.get("is_deleted"):
-        found["state"] = "cancelled"
-    elif row.get("is_shipped"):
-        found["state"] = "shipped"
+    if state := state_of(row, words):
+        found["state"] = state
+
+
+def _of_payment(row: Values, words: Words, found: dict[str, Json], *, is_new: bool) -> None:
+    if row.get("currency"):
+        found["currency"] = words.currency(str(row["currency"]))
+    if day := row.get("date") or row.get("external_date"):
+        found["paid_at"] = day
+    if number := row.get("external_number") or row.get("number"):
+        found["reference"] = number
 
 
 def _of_order_line(row: Values, words: Words, found: dict[str, Json], *, is_new: bool) -> None:
@@ -150,6 +169,7 @@ _NONE = (None, "")
 _MORE = {
     "product": _of_product, "variant": _of_variant, "price_type": _of_price_type,
     "counterparty": _of_counterparty, "order": _of_order, "order_line": _of_order_line,
+    "payment": _of_payment,
 }  # fmt: skip
 
 

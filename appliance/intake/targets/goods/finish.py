@@ -58,7 +58,7 @@ _APPLIED = Statement(
     "AND state = 'applied' AND id <> $4 ORDER BY id DESC LIMIT 50"
 )
 _ORDER = ("category", "price_type", "warehouse", "counterparty", "product", "variant", "price",
-          "stock", "order", "order_line")  # fmt: skip
+          "stock", "order", "payment", "order_line")  # fmt: skip
 
 
 class Seen:
@@ -76,6 +76,9 @@ class Seen:
         self.parents: dict[str, str] = {}
         self.named: set[str] = set()
         self.currencies: dict[str, str] = {}
+        # Documents that are not kept, and what was left out of rows: by code and expectation.
+        self.passed: set[str] = set()
+        self.left: Counter[tuple[str, str]] = Counter()
 
     def want(self, entity: str, external_id: str) -> None:
         """Note an id that only the whole run can explain."""
@@ -114,6 +117,10 @@ class Ending:
             if rows:
                 expected = f"a {number} of its own; the first record has it, the others go without"
                 warnings.append(Fault("number-repeated", expected, f"{rows} rows"))
+        warnings += [
+            Fault(code, said, f"{rows} rows")
+            for (code, said), rows in sorted(self._seen.left.items())
+        ]
         held = _older(facts, former)
         others = {i for told in former for i in _lines(told, "catalogue_id")}
         if others <= set(_lines(facts, "catalogue_id")):

@@ -22,6 +22,7 @@ from appliance.intake.targets.goods.compose import LINK, Composer
 from appliance.intake.targets.goods.facts import Facts, lookups_of
 from appliance.intake.targets.goods.fields import KINDS, LINKS, bring, values_of
 from appliance.intake.targets.goods.finish import FULL, Ending, Seen, is_full
+from appliance.intake.targets.goods.orders import is_order, may_become
 from appliance.intake.targets.goods.words import NONE, Unknown, Words
 from appliance.kernel.context import Ctx
 from appliance.kernel.kind import Json, Kind
@@ -44,7 +45,7 @@ class Goods:
         Phase("variant", ("variant",)),
         Phase("fact", _FACTS),
         Phase("order", ("order",)),
-        Phase("line", ("order_line",)),
+        Phase("line", ("order_line", "payment")),
     )
     written = ("new", "changed", "gone")
 
@@ -88,13 +89,22 @@ class Goods:
         if entity == "unit":
             words.unit(str(row.values.get("name") or ""), str(row.values.get("code") or ""))
             return Judged("unchanged")
+        if self._is_passed(row):
+            return Judged("unchanged")
         kind = kind_of(self._ctx, KINDS[entity])
         now = block.own(row)
+        if entity == "counterparty" and now is not None and str(now.id) == row.key:
+            # Our own customer, as we told of it ourselves.
+            return Judged("unchanged", now.id)
+        if entity == "payment" and row.values.get("is_deleted"):
+            return self._withdrawn(now)
         is_again = now is None and row.key in self._seen.here.get(entity, ())
         values = values_of(entity, row.values, words, is_new=not (now or is_again))
         if now is not None and row.values.get("name") and is_full(entity, self._facts):
             # Gone from one full package, back in the next.
             values.setdefault("archived", False)
+        if entity == "order" and now is not None:
+            self._keep_state(values, (now.data or {}).get(kind.by_name["state"].fid))
         if self._is_repeated(row, now, block):
             values.pop(UNIQUE[entity], None)
         steps, faults = _steps(kind, (now.data if now else None) or {}, values)
@@ -117,6 +127,34 @@ class Goods:
             # An offer for a product that nobody has told of.
             raise Unknown(entity, row.key)
         return Judged("new", None, tuple(steps))
+
+    def _is_passed(self, row: StagedRow) -> bool:
+        """Documents that are no orders, their lines, and payments where they come another way."""
+        passed, values = self._seen.passed, row.values
+        if row.entity == "order" and not is_order(values):
+            passed.add(row.key)
+            what = str(values.get("operation") or "a document below an order")
+            self._seen.left["document-not-kept", f"an order or a payment, not {what}"] += 1
+            return True
+        is_kept = self._ctx.schema.kind("payment") and self._words.setting("payments") != NONE
+        if row.entity == "payment" and not is_kept:
+            self._seen.left["document-not-kept", "payments of the bank alone"] += 1
+            return True
+        return row.entity in ("order_line", "payment") and str(values.get("order_id")) in passed
+
+    def _keep_state(self, values: dict[str, Json], now: Json) -> None:
+        """A state that is behind ours is left out, and told."""
+        told = values.get("state")
+        if isinstance(told, str) and not may_become(now, told):
+            del values["state"]
+            self._seen.left["state-kept", f"an order that is not {now} yet, to become {told}"] += 1
+
+    def _withdrawn(self, now: Known | None) -> Judged:
+        """A payment that was deleted there: money that is here is nobody's to take back unseen."""
+        if now is None:
+            return Judged("unchanged")
+        expected = "a payment that stands; take it back here if it does not"
+        return Judged("faulty", now.id, faults=(fault("payment-withdrawn", expected),))
 
     def _further_codes(self, row: StagedRow, now: Known | None) -> list[Change]:
         """Barcodes beside the first; one that an earlier row of the run has taken stays there."""
