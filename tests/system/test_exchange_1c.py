@@ -11,6 +11,7 @@ from lxml import etree
 from tests.system.onec import OneC, catalogue, offers, packed
 
 COUNT = 60
+WAITS = ("receiving", "held")
 
 
 @pytest.fixture(scope="module")
