@@ -45,7 +45,7 @@ def main() -> int:
         case "run":
             return run(given.key, given.file, dict(given.constants), print)
         case _:
-            return quality(given.folder, given.connector, print)
+            return quality(given.folders, given.connector, print)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--sources", type=Path, help="a TOML file with [[source]] tables")
     one.add_argument("--source", action="append", default=[], metavar="KEY", help="these alone")
     one.add_argument("--data", type=Path, default=Path("connector-data"))
-    one = commands.add_parser("quality", help="every file of a folder")
-    one.add_argument("folder", type=Path)
+    one = commands.add_parser("quality", help="a line for every file below folders")
+    one.add_argument("folders", type=Path, nargs="+", metavar="folder")
     one.add_argument("--connector", default="", help="this one for all, whatever is recognised")
     return parser
 

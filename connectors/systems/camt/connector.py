@@ -25,6 +25,7 @@ from connectors.sdk.contract import (
 from connectors.systems.camt.reader import Reader
 
 _KINDS = {"BkToCstmrAcctRpt": "052", "BkToCstmrStmt": "053", "BkToCstmrDbtCdtNtfctn": "054"}
+_NAMESPACES = tuple(f"xsd:camt.{kind}.".encode() for kind in _KINDS.values())
 _VERSION = re.compile(r"camt\.(05[234])\.001\.(\d{2})")
 _NEWEST = 14
 _MEMBERS_MAX = 5_000
@@ -41,7 +42,10 @@ class Camt:
     def recognises(self, head: bytes, name: str) -> float:
         """See sdk.contract.Recogniser."""
         narrow = head.replace(b"\0", b"")
-        return 0.95 if any(kind.encode() in narrow for kind in _KINDS) else 0.0
+        if any(kind.encode() in narrow for kind in _KINDS):
+            return 0.95
+        # A document of that namespace without what it is for: ours to refuse.
+        return 0.9 if any(mark in narrow for mark in _NAMESPACES) else 0.0
 
 
 class Part(msgspec.Struct, frozen=True):
