@@ -119,6 +119,8 @@ class _Desk:
 
 
 Ground = Callable[[_Desk, Line], bool]
+# How many grounds, of the strongest, are those of a payment that names its invoice.
+NAMING = 2
 
 
 def find_proposals(
@@ -127,9 +129,11 @@ def find_proposals(
     *,
     learned: Mapping[str, str] | None = None,
     declined: frozenset[tuple[str, str]] = frozenset(),
+    grounds: slice = slice(None),
 ) -> list[Proposal]:
     """Proposals for all lines. `learned`: counterparty's account to customer, of what was confirmed
-    before; `declined`: pairs of line and invoice that somebody has said no to.
+    before; `declined`: pairs of line and invoice that somebody has said no to; `grounds`: these
+    alone of them, the strongest first.
     """
     book = _Book(invoices, declined)
     desk, customers = _Desk(book), learned or {}
@@ -140,7 +144,7 @@ def find_proposals(
     def of_tax(line: Line) -> list[int]:
         return book.open(line, book.tax.get(line.tax_id, ())) if line.tax_id else []
 
-    grounds: tuple[Ground, ...] = (
+    known: tuple[Ground, ...] = (
         _by_reference,
         _by_number,
         lambda d, one: _by_tail(d, one, {*of_tax(one), *of_payer(one)}),
@@ -153,7 +157,7 @@ def find_proposals(
         lambda d, one: _in_order(d, one, of_payer(one), 45, "payer's account, oldest first"),
     )
     waiting = sorted(lines, key=lambda one: (one.booked, one.id))
-    for ground in grounds:
+    for ground in known[grounds]:
         waiting = [one for one in waiting if one.amount > 0 and not ground(desk, one)]
     return desk.proposals
 

@@ -7,14 +7,24 @@ removed. What a person has declined is not proposed again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import date, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
-from appliance.banking.candidates import Line, Proposal, find_proposals
-from appliance.banking.ledger import Match, read_open
+from appliance.banking.candidates import NAMING, Line, Proposal, find_proposals
+from appliance.banking.ledger import (
+    PAGE,
+    Former,
+    Match,
+    read_former,
+    read_invoices,
+    read_lines,
+)
+from appliance.banking.wanted import Wanted
 from appliance.base.errors import Clash
 from appliance.base.ids import uuid7
 from appliance.db.database import Database
@@ -40,29 +50,76 @@ async def propose_matches(
     db: Database, ctx: Ctx, *, since: date | None = None, dry_run: bool = False
 ) -> Matched:
     """Match lines booked since a day (180 days) with open invoices. Raises Invalid, Clash."""
-    found = await read_open(db, ctx, since or ctx.at.date() - SINCE)
-    declined = frozenset((m.line, m.invoice) for m in found.matches if m.state == "declined")
-    # Seconds of counting for ten thousand lines: beside the loop, which others wait for too.
-    proposals = await asyncio.to_thread(
-        find_proposals, found.lines, found.invoices, learned=found.learned, declined=declined
-    )
-    commands = _commands(found.lines, found.matches, proposals)
+    work = _Proposing(db, ctx, since or ctx.at.date() - SINCE)
+    await work.run()
+    commands = _commands(work.currencies, work.former.proposed, work.proposals)
     if not dry_run:
         for start in range(0, len(commands), BLOCK):
             await _write(db, ctx, commands[start : start + BLOCK])
     outdated = sum(c.fields.get("state") == "outdated" for c in commands)
     return Matched(
-        len(found.lines), len(found.invoices), len(proposals), len({p.line for p in proposals}),
-        outdated,
+        work.lines, work.invoices, len(work.proposals), len(work.currencies), outdated
     )  # fmt: skip
 
 
+class _Proposing:
+    """One run on its way. `currencies`: of the lines that have a proposal."""
+
+    former: Former
+
+    def __init__(self, db: Database, ctx: Ctx, since: date) -> None:
+        self._db, self._ctx, self._since = db, ctx, since
+        self.proposals: list[Proposal] = []
+        self.currencies: dict[str, str] = {}
+        self.lines = self.invoices = 0
+        self._spent: dict[str, Decimal] = defaultdict(Decimal)
+
+    async def run(self) -> None:
+        """All grounds over all lines where one page holds them. Of more, those that name their
+        invoice come first over all pages, so that nothing weaker takes it before them.
+        """
+        self.former = await read_former(self._db, self._ctx, self._since)
+        pages = self._pages()
+        none: list[Line] = []
+        first = await anext(pages, none)
+        second = await anext(pages, none)
+        if not second:
+            await self._match(first, slice(None))
+            return
+        for page in (first, second):
+            await self._match(page, slice(NAMING))
+        async for page in pages:
+            await self._match(page, slice(NAMING))
+        self.lines = 0
+        async for page in self._pages():
+            await self._match(page, slice(NAMING, None))
+
+    def _pages(self) -> AsyncIterator[list[Line]]:
+        return read_lines(self._db, self._ctx, self._since, self.former.taken, PAGE)
+
+    async def _match(self, page: list[Line], grounds: slice) -> None:
+        self.lines += len(page)
+        lines = [line for line in page if line.id not in self.currencies]
+        learned, declined = self.former.learned, self.former.declined
+        # Seconds of counting for ten thousand lines: beside the loop, which others wait for too.
+        wanted = await asyncio.to_thread(Wanted, lines, learned)
+        invoices, self.invoices = await read_invoices(self._db, self._ctx, wanted, self._spent)
+        found = await asyncio.to_thread(
+            find_proposals, lines, invoices, learned=learned, declined=declined, grounds=grounds
+        )
+        currencies = {line.id: line.currency for line in lines}
+        for one in found:
+            self._spent[one.invoice] += one.amount
+            self.currencies[one.line] = currencies[one.line]
+        self.proposals += found
+
+
 def _commands(
-    lines: Sequence[Line], matches: Sequence[Match], proposals: Sequence[Proposal]
-) -> list[Command]:
+    currencies: Mapping[str, str], proposed: Mapping[tuple[str, str], Match],
+    proposals: Sequence[Proposal],
+) -> list[Command]:  # fmt: skip
     """New proposals, those that say something else now, those that no longer hold."""
-    currencies = {line.id: line.currency for line in lines}
-    former = {(m.line, m.invoice): m for m in matches if m.state == "proposed"}
+    former = dict(proposed)
     found: list[Command] = []
     for one in proposals:
         values: dict[str, Json] = {

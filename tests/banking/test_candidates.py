@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from appliance.banking.candidates import Invoice, Line, find_proposals
 from appliance.banking.names import normal_name, numbers_in, tail_of
+from appliance.banking.wanted import Wanted
 
 DAY = date(2026, 11, 2)
 
@@ -96,6 +97,13 @@ def test_nothing_is_shared_out_beyond_what_it_has(lines, invoices):
     ]
     proposals = find_proposals(asked, made)
     assert proposals == find_proposals(list(reversed(asked)), made)
+    learned = {"acc": "cust1"}
+    asked.append(line("7.00", "payer", account="acc"))
+    made.append(invoice(8, "7.00", customer="cust1"))
+    proposals = find_proposals(asked, made, learned=learned)
+    wanted = Wanted(asked, learned)
+    few = [one for one in made if wanted.asks_for(one)]
+    assert find_proposals(asked, few, learned=learned) == proposals, "the others are found by none"
     assert all(p.amount > 0 and 0 < p.score <= 100 for p in proposals)
     for of, limit in (
         ("line", {x.id: x.amount for x in asked}),

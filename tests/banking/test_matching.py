@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from appliance.banking import Part, confirm, decline, propose_matches, unmatch
+from appliance.banking import Part, confirm, decline, propose, propose_matches, unmatch
 from appliance.base.errors import Clash, Invalid, Refused
 from appliance.base.ids import uuid7
 from tests.install.test_template import install
@@ -130,6 +130,26 @@ async def test_three_payments_for_one_invoice(books, account, customer):
     assert await books.paid(ident) == [20] and await books.state(ident) == "sent"
     await confirm(books.db, await books.ctx(), matches=proposed[2:])
     assert await books.paid(ident) == [30] and await books.state(ident) == "paid"
+
+
+async def test_lines_come_in_pages_and_whoever_names_an_invoice_comes_first(
+    books, account, customer, monkeypatch
+):
+    """The only line of the last page names what all before could take by their tax id."""
+    ident, number = await books.invoice(customer, "30.00")
+    others = [(await books.invoice(customer, "12.00"))[0] for _ in range(2)]
+    payer = {"counterparty_tax_id": "30000055"}
+    lines = [await books.line(account, amount, document=str(n), **payer)
+             for n, amount in enumerate(("30.00", "12.00", "12.00", "1.00"))]  # fmt: skip
+    named = await books.line(account, "30.00", purpose=number)
+    monkeypatch.setattr(propose, "PAGE", 2)
+    done = await propose_matches(books.db, await books.ctx())
+    found = {(line, invoice): float(a) for _, line, invoice, a in await books.matches()}
+    assert found.pop((named, ident)) == 30 and (done.lines, done.invoices) == (5, 3)
+    assert all(invoice in others for _, invoice in found) and sum(found.values()) == 24
+    assert {line for line, _ in found} <= set(lines)
+    again = await propose_matches(books.db, await books.ctx())
+    assert (again.proposed, again.outdated) == (done.proposed, 0)
 
 
 async def test_no_side_gives_more_than_it_has(books, account, customer):
