@@ -10,7 +10,7 @@ TOPICS = {
     "large_csv": "large_csv", "exports": "exports", "scanner": "scanner",
     "blobs": "blobs", "checks": "quarantine_pipeline", "files": "files", "live": "live",
     "wire": "wire", "sync": "replication", "statements": "statements", "matching": "matching",
-    "commerceml": "commerceml", "channels": "channels",
+    "commerceml": "commerceml", "channels": "channels", "exchange": "exchange",
 }  # fmt: skip
 
 if __name__ == "__main__":
