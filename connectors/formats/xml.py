@@ -19,7 +19,7 @@ from lxml import etree
 from connectors.formats.xml_head import choose_encoding, read_full, read_prolog
 from connectors.sdk.contract import Fault, Place, Refused
 
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 NODE_MAX = 10_000_000  # the parser's own bound of a text, told earlier and in words
 TAG_MAX = 1 << 20
 ATTRIBUTES_MAX = 20_000

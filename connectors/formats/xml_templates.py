@@ -24,8 +24,11 @@ TRIED_MAX = 8
 HELD_MAX = 1 << 18
 RUN = 16
 _NODES_MAX = 400
-_TEXT = r"[^<&]*(?:&(?:amp|lt|gt|quot|apos);[^<&]*)*"
+_TEXT = r"[^<]*"
 _VALUE = r"[^\"<&\t\n]*"
+_GAP = r"[ \t\n]*"
+# What a text may not hold, looked for only where there is an ampersand at all.
+_find_other_entity = re.compile("&(?!(?:amp|lt|gt|quot|apos);)").search
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 # The texts of a match without the blanks around them, and at the end an empty one: a part that a
 # shape lacks is read from place -1.
@@ -71,10 +74,12 @@ class Shapes:
 
     def find(self, text: str, at: int) -> tuple[Template, re.Match[str]] | None:
         """The template that a whole record from there matches."""
-        for place, template in enumerate(self.templates[:TRIED_MAX]):
+        known = self.templates
+        if known and (match := known[0].match(text, at)):
+            return known[0], match
+        for place, template in enumerate(known[1:TRIED_MAX], 1):
             if match := template.match(text, at):
-                if place:
-                    self.templates.insert(0, self.templates.pop(place))
+                known.insert(0, known.pop(place))
                 return template, match
         return None
 
@@ -93,7 +98,7 @@ class Shapes:
         inner = "".join(_pattern(child, root, counter, self._parts) for child in element)
         if (read := self._planner(root)) is not None:
             name = re.escape(root.name)
-            self.templates.insert(0, Template(rf"\s*<{name}>{inner}\s*</{name}>", read))
+            self.templates.insert(0, Template(rf"{_GAP}<{name}>{inner}{_GAP}</{name}>", read))
 
 
 def iter_records(
@@ -153,19 +158,21 @@ class _Run:
     def _run_of(self, shapes: Shapes) -> Iterator[None]:
         """Siblings of known shapes, as long as they come."""
         window, file = self._window, self._file
-        count, find = window.count, window.find
+        count, find, strip = window.count, window.find, str.strip
         name, begun = file.name, file.line_of_end
         line, at, taken = begun, self._at, 0
         while found := shapes.find(window, at):
             template, match = found
             ends = match.end()
             opened = find("<", at)
-            groups = [g.strip() if g else "" for g in match.groups()]
+            groups = [*map(strip, match.groups("")), ""]
             if find("&", opened, ends) >= 0:
+                if _find_other_entity(window, opened, ends):
+                    break
                 groups = [_plain(g) if "&" in g else g for g in groups]
-            groups.append("")
-            template.read(groups, Place(name, line + count("\n", at, opened)))
-            line += count("\n", at, ends)
+            line += count("\n", at, opened)
+            template.read(groups, Place(name, line))
+            line += count("\n", opened, ends)
             at = ends
             taken += 1
             if taken % RUN == 0:
@@ -255,11 +262,11 @@ def _pattern(
     if len(element) == 0:
         if is_read:
             node.text = _next(counter)
-        return rf"\s*<{name}{said}\s*(?:/>|>{_group(_TEXT, is_read)}</{name}>)"
+        return rf"{_GAP}<{name}{said}{_GAP}(?:/>|>{_group(_TEXT, is_read)}</{name}>)"
     inner = "".join(
         _pattern(child, node, counter, None if is_read else frozenset()) for child in element
     )
-    return rf"\s*<{name}{said}>{inner}\s*</{name}>"
+    return rf"{_GAP}<{name}{said}>{inner}{_GAP}</{name}>"
 
 
 def _group(pattern: str, is_read: bool) -> str:  # noqa: FBT001

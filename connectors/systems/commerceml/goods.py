@@ -227,7 +227,10 @@ def put_property(draft: Draft, id_: str, name: str, values: list[str]) -> None:
     """ЗначенияСвойства: its values by their words, under the name that the classifier gives."""
     package = draft.package
     words = package.property_values
-    text = "\n".join([words.get(value, value) for value in values if value])
+    if len(values) == 1:
+        text = words.get(values[0], values[0])
+    else:
+        text = "\n".join([words.get(value, value) for value in values if value])
     if text:
         draft.add_property(package.property_names.get(id_) or name or id_, id_, text)
 

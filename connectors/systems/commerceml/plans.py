@@ -7,15 +7,17 @@ shape with a part that is not listed here is left to the parser.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.formats.xml import XmlFile
-from connectors.formats.xml_templates import Groups, Node, Planner, Reader, Shapes
+from connectors.formats.xml_templates import Groups, Node, Reader, Shapes
 from connectors.sdk.contract import Place
 from connectors.systems.commerceml import goods, offers
 from connectors.systems.commerceml.stream import Package
 
 _Step = Callable[[Any, Groups], None]
+_Steps = tuple[int, list[tuple[str, int]], list[_Step]]
+_D = TypeVar("_D", bound=goods.Draft)
 _PRODUCT_PLAIN = goods.PLAIN
 _OFFER_PLAIN = {"Наименование": "name", "Артикул": "sku", "Код": "code"}
 # Parts that nobody reads are passed over in a match too.
@@ -35,21 +37,29 @@ _OFFER_OTHERS = frozenset({"ХарактеристикиТовара", "ИдХа
 
 def shapes_of(file: XmlFile, package: Package, tags: frozenset[str]) -> dict[str, Shapes]:
     """The sorts of record of a document that may be taken by shape."""
-    planners: dict[str, tuple[Planner, frozenset[str]]] = {
-        "Товар": (lambda node: _plan_product(node, file, package), _PRODUCT_PARTS),
-        "Предложение": (lambda node: _plan_offer(node, file, package), _OFFER_PARTS),
-    }
+
+    def product(node: Node) -> Reader | None:
+        steps = _steps(node, _PRODUCT_PLAIN, _PRODUCT_OTHERS)
+        return steps and _reader(steps, goods.Draft, goods.finish_product, (file, package))
+
+    def offer(node: Node) -> Reader | None:
+        steps = _steps(node, _OFFER_PLAIN, _OFFER_OTHERS)
+        return steps and _reader(steps, offers.Offer, offers.finish_offer, (file, package))
+
+    planners = {"Товар": (product, _PRODUCT_PARTS), "Предложение": (offer, _OFFER_PARTS)}
     return {tag: Shapes(*found) for tag, found in planners.items() if tag in tags}
 
 
-def _plan_product(root: Node, file: XmlFile, package: Package) -> Reader | None:
-    steps = _steps(root, _PRODUCT_PLAIN, _PRODUCT_OTHERS)
-    if steps is None:
-        return None
+def _reader(
+    steps: _Steps, make: Callable[[Package, Place], _D], finish: Callable[[XmlFile, _D], None],
+    known: tuple[XmlFile, Package],
+) -> Reader:  # fmt: skip
+    """What takes a record from its groups: fields that stand alone, then the other parts."""
     id_, plain, others = steps
+    file, package = known
 
     def read(groups: Groups, place: Place) -> None:
-        draft = goods.Draft(package, place)
+        draft = make(package, place)
         values = draft.values
         draft.id = groups[id_]
         for target, group in plain:
@@ -57,34 +67,12 @@ def _plan_product(root: Node, file: XmlFile, package: Package) -> Reader | None:
                 values[target] = text
         for step in others:
             step(draft, groups)
-        goods.finish_product(file, draft)
+        finish(file, draft)
 
     return read
 
 
-def _plan_offer(root: Node, file: XmlFile, package: Package) -> Reader | None:
-    steps = _steps(root, _OFFER_PLAIN, _OFFER_OTHERS)
-    if steps is None:
-        return None
-    id_, plain, others = steps
-
-    def read(groups: Groups, place: Place) -> None:
-        offer = offers.Offer(package, place)
-        values = offer.values
-        offer.id = groups[id_]
-        for target, group in plain:
-            if text := groups[group]:
-                values[target] = text
-        for step in others:
-            step(offer, groups)
-        offers.finish_offer(file, offer)
-
-    return read
-
-
-def _steps(
-    root: Node, plain: dict[str, str], left: frozenset[str]
-) -> tuple[int, list[tuple[str, int]], list[_Step]] | None:
+def _steps(root: Node, plain: dict[str, str], left: frozenset[str]) -> _Steps | None:
     """The group of the id, fields with their groups, and what is done for the other parts."""
     ids = [node.text for node in root.children if node.name == "Ид"]
     if len(ids) != 1 or ids[0] < 0 or any(node.name in left for node in root.children):
