@@ -225,14 +225,21 @@ def _properties(draft: Draft, element: Any) -> None:
 
 def put_property(draft: Draft, id_: str, name: str, values: list[str]) -> None:
     """ЗначенияСвойства: its values by their words, under the name that the classifier gives."""
-    package = draft.package
-    words = package.property_values
-    if len(values) == 1:
-        text = words.get(values[0], values[0])
-    else:
-        text = "\n".join([words.get(value, value) for value in values if value])
+    words = draft.package.property_values
+    text = "\n".join([words.get(value, value) for value in values if value])
     if text:
-        draft.add_property(package.property_names.get(id_) or name or id_, id_, text)
+        draft.add_property(draft.package.property_names.get(id_) or name or id_, id_, text)
+
+
+def put_word(draft: Draft, id_: str, name: str, value: str) -> None:
+    """The same of the one value that nearly all have."""
+    package = draft.package
+    named = package.property_names.get(id_) or name or id_
+    text = package.property_values.get(value, value)
+    if named in draft.properties:
+        draft.add_property(named, id_, text)
+    else:
+        draft.properties[named] = text
 
 
 def read_characteristics(draft: Draft, element: Any) -> None:

@@ -123,7 +123,7 @@ def _stage_prices(offer: Offer, subject: dict[str, Value], shared: list[Fault]) 
         least = values.get("minimum_quantity")
         if least:
             key = f"{key}|{least}"
-        package.stage(place, "price", key, {**subject, **values}, faults + shared)
+        package.stage(place, "price", key, subject | values, faults + shared if shared else faults)
 
 
 def _stage_stock(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -> None:
@@ -134,7 +134,8 @@ def _stage_stock(offer: Offer, subject: dict[str, Value], shared: list[Fault]) -
             row = {**subject, "warehouse_id": warehouse, "quantity": quantity}
             if not quantity:
                 del row["quantity"]
-            package.stage(place, "stock", f"{offer.id}|{warehouse}", row, faults + shared)
+            told = faults + shared if shared else faults
+            package.stage(place, "stock", f"{offer.id}|{warehouse}", row, told)
     elif offer.total is not None:
         quantity, faults = offer.total
         row = {**subject, "quantity": quantity} if quantity else dict(subject)

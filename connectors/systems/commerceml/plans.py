@@ -134,6 +134,14 @@ def _property(entry: Node) -> _Step:
     parts = _parts_of(entry)
     id_, name = parts.get("Ид", -1), parts.get("Наименование", -1)
     values = [n.text for n in entry.children if n.name in goods.VALUE_PARTS]
+    if len(values) == 1:
+        (value,) = values
+
+        def one(draft: goods.Draft, groups: Groups) -> None:
+            if text := groups[value]:
+                goods.put_word(draft, groups[id_], groups[name], text)
+
+        return one
 
     def step(draft: goods.Draft, groups: Groups) -> None:
         goods.put_property(draft, groups[id_], groups[name], [groups[v] for v in values])
