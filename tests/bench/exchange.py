@@ -24,7 +24,8 @@ OFFERS = int(os.environ.get("BENCH_OFFERS", "200000"))
 APPLY = bool(os.environ.get("BENCH_APPLY"))
 PART = 16 << 20
 PAUSE_S, AT_REST = 0.1, 100
-NAMES = ("import.xml", "offers.xml")
+NAMES = ("import0_1.xml", "offers0_1.xml")
+CHUNK = 50_000
 
 
 async def main():
@@ -80,12 +81,14 @@ def applying(onec, node, headers):
 
 
 def package():
-    ids, made = range(1, OFFERS + 1), "2026-11-20T10:00:00"
-    price = offers(ids, made=made, price=lambda n: f"{n}.50", stock=lambda n: n % 90)
-    held = io.BytesIO()
+    """In chunks, as 1C writes a large base: a member may not unpack to more than 64 MB."""
+    made, held = "2026-11-20T10:00:00", io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(NAMES[0], catalogue(ids, made=made))
-        archive.writestr(NAMES[1], price)
+        for n, start in enumerate(range(1, OFFERS + 1, CHUNK), 1):
+            ids = range(start, min(start + CHUNK, OFFERS + 1))
+            price = offers(ids, made=made, price=lambda i: f"{i}.50", stock=lambda i: i % 90)
+            archive.writestr(f"import0_{n}.xml", catalogue(ids, made=made))
+            archive.writestr(f"offers0_{n}.xml", price)
     return held.getvalue()
 
 
