@@ -162,7 +162,7 @@ class Composer:
             brand=product["brand"] or maker.get("name", ""), country=maker.get("country", ""),
             measure=product["measure"], weight=product["weight"],
             barcodes=tuple(dict.fromkeys(filter(None, (first, *item.codes)))),
-            pictures=_lines(special.get("pictures", "") or product["pictures"]),
+            pictures=_lines(special.get("pictures", "") or product["image_links"]),
             category_id=category_id, category=category, group=product["id"] if item.is_family else "",
             price=f"{judged.price:f}" if judged.price is not None else None, currency=channel.currency,
             available=f"{told:f}", released=judged.released is not None, is_off=special.get("off_sale") == "true",

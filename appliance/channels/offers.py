@@ -50,7 +50,7 @@ BLOCK = 1_000
 START: Place = (datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
 _PRODUCT = (
     "name", "sku", "barcode", "category", "section", "brand", "maker", "measure", "description",
-    "weight", "archived", "pictures",
+    "weight", "archived", "image_links",
 )  # fmt: skip
 _VARIANT = ("product", "name", "sku", "barcode", "archived")
 _ITEM = (
