@@ -45,23 +45,7 @@ class Metrics:
             "nexus_database_connections", "Connections of the pools", ("database", "state"),
             registry=self.registry,
         )  # fmt: skip
-        peers = ("tenant", "node")
-        self.sync_lag = Gauge(
-            "nexus_sync_lag_entries", "Entries that a peer, or this node, has not taken", peers,
-            registry=self.registry,
-        )  # fmt: skip
-        self.sync_backlog = Gauge(
-            "nexus_sync_backlog_entries", "Entries of this site that its hub has not", peers,
-            registry=self.registry,
-        )  # fmt: skip
-        self.sync_parked = Gauge(
-            "nexus_sync_parked", "Transactions of a peer that wait for a person", peers,
-            registry=self.registry,
-        )  # fmt: skip
-        self.sync_seen = Gauge(
-            "nexus_sync_last_seen_seconds", "How long ago a peer was last heard", peers,
-            registry=self.registry,
-        )  # fmt: skip
+        self._add_sync()
         self.conflicts = Gauge(
             "nexus_conflicts_open", "Conflicts that wait for a decision, as a worker counted them",
             ("sort",), registry=self.registry,
@@ -82,6 +66,25 @@ class Metrics:
         # Children are looked up once: labels() costs more than the increment.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
+
+    def _add_sync(self) -> None:
+        peers = ("tenant", "node")
+        self.sync_lag = Gauge(
+            "nexus_sync_lag_entries", "Entries that a peer, or this node, has not taken", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_backlog = Gauge(
+            "nexus_sync_backlog_entries", "Entries of this site that its hub has not", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_parked = Gauge(
+            "nexus_sync_parked", "Transactions of a peer that wait for a person", peers,
+            registry=self.registry,
+        )  # fmt: skip
+        self.sync_seen = Gauge(
+            "nexus_sync_last_seen_seconds", "How long ago a peer was last heard", peers,
+            registry=self.registry,
+        )  # fmt: skip
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one served request."""

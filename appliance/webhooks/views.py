@@ -73,7 +73,7 @@ class Figures(msgspec.Struct, frozen=True):
     lag_s: float = 0.0
 
 
-async def read_figures(db: Database, target: str) -> list[Figures]:
+async def read_placement(db: Database, target: str) -> list[Figures]:
     """Counts over all tenants of a placement, by state."""
     async with db.wire(target) as wire:
         (rows,) = await wire.run([(_FIGURES, ())])

@@ -20,7 +20,7 @@ from appliance.http.visit import is_local
 from appliance.intake.figures import read_figures
 from appliance.sync.status import read_status, shared_tenants
 from appliance.sync.waiting import PARKED, read_counts
-from appliance.webhooks.views import read_figures
+from appliance.webhooks.views import read_placement
 from quarantine.contract import Status
 
 book = Book("health")
@@ -180,7 +180,7 @@ async def _webhooks(node: Node, target: str) -> None:
     """How webhooks do; what cannot be read in time keeps its last figures."""
     try:
         async with asyncio.timeout(_WAIT_S):
-            node.metrics.webhooks.show(target, await read_figures(node.db, target))
+            node.metrics.webhooks.show(target, await read_placement(node.db, target))
     except (TimeoutError, ApplianceError):
         return
 
