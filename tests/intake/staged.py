@@ -60,7 +60,7 @@ async def bring(desk, monkeypatch, staged, **more):
     """A run over these rows, planned."""
 
     @contextlib.asynccontextmanager
-    async def opened(_system, _path):
+    async def opened(_system, _path, **_limits):
         yield staged
 
     monkeypatch.setattr(parent, "open_input", opened)
