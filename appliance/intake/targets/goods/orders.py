@@ -31,14 +31,22 @@ _WORDS = {
     "отгружен": "shipped", "відвантажено": "shipped", "выполнен": "closed", "закрыт": "closed",
     "закрито": "closed", "отменён": _CANCELLED, "отменен": _CANCELLED, "скасовано": _CANCELLED,
 }  # fmt: skip
-# ХозОперация of what is an order; other documents of a package are not kept.
-_ORDERS = frozenset({"", "заказ товара", "заказ клиента", "замовлення товару", "order"})
+# ХозОперация of CommerceML that is no order: goods and money that go by other documents.
+_OTHERS = frozenset({
+    "счет на оплату", "счёт на оплату", "счет-фактура", "счёт-фактура", "отпуск товара",
+    "возврат товара", "передача товара на комиссию", "возврат комиссионного товара",
+    "отчет о продажах комиссионного товара", "выплата наличных денег", "возврат наличных денег",
+    "выплата безналичных денег", "возврат безналичных денег", "эквайринговая операция",
+    "переоценка товаров", "передача прав", "прочие",
+})  # fmt: skip
 _decode = msgspec.json.Decoder(dict[str, Json]).decode
 
 
 def is_order(values: Mapping[str, Any]) -> bool:
     """Whether a document is an order, and none that stands under one."""
-    return not values.get("parent_id") and str(values.get("operation") or "").casefold() in _ORDERS
+    return (
+        not values.get("parent_id") and str(values.get("operation") or "").casefold() not in _OTHERS
+    )
 
 
 def state_of(row: Mapping[str, Any], words: Words) -> str:
