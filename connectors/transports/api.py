@@ -17,7 +17,7 @@ import msgspec
 
 from connectors.sdk.retry import Policy, Trouble, as_trouble, wait_before
 from connectors.transports.contract import CHUNK
-from connectors.transports.rates import Bucket, Rate, bucket_of
+from connectors.transports.rates import Bucket, Rate, bucket_of, turn_of
 from connectors.transports.web import check_status, open_client, pin, told
 
 ANSWER_MAX = 32 << 20
@@ -55,19 +55,21 @@ class Api:
     """One account at one system. It blocks; whoever asks does so in a thread.
 
     `account` names the limits in this process, never a secret. `learn` sees every answer, also
-    those of failure, to keep the limits that its headers tell.
+    those of failure, to keep the limits that its headers tell. `at_once`: how many questions the
+    account may have under way; 0 for no bound.
     """
 
     def __init__(
         self, base: str, *, account: str, headers: Mapping[str, str],
         allowed: tuple[str, ...] = (), ca_file: str = "", rates: Mapping[str, Rate] | None = None,
         policy: Policy = POLICY, learn: Callable[[Answer, Bucket], None] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.monotonic,
+        at_once: int = 0,
     ) -> None:  # fmt: skip
         self._base, self._account = base.rstrip("/"), account
         self._headers, self._allowed = dict(headers), allowed
         self._rates, self._policy, self._learn = dict(rates or {}), policy, learn
-        self._sleep = sleep
+        self._sleep, self._now, self._at_once = sleep, now, at_once
         self._host = urlsplit(base).hostname or ""
         self._client = open_client(ca_file)
 
@@ -80,20 +82,22 @@ class Api:
 
         `read` raises Trouble for what only the body shows: a transient one is tried again.
         """
-        end = time.monotonic() + self._policy.deadline_s
+        end = self._now() + self._policy.deadline_s
         bucket = self._bucket(question.resource)
         tried = 0
         while True:
             bucket.take(end)
             try:
-                return read(self._send(question, bucket))
+                with turn_of(self._account, self._at_once, end - self._now()):
+                    answer = self._send(question, bucket)
+                return read(answer)
             except (Trouble, OSError) as error:
                 trouble = as_trouble(error)
             if not question.is_repeatable and not trouble.is_permanent:
                 _check_undone(question, trouble)
             pause = wait_before(self._policy, tried, trouble.after_s)
             tried += 1
-            is_late = time.monotonic() + pause >= end
+            is_late = self._now() + pause >= end
             if trouble.is_permanent or tried >= self._policy.tries or is_late:
                 raise trouble
             if trouble.after_s:
@@ -105,7 +109,8 @@ class Api:
         return self.ask(question, lambda answer: read_json(answer, shape))
 
     def _bucket(self, resource: str) -> Bucket:
-        return bucket_of(self._account, resource, self._rates.get(resource, _PLENTY))
+        rate = self._rates.get(resource, _PLENTY)
+        return bucket_of(self._account, resource, rate, now=self._now, sleep=self._sleep)
 
     def _send(self, question: Question, bucket: Bucket) -> Answer:
         query = f"?{urlencode(question.params)}" if question.params else ""

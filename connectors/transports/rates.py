@@ -6,9 +6,10 @@ source, because the other side counts on between them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -62,10 +63,36 @@ class Bucket:
 
 
 _BUCKETS: dict[tuple[str, str], Bucket] = {}
+_TURNS: dict[str, threading.BoundedSemaphore] = {}
 _LOCK = threading.Lock()
 
 
-def bucket_of(account: str, resource: str, rate: Rate) -> Bucket:
+def bucket_of(
+    account: str, resource: str, rate: Rate, *, now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Bucket:  # fmt: skip
     """The one bucket of an account's resource in this process."""
     with _LOCK:
-        return _BUCKETS.setdefault((account, resource), Bucket(rate))
+        found = _BUCKETS.get((account, resource))
+        if found is None:
+            found = _BUCKETS[account, resource] = Bucket(rate, now=now, sleep=sleep)
+        return found
+
+
+@contextlib.contextmanager
+def turn_of(account: str, at_once: int, wait_s: float) -> Iterator[None]:
+    """One of so many questions that an account may have under way; 0: as many as one likes.
+
+    Raises Trouble when no turn comes in time.
+    """
+    if not at_once:
+        yield
+        return
+    with _LOCK:
+        turns = _TURNS.setdefault(account, threading.BoundedSemaphore(at_once))
+    if not turns.acquire(timeout=max(0.0, wait_s)):
+        raise Trouble("rate-limited", f"{at_once} questions of this account are under way")
+    try:
+        yield
+    finally:
+        turns.release()
