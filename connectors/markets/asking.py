@@ -11,13 +11,13 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
 
 from connectors.formats.captured import Head, Page
 from connectors.sdk.retry import Trouble
-from connectors.transports.api import Answer, Api, Question, read_json
+from connectors.transports.api import Answer, Question, read_json
 from connectors.transports.web import read_pairs
 
 PAGES_MAX = 20_000
@@ -129,11 +129,23 @@ def _loop(call: str) -> Trouble:
     return Trouble("cursor-loop", f"the pages of {call} lead around and never end")
 
 
+class Asks(Protocol):
+    """Whoever asks questions: an Api, or several as one."""
+
+    def ask(self, question: Question, read: Callable[[Answer], T]) -> T:
+        """See api.Api.ask."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
 class Asker:
     """Pages of one shop; see transports.capture.Pages. Systems say what their questions are."""
 
     def __init__(
-        self, system: str, shop: Shop, known: Mapping[str, str], api: Api, *,
+        self, system: str, shop: Shop, known: Mapping[str, str], api: Asks, *,
         about: Mapping[str, str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:  # fmt: skip
