@@ -25,6 +25,7 @@ from connectors.work.settings import (
     check_node,
     read_key,
     read_sources,
+    read_work,
 )
 
 
@@ -67,10 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_node(one)
     one.add_argument("--sources", required=True, type=Path, help="as of work")
     one.add_argument("--source", required=True, metavar="KEY", help="the base")
-    one = commands.add_parser("work", help="read the runs of a node, and look at sources")
+    one = commands.add_parser("work", help="read runs of a node, look at sources, serve channels")
     _add_node(one)
     one.add_argument("--name", required=True, help="as the runs' option `worker` names it")
-    one.add_argument("--sources", type=Path, help="a TOML file with [[source]] tables")
+    one.add_argument(
+        "--sources", type=Path, help="a TOML file with [[source]] and [[channel]] tables"
+    )
     one.add_argument("--source", action="append", default=[], metavar="KEY", help="these alone")
     one.add_argument("--data", type=Path, default=Path("connector-data"))
     one = commands.add_parser("quality", help="a line for every file below folders")
@@ -89,11 +92,12 @@ def _add_node(one: argparse.ArgumentParser) -> None:
 
 def _work(given: argparse.Namespace) -> int:
     try:
-        sources = read_sources(given.sources, given.source) if given.sources else ()
+        sources, channels = read_work(given.sources, given.source) if given.sources else ((), ())
         worker = Worker(
             name=msgspec.convert(given.name, Name), key=read_key(given.key_file),
             node=check_node(given.node, is_plain_allowed=given.plain_http),
-            data=given.data.absolute(), sources=sources, ca_file=given.ca_file,
+            data=given.data.absolute(), sources=sources,
+            channels=channels, ca_file=given.ca_file,
         )  # fmt: skip
         asyncio.run(work(worker, is_once=given.once))
     except (Misconfigured, Trouble, msgspec.ValidationError) as error:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from connectors.markets.open import MarketPlace, open_pages
 from connectors.onec.place import OneCPlace
 from connectors.onec.place import open_place as open_onec
+from connectors.transports.capture import Capture
 from connectors.transports.contract import Transport
 from connectors.transports.folder import Folder
 from connectors.transports.ftp import Ftp, FtpPlace
@@ -25,7 +27,7 @@ class FolderPlace(
     may_move: bool = False
 
 
-Place = FolderPlace | SftpPlace | FtpPlace | PullPlace | MailPlace | OneCPlace
+Place = FolderPlace | SftpPlace | FtpPlace | PullPlace | MailPlace | OneCPlace | MarketPlace
 
 
 def open_place(place: Place, known: dict[str, str]) -> Transport:
@@ -46,3 +48,5 @@ def open_place(place: Place, known: dict[str, str]) -> Transport:
             return Mailbox(place, known)
         case OneCPlace():
             return open_onec(place, known)
+        case _:
+            return Capture(open_pages(place, known), known)

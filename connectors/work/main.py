@@ -14,6 +14,7 @@ from pathlib import Path
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Policy, Trouble, wait_before
 from connectors.work.node import Node
+from connectors.work.pushing import serve
 from connectors.work.reading import read_run
 from connectors.work.reporting import report, report_always, take_leave
 from connectors.work.settings import Worker, claimed, reader_digest
@@ -32,7 +33,8 @@ async def work(worker: Worker, *, is_once: bool = False) -> None:
             # Of a worker that was killed: what it was at is fetched again.
             left.unlink()
         node = Node(worker, reader_digest())
-        tell("worker.started", worker=worker.name, sources=len(worker.sources))
+        tell("worker.started", worker=worker.name, sources=len(worker.sources),
+             channels=len(worker.channels))  # fmt: skip
         try:
             if is_once:
                 await _once(node, worker, instance)
@@ -52,6 +54,8 @@ async def _once(node: Node, worker: Worker, instance: str) -> None:
         await report(node, instance, watched, is_leaving=True)
     while await _take_one(node, worker.data):
         pass
+    for channel in worker.channels:
+        await serve(node, channel, worker.data, worker.name, looks=1)
 
 
 async def _always(node: Node, worker: Worker, instance: str) -> None:
@@ -63,6 +67,9 @@ async def _always(node: Node, worker: Worker, instance: str) -> None:
     if watched:
         tasks.append(asyncio.create_task(report_always(node, instance, watched, news)))
     tasks += [asyncio.create_task(watch(node, w)) for w in watched]
+    tasks += [
+        asyncio.create_task(serve(node, c, worker.data, worker.name)) for c in worker.channels
+    ]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,15 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from connectors.sdk.channels import (
+    OFFERS,
+    Channel,
+    Offers,
+    Report,
+    read_channels,
+    read_offers,
+    write_report,
+)
 from connectors.sdk.contract import Frame
 from connectors.sdk.retry import TRANSIENT_STATUSES, Policy, Trouble, read_retry_after, retry
 from connectors.sdk.wire import Kept, SourcesTold, Taken, Wish, Wishes
@@ -137,6 +146,22 @@ class Node:
         """The base has these, by id, in these versions."""
         orders = [{"id": i, "version": v} for i, v in told.items()]
         await self._ask("POST", "/exchange/orders/confirm", POLICY, json={"orders": orders})
+
+    async def list_channels(self) -> tuple[Channel, ...]:
+        """The sales channels that the key may see."""
+        return read_channels(await self._ask("GET", "/channels", POLICY))
+
+    async def list_offers(self, channel: str, after: str | None) -> Offers:
+        """One page of a channel's offers."""
+        params = {"limit": str(OFFERS), **({"after": after} if after else {})}
+        return read_offers(
+            await self._ask("GET", f"/channels/{channel}/offers", POLICY, params=params)
+        )
+
+    async def report(self, channel: str, report: Report) -> None:
+        """How a look at a channel went."""
+        body = write_report(report)
+        await self._ask("POST", f"/channels/{channel}/reports", POLICY, json=body)
 
     async def _ask(self, method: str, url: str, policy: Policy, **more: object) -> bytes:
         async def once() -> bytes:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from connectors.markets.open import SellingPlace
 from connectors.sdk.manifest import list_systems
 from connectors.sdk.retry import Policy
 from connectors.sdk.schedule import Clock, Schedule, Weekday
@@ -66,6 +67,17 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         )  # fmt: skip
 
 
+class Selling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sales channel that is given prices and stock again and again. `channel`: its id or its name
+    at the node.
+    """
+
+    key: Name
+    channel: str
+    place: SellingPlace
+    every_s: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+
+
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """One worker: `data` holds what is on its way and what was taken."""
 
@@ -74,6 +86,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     data: Path
     sources: tuple[Source, ...] = ()
+    channels: tuple[Selling, ...] = ()
     ca_file: str = ""
     runs_at_once: int = 2
 
@@ -84,25 +97,43 @@ class Misconfigured(Exception):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: tuple[Source, ...] = ()
+    channel: tuple[Selling, ...] = ()
 
 
 def read_sources(path: Path, chosen: Sequence[str] = ()) -> tuple[Source, ...]:
     """The sources of a file, all or those chosen. Raises Misconfigured saying what is wrong."""
+    found = _read(path)
+    if missing := sorted(set(chosen) - {s.key for s in found.source}):
+        raise Misconfigured(f"{path}: there is no source {', '.join(missing)}")
+    return tuple(s for s in found.source if not chosen or s.key in chosen)
+
+
+def read_work(
+    path: Path, chosen: Sequence[str] = ()
+) -> tuple[tuple[Source, ...], tuple[Selling, ...]]:
+    """The sources and channels of a file, all or those chosen. Raises Misconfigured."""
+    found = _read(path)
+    keys = {s.key for s in found.source} | {c.key for c in found.channel}
+    if missing := sorted(set(chosen) - keys):
+        raise Misconfigured(f"{path}: there is no source or channel {', '.join(missing)}")
+    sources = tuple(s for s in found.source if not chosen or s.key in chosen)
+    return sources, tuple(c for c in found.channel if not chosen or c.key in chosen)
+
+
+def _read(path: Path) -> _File:
     try:
-        found = msgspec.toml.decode(path.read_bytes(), type=_File).source
+        found = msgspec.toml.decode(path.read_bytes(), type=_File)
     except (OSError, msgspec.DecodeError) as error:
         raise Misconfigured(f"{path}: {error}") from None
-    keys = [s.key for s in found]
+    keys = [*(s.key for s in found.source), *(c.key for c in found.channel)]
     twice = sorted({k for k in keys if keys.count(k) > 1})
-    unknown = sorted({s.connector for s in found} - set(list_systems()))
+    unknown = sorted({s.connector for s in found.source} - set(list_systems()))
     if twice or unknown:
         text = f"keys that stand twice: {twice}; connectors that are not here: {unknown}"
         raise Misconfigured(f"{path}: {text}")
-    if len(found) > SOURCES_MAX:
+    if len(found.source) > SOURCES_MAX:
         raise Misconfigured(f"{path}: one worker has at most {SOURCES_MAX} sources")
-    if missing := sorted(set(chosen) - set(keys)):
-        raise Misconfigured(f"{path}: there is no source {', '.join(missing)}")
-    return tuple(s for s in found if not chosen or s.key in chosen)
+    return found
 
 
 def read_key(path: Path) -> str:
