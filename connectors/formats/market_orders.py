@@ -131,7 +131,8 @@ def _stage_lines(item: Item, order_id: str, lines: tuple[Line, ...]) -> None:
 
 
 def _stage_buyer(item: Item, buyer: Buyer) -> None:
-    if not buyer.name:
+    """Whoever buys again is told of once."""
+    if not buyer.name or item.taking.seen.put(hash(("buyer", buyer.id)), 0) is not None:
         return
     values: dict[str, Value] = {
         "name": buyer.name, "role": "buyer", "phone": buyer.phone, "email": buyer.email,

@@ -41,7 +41,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class _Posting(msgspec.Struct, frozen=True):
-    posting_number: str
+    posting_number: str | None = None
 
 
 class _Postings(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class _PostingsPage(msgspec.Struct, frozen=True):
 
 
 class _Named(msgspec.Struct, frozen=True):
-    offer_id: str
+    offer_id: str | None = None
 
 
 class _Products(msgspec.Struct, frozen=True):
@@ -138,7 +138,7 @@ class OzonPages(Asker):
                 "with": {"analytics_data": False, "financial_data": False, "legal_info": True},
             }  # fmt: skip
             found, raw = self.get(post("/v3/posting/fbs/list", body), _PostingsPage)
-            ids = [p.posting_number for p in found.result.postings or ()]
+            ids = [p.posting_number or "" for p in found.result.postings or ()]
             return Listed(raw, ids, found.result.has_next)
 
         return sweep("postings", read)
@@ -148,7 +148,7 @@ class OzonPages(Asker):
         while True:
             body = {"filter": {"visibility": "ALL"}, "last_id": last, "limit": self._page}
             found, _ = self.get(post("/v3/product/list", body), _ProductsPage)
-            ids = [i.offer_id for i in found.result.items or ()]
+            ids = [i.offer_id for i in found.result.items or () if i.offer_id]
             if not ids:
                 return
             _, raw = self.get(post("/v3/product/info/list", {"offer_id": ids}), _CursorPage)

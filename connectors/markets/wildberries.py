@@ -50,7 +50,7 @@ class WildberriesPlace(Shop, frozen=True, kw_only=True, tag="wildberries"):
 
 
 class _Order(msgspec.Struct, frozen=True):
-    id: int
+    id: int | None = None
 
 
 class _OrdersPage(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ class WildberriesPages(Asker):
                     resource="orders",
                 )  # fmt: skip
                 found, raw = self.get(question, _OrdersPage)
-                seen |= dict.fromkeys(o.id for o in found.orders or ())
+                seen |= dict.fromkeys(o.id for o in found.orders or () if o.id is not None)
                 yield Page("orders", raw)
                 at = found.next
                 if not at or not found.orders:
