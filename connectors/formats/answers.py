@@ -8,14 +8,14 @@ is one faulty row; a page that does not is the whole input refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from connectors.formats.amounts import is_plain
+from connectors.formats.amounts import is_plain, plain_decimal
 from connectors.formats.captured import Head, Page, read_head, read_pages
 from connectors.formats.staging import Staging
 from connectors.sdk.contract import (
@@ -67,7 +67,22 @@ class Item:
         self.fault("number-malformed", "a number of at most 24 digits", str(value)[:60], path)
         return None
 
-    def moment(self, text: str | None, path: str, zone: timezone | None = None) -> str | None:
+    def written(self, raw: msgspec.Raw | None, path: str) -> str | None:
+        """A plain decimal of what is a number, or one as people write it (`1 200,50 грн`)."""
+        if raw is None:
+            return None
+        found = msgspec.json.decode(raw, type=str | float | None)
+        if not isinstance(found, str):
+            return self.amount(msgspec.json.decode(raw, type=Decimal | None), path)
+        if not found.strip():
+            return None
+        try:
+            return plain_decimal(found)
+        except ValueError as error:
+            self.fault(str(error), "a decimal number", found[:60], path)
+            return None
+
+    def moment(self, text: str | None, path: str, zone: tzinfo | None = None) -> str | None:
         """An ISO moment; one without a zone is of `zone`."""
         if not text:
             return None

@@ -39,7 +39,7 @@ class Buyer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line; numbers are plain decimals."""
+    """One line; numbers are plain decimals. `id`: where its system has one of its own for it."""
 
     product: str | None
     name: str | None
@@ -47,6 +47,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     price: str | None = None
     amount: str | None = None
     variant: str | None = None
+    id: str | None = None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +124,8 @@ def _stage_lines(item: Item, order_id: str, lines: tuple[Line, ...]) -> None:
     for line in lines:
         by = line.variant or line.product or line.name or ""
         times[by] += 1
-        item.stage("order_line", f"{order_id}|{by}|{times[by]}", {
+        own = line.id or f"{by}|{times[by]}"
+        item.stage("order_line", f"{order_id}|{own}", {
             "order_id": order_id, "product_id": line.product, "variant_id": line.variant,
             "name": line.name, "quantity": line.quantity, "price": line.price,
             "amount": line.amount,

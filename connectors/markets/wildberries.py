@@ -100,18 +100,19 @@ class Wildberries:
 
     def __init__(self, place: WildberriesPlace, **more: object) -> None:
         (token,) = read_secrets(place, "token")
+        self._bases = {name: place.base or base for name, base in BASES.items()}
         self._apis = {
-            name: Api(
-                place.base or base, account=f"{SYSTEM} {place.account}", rates=RATES,
-                headers={"Authorization": token}, allowed=place.allowed,
-                ca_file=place.ca_file, learn=learn, **more,  # type: ignore[arg-type]
+            base: Api(
+                base, account=f"{SYSTEM} {place.account}", headers={"Authorization": token},
+                allowed=place.allowed, ca_file=place.ca_file, rates=RATES, learn=learn,
+                **more,  # type: ignore[arg-type]
             )
-            for name, base in BASES.items()
+            for base in set(self._bases.values())
         }  # fmt: skip
 
     def ask(self, question: Question, read: Callable[[Answer], T]) -> T:
         """See api.Api.ask."""
-        return self._apis[question.resource].ask(question, read)
+        return self._apis[self._bases[question.resource]].ask(question, read)
 
     def close(self) -> None:
         """End them."""
