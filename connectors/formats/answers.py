@@ -67,10 +67,8 @@ class Item:
         self.fault("number-malformed", "a number of at most 24 digits", str(value)[:60], path)
         return None
 
-    def written(self, raw: msgspec.Raw | None, path: str) -> str | None:
+    def written(self, raw: msgspec.Raw, path: str) -> str | None:
         """A plain decimal of what is a number, or one as people write it (`1 200,50 грн`)."""
-        if raw is None:
-            return None
         found = msgspec.json.decode(raw, type=str | float | None)
         if not isinstance(found, str):
             return self.amount(msgspec.json.decode(raw, type=Decimal | None), path)

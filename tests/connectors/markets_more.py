@@ -99,7 +99,7 @@ def speak_prom(shop):
 
 def _prom_order(order):
     return {
-        "id": order["id"], "date_created": order["at"].replace("Z", ".123456+00:00"),
+        "id": order["id"], "date_created": order["at"].replace("Z", ".000000+00:00"),
         "status": order["status"], "status_name": "Нове", "client_id": 4, "client_last_name": order["buyer"],
         "client_first_name": "", "phone": "+380954954374", "email": None, "price": "1 200,50 грн",
         "delivery_option": {"id": 1, "name": "Нова Пошта"}, "payment_option": None,

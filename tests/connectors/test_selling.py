@@ -21,7 +21,7 @@ from connectors.work.pushing import look
 from connectors.work.selling import Selling
 from connectors.work.settings import Selling as Source
 from tests.connectors.markets_server import AFTER, BEFORE, Shop, run_market
-from tests.connectors.test_markets import IN, Clock, open_shop, secrets
+from tests.connectors.test_markets import IN, QUICK, Clock, open_shop, secrets
 
 __all__ = ["secrets"]
 SYSTEMS = {name: words for name, words in IN.items() if name != "kaspi"}
@@ -84,7 +84,7 @@ def system(request):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, phases=QUICK)
 @given(
     looks=st.lists(
         st.dictionaries(st.sampled_from(NAMES), st.tuples(st.integers(90, 110), st.integers(-1, 9))),

@@ -15,6 +15,7 @@ from connectors.formats.market_orders import Buyer, Line, Order, read_statuses, 
 KEY = "prom"
 _STATUSES = read_statuses(Path(__file__).parent)
 _KYIV = ZoneInfo("Europe/Kyiv")
+_NOTHING = msgspec.Raw(b"null")
 
 
 class _Product(msgspec.Struct, frozen=True):
@@ -23,8 +24,8 @@ class _Product(msgspec.Struct, frozen=True):
     sku: str | None = None
     name: str | None = None
     quantity: Decimal | None = None
-    price: msgspec.Raw | None = None
-    total_price: msgspec.Raw | None = None
+    price: msgspec.Raw = _NOTHING
+    total_price: msgspec.Raw = _NOTHING
 
 
 class _Option(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class _Order(msgspec.Struct, frozen=True):
     client_notes: str | None = None
     email: str | None = None
     phone: str | None = None
-    price: msgspec.Raw | None = None
+    price: msgspec.Raw = _NOTHING
     delivery_address: str | None = None
     delivery_option: _Option | None = None
     payment_option: _Option | None = None
