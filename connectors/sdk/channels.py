@@ -5,8 +5,10 @@ Fields that are not named here are passed over: the node tells more than a worke
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -53,10 +55,14 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be said of one item: `what` (price, stock) was to be `value`, and `code` why not."""
+    """What is to be said of one item: `what` (price, stock) was to be `value` and was `before`.
+
+    `state`: held, refused, not_confirmed, or confirmed for one that was told of as one of these.
+    """
 
     sku: str
     what: str
+    state: str
     code: str
     value: str
     detail: str = ""
@@ -64,8 +70,12 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How one look went. `items` are those that somebody should see; `left_off`: how many more."""
+    """How one look went; the same `id` again is the same report. `items` are those that somebody
+    should see, `left_off` how many more; `detail` says what broke the look off.
+    """
 
+    id: UUID
+    started_at: datetime
     worker: str
     dry_run: bool
     sent: int
@@ -74,6 +84,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     items: tuple[Told, ...] = ()
     left_off: int = 0
+    detail: str = ""
 
 
 class _Channels(msgspec.Struct, frozen=True):

@@ -28,12 +28,13 @@ CREATE TABLE IF NOT EXISTS intent (
     old TEXT NOT NULL, currency TEXT NOT NULL, revision TEXT NOT NULL, state TEXT NOT NULL,
     tries INTEGER NOT NULL, sent_at REAL NOT NULL, is_released INTEGER NOT NULL,
     code TEXT NOT NULL, detail TEXT NOT NULL, before TEXT NOT NULL, is_told INTEGER NOT NULL,
+    is_letter INTEGER NOT NULL,
     PRIMARY KEY (sku, what)
 ) WITHOUT ROWID;
 """
 _INTENT = (
     "sku, what, offer, value, old, currency, revision, state, tries, sent_at, is_released, code, "
-    "detail, before, is_told"
+    "detail, before, is_told, is_letter"
 )
 
 
@@ -51,7 +52,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     `new`: to be sent. `sent`: its outcome is not known. `held`: a person has to look at it.
     `refused`: the channel will not have it. `before`: what was there, where it is held for that.
-    `is_told`: the node has been told of the state.
+    `is_told`: the node has been told of the state. `is_letter`: it was told of one that is not right
+    yet, and waits to hear that it is.
     """
 
     sku: str
@@ -69,6 +71,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     before: str = ""
     is_told: int = 0
+    is_letter: int = 0
 
 
 class Ledger:

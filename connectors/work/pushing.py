@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from connectors.markets.open import open_market, system_of
 from connectors.markets.selling import Market
-from connectors.sdk.channels import Channel, Offer, Report, Told
+from connectors.sdk.channels import Channel, Offer, Report
 from connectors.sdk.retry import Breaker, Policy, Trouble, as_trouble, wait_before
 from connectors.work.ledger import Ledger
 from connectors.work.node import Node
@@ -27,6 +27,7 @@ from connectors.work.settings import Selling as Source
 from connectors.work.told import tell
 
 _SPREAD = Policy()
+_DETAIL_MAX = 500
 
 
 async def serve(
@@ -70,8 +71,9 @@ async def look(
         await _want(node, channel, selling)
         report, trouble = await _push(selling, stop)
         if trouble is not None:
-            report = replace(report, items=(*report.items, _told(trouble)))
-        if report.sent or report.confirmed or report.items:
+            detail = f"{trouble.code}: {trouble.detail}"[:_DETAIL_MAX]
+            report = replace(report, detail=detail)
+        if report.sent or report.confirmed or report.items or report.detail:
             tell("channel.looked", channel=source.key, sent=report.sent, held=report.held,
                  confirmed=report.confirmed, refused=report.refused,
                  dry_run=int(report.dry_run))  # fmt: skip
@@ -128,7 +130,3 @@ def _choose(channels: tuple[Channel, ...], source: Source) -> Channel:
         text = f"{source.channel} is a channel of {found[0].system}, its place is of {system}"
         raise Trouble("channel-wrong", text, is_permanent=True)
     return found[0]
-
-
-def _told(trouble: Trouble) -> Told:
-    return Told("", "look", trouble.code, "", trouble.detail[:300])

@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import uuid4
 
 from msgspec.structs import replace
 
@@ -25,10 +27,11 @@ _NOT_CONFIRMED = "not-confirmed"
 
 
 class Count:
-    """What a look has done."""
+    """What a look has done. `mended`: what was told of as not right, and is."""
 
     def __init__(self) -> None:
         self.sent = self.confirmed = 0
+        self.mended: dict[tuple[str, str], Intent] = {}
 
 
 class Selling:
@@ -42,7 +45,7 @@ class Selling:
         self._worker, self._stop = worker, stop or threading.Event()
         # Where nothing may be sent, nothing may be remembered as if it had been.
         self._ledger = ledger.copy() if channel.dry_run else ledger
-        self._count = Count()
+        self._count, self._started = Count(), datetime.now(UTC)
 
     def want(self, offers: Iterable[Offer]) -> None:
         """Note what these shall be. Newest wins: what was meant for them before is dropped."""
@@ -56,6 +59,7 @@ class Selling:
                     meant.append(_follow(intent, before))
                 elif before is not None:
                     settled.append((intent.sku, intent.what))
+                    self._mend([before])
         self._ledger.drop(settled)
         self._ledger.write(meant)
 
@@ -78,8 +82,15 @@ class Selling:
         told = {(t.sku, t.what) for t in report.items}
         intents = [i for what in _KINDS for i in self._ledger.list_intents(what, *_ANY)]
         self._ledger.write(
-            replace(i, is_told=1) for i in intents if (i.sku, i.what) in told and not i.is_told
+            replace(i, is_told=1, is_letter=1) for i in intents if (i.sku, i.what) in told
         )
+
+    def _confirm(self, intents: Sequence[Intent]) -> None:
+        self._ledger.confirm(intents, self._now())
+        self._mend(intents)
+
+    def _mend(self, intents: Sequence[Intent]) -> None:
+        self._count.mended |= {(i.sku, i.what): i for i in intents if i.is_letter}
 
     def _settle(self, what: What) -> None:
         """What was sent and is not known to have arrived: read back, or sent again."""
@@ -114,7 +125,7 @@ class Selling:
                 before = value_of(base) if state == "held" and base else ""
                 code = "price-jump" if state == "held" else ""
                 judged.append(replace(intent, state=state, before=before, code=code, is_told=0))
-        self._ledger.confirm(same, self._now())
+        self._confirm(same)
         self._ledger.write(judged)
 
     def _send(self, what: What) -> None:
@@ -159,7 +170,7 @@ class Selling:
                 replace(intent, state=state, code=outcome.code, detail=outcome.detail, is_told=told)
             )
         self._ledger.write(changed)
-        self._ledger.confirm(groups["confirmed"], self._now())
+        self._confirm(groups["confirmed"])
         self._count.confirmed += len(groups["confirmed"])
         if groups["taken"]:
             self._confirm_seen(what, groups["taken"])
@@ -169,7 +180,7 @@ class Selling:
         standing: Mapping[str, Decimal] = self._market.read(what, [i.offer for i in intents])
         seen = [i for i in intents if standing.get(i.offer) == Decimal(i.value)]
         left = [i for i in intents if standing.get(i.offer) != Decimal(i.value)]
-        self._ledger.confirm(seen, self._now())
+        self._confirm(seen)
         self._count.confirmed += len(seen)
         unsure = []
         for intent in left:
@@ -188,15 +199,23 @@ class Selling:
         refused = [i for i in intents if i.state == "refused"]
         if self._channel.dry_run:
             told = [_told(i, i.code or "would-send") for i in intents]
+            sent = len([i for i in intents if i.state == "new"])
         else:
-            new = [i for i in intents if not i.is_told]
-            told = [_told(i, i.code) for i in new if i.code and i.code not in _QUIET]
-        sent = len([i for i in intents if i.state == "new"]) if self._channel.dry_run else 0
+            new = [i for i in intents if i.code and not i.is_told and i.code not in _QUIET]
+            told = [_told(i, i.code) for i in new] + self._told_right(intents)
+            sent = self._count.sent
         return Report(
-            worker=self._worker, dry_run=self._channel.dry_run, sent=sent or self._count.sent,
-            confirmed=self._count.confirmed, refused=len(refused), held=len(held),
-            items=tuple(told[:TOLD_MAX]), left_off=max(0, len(told) - TOLD_MAX),
+            id=uuid4(), started_at=self._started, worker=self._worker,
+            dry_run=self._channel.dry_run, sent=sent, confirmed=self._count.confirmed,
+            refused=len(refused), held=len(held), items=tuple(told[:TOLD_MAX]),
+            left_off=max(0, len(told) - TOLD_MAX),
         )  # fmt: skip
+
+    def _told_right(self, intents: Sequence[Intent]) -> list[Told]:
+        """Items that are right now in all that was told of them."""
+        wrong = {i.sku for i in intents if i.is_letter or i.code}
+        right = {i.sku: i for i in self._count.mended.values() if i.sku not in wrong}
+        return [Told(i.sku, i.what, "confirmed", "", i.value) for i in right.values()]
 
 
 _ANY: tuple[State, ...] = ("new", "sent", "held", "refused")
@@ -228,11 +247,11 @@ def _follow(intent: Intent, before: Intent | None) -> Intent:
         return intent
     if (before.value, before.old, before.offer) != (intent.value, intent.old, intent.offer):
         # When the last one went out still counts for how soon this one may.
-        return replace(intent, sent_at=before.sent_at)
+        return replace(intent, sent_at=before.sent_at, is_letter=before.is_letter)
     kept = replace(before, revision=intent.revision, is_released=intent.is_released)
     if before.state == "refused" and before.revision != intent.revision:
         # Something has changed about it, or a person asks for it again.
-        return replace(kept, state="new", tries=0)
+        return replace(kept, state="new", tries=0, code="", detail="")
     return kept
 
 
@@ -247,7 +266,11 @@ def _patience(settle_s: float, tries: int) -> float:
 
 
 def _told(intent: Intent, code: str) -> Told:
-    return Told(intent.sku, intent.what, code, intent.value, intent.detail, intent.before)
+    states = {"held": "held", "refused": "refused"}
+    state = states.get(intent.state, "not_confirmed" if code == _NOT_CONFIRMED else "held")
+    return Told(
+        intent.sku, intent.what, state, code, intent.value, intent.detail[:300], intent.before
+    )
 
 
 def _parts(intents: Sequence[Intent], most: int) -> Iterator[Sequence[Intent]]:

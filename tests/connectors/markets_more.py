@@ -127,7 +127,7 @@ def speak_kaspi(shop):
             found = [_kaspi_order(o) for o in shop.page(rows, at, size)]
             return 200, {"data": found, "meta": {"pageCount": -(-len(rows) // size), "totalCount": len(rows)}}, {}
         ident = path.split("/")[2]
-        (order,) = [o for o in shop.orders if str(o["id"]) == ident]
+        (order,) = [o for o in (*shop.orders, *shop.gone.values()) if str(o["id"]) == ident]
         return 200, {"data": [_kaspi_entry(ident, n, *line) for n, line in enumerate(order["lines"])]}, {}
 
     return speak  # fmt: skip

@@ -28,6 +28,7 @@ class Shop:
         self.faults = deque()
         self.calls = Counter()
         self.headers = []
+        self.gone = {}  # orders that are not listed any more
         self.late = deque()  # orders that come while pages are asked for
         self.swallows = set()  # offers whose updates are answered and not done
         self.refuses = {}  # offer: words
@@ -45,6 +46,10 @@ class Shop:
         if fault == "shift" and self.late:
             self.orders.append(self.late.popleft())
         found = list(rows[start : start + size])
+        if fault == "vanish" and self.orders:
+            # Those behind it move up by one while the next page is asked for by its place.
+            gone = self.orders.pop(0)
+            self.gone[gone["id"]] = gone
         if fault == "twice" and found:
             found.append(found[0])
         return found

@@ -192,7 +192,7 @@ def speak_wildberries(shop):
             last = max((o["id"] for o in found), default=0)
             return 200, {"orders": [_wb_order(o) for o in found], "next": last}, {}
         if path == "/api/v3/orders/status":
-            by_id = {o["id"]: o["status"] for o in shop.orders}
+            by_id = {o["id"]: o["status"] for o in (*shop.orders, *shop.gone.values())}
             said = [{"id": i, "supplierStatus": "complete", "wbStatus": by_id[i]} for i in body["orders"] if i in by_id]
             return 200, {"orders": said}, {}
         if path == "/content/v2/get/cards/list":

@@ -142,12 +142,15 @@ def test_a_price_that_jumps_waits_and_stock_goes_on(system, secrets):
         report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7), offer("A2", "120", 7)])
         assert at(shop) == ({"A1": 100, "A2": 120}, {"A1": 7, "A2": 7})
         (told,) = report.items
-        assert (told.sku, told.code, told.before, told.value) == ("A1", "price-jump", "100", "1000")
+        assert (told.sku, told.state, told.code) == ("A1", "held", "price-jump")
+        assert (told.before, told.value) == ("100", "1000")
         # Told once.
         report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7)])
         assert (report.held, report.items, report.sent) == (1, (), 0)
-        sell(system, base, secrets, ledger, [offer("A1", "1000", 7, released=True)])
+        report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7, released=True)])
         assert at(shop)[0]["A1"] == 1000
+        # The node hears that what it was told of is right now.
+        assert [(t.sku, t.state) for t in report.items] == [("A1", "confirmed")]
         report = sell(system, base, secrets, ledger, [offer("A2", "12", 7)])
         assert report.held == 1 and at(shop)[0]["A2"] == 120
         # Put right at the node: nothing waits any more.
@@ -285,7 +288,7 @@ def test_a_look_tells_the_node_also_what_broke_it_off(secrets, tmp_path):
 
         with pytest.raises(Trouble, match="not-json"):
             once(node)
-        assert node.reports[0].items[-1].code == "not-json" and shop.stocks["A1"] == 1
+        assert node.reports[0].detail.startswith("not-json") and shop.stocks["A1"] == 1
         report = once(node)
         assert (report.confirmed, report.dry_run) == (4, False)
         assert at(shop) == ({"A1": 110, "A2": 110}, {"A1": 7, "A2": 8})
