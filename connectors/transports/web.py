@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,9 +33,15 @@ def open_client(ca_file: str = "") -> httpx.Client:
     """A client that believes the system's certificates, or those of `ca_file` alone."""
     return httpx.Client(
         timeout=WAIT_S, trust_env=False, follow_redirects=False,
-        verify=ssl.create_default_context(cafile=ca_file or None),
+        verify=_trust(ca_file, Path(ca_file).stat().st_mtime_ns if ca_file else 0),
         headers={"User-Agent": "nexus-connectors"},
     )  # fmt: skip
+
+
+@lru_cache(maxsize=32)
+def _trust(ca_file: str, changed_ns: int) -> ssl.SSLContext:
+    """Who is believed: reading the system's list takes longer than asking a question."""
+    return ssl.create_default_context(cafile=ca_file or None)
 
 
 def pin(url: str, allowed: Collection[str], *, is_plain_allowed: bool = False) -> Pinned:

@@ -27,23 +27,44 @@ def speak_rozetka(shop):
             state["token"] += 1
             return 200, {"success": True, "content": {"access_token": f"t{state['token']}"}}, {}
         state["asked"] += 1
-        if state["asked"] % 3 == 0 or shop.headers[-1]["Authorization"] != f"Bearer t{state['token']}":
+        if (
+            state["asked"] % 3 == 0
+            or shop.headers[-1]["Authorization"] != f"Bearer t{state['token']}"
+        ):
             state["token"] += 1
-            return 200, {"success": False, "errors": {"code": 6001, "message": "session_expired"}}, {}
+            return (
+                200,
+                {"success": False, "errors": {"code": 6001, "message": "session_expired"}},
+                {},
+            )
         if path == "/orders/search":
-            rows = [o for o in shop.orders if params["changed_from"] <= o.get("changed", o["at"]) <= params["changed_to"]]
+            rows = [
+                o
+                for o in shop.orders
+                if params["changed_from"] <= o.get("changed", o["at"]) <= params["changed_to"]
+            ]
             at = (int(params["page"]) - 1) * size
             count = -(-len(rows) // size)
             found = [_rozetka_order(o) for o in shop.page(rows, at, size)]
-            return 200, {"success": True, "content": {"orders": found, "_meta": {"pageCount": count}}}, {}
+            return (
+                200,
+                {"success": True, "content": {"orders": found, "_meta": {"pageCount": count}}},
+                {},
+            )
         if path == "/goods/all":
-            return 200, {"success": True, "content": {"items": goods(), "_meta": {"pageCount": 1}}}, {}
+            return (
+                200,
+                {"success": True, "content": {"items": goods(), "_meta": {"pageCount": 1}}},
+                {},
+            )
         assert path == "/items/mass-update" and method == "PUT", path
         by_id, faulty = {g["rz_item_id"]: g["price_offer_id"] for g in goods()}, {}
         for item in body["items"]:
             offer = by_id[item["item_rz_id"]]
             if offer in shop.refuses:
-                faulty[str(item["item_rz_id"])] = {"reason": [{"id": 1, "value": [shop.refuses[offer]]}]}
+                faulty[str(item["item_rz_id"])] = {
+                    "reason": [{"id": 1, "value": [shop.refuses[offer]]}]
+                }
             elif "price" in item:
                 shop.set("price", offer, item["price"])
             else:
@@ -76,10 +97,17 @@ def speak_prom(shop):
         last = int(params.get("last_id", 1 << 60))
         size = int(params.get("limit", 100))
         if path == "/orders/list":
-            rows = [o for o in sorted(shop.orders, key=lambda o: -o["id"]) if o["id"] < last and o["at"] >= params["date_from"]]
+            rows = [
+                o
+                for o in sorted(shop.orders, key=lambda o: -o["id"])
+                if o["id"] < last and o["at"] >= params["date_from"]
+            ]
             return 200, {"orders": [_prom_order(o) for o in shop.page(rows, 0, size)]}, {}
         if path == "/products/list":
-            rows = [{"id": n, "external_id": o, "price": float(shop.prices[o])} for n, o in enumerate(sorted(shop.prices), 1)]
+            rows = [
+                {"id": n, "external_id": o, "price": float(shop.prices[o])}
+                for n, o in enumerate(sorted(shop.prices), 1)
+            ]
             return 200, {"products": [r for r in reversed(rows) if r["id"] < last][:2]}, {}
         assert path == "/products/edit_by_external_id", path
         done, errors = [], {}
@@ -116,7 +144,9 @@ def speak_kaspi(shop):
 
     def speak(method, path, params, body):
         headers = shop.headers[-1]
-        assert headers["User-Agent"] and headers["X-Auth-Token"] == "t" and headers["Accept"] == TYPE
+        assert (
+            headers["User-Agent"] and headers["X-Auth-Token"] == "t" and headers["Accept"] == TYPE
+        )
         if path == "/orders":
             since, to = (int(params[f"filter[orders][creationDate][${n}]"]) for n in ("ge", "le"))
             if to - since > 14 * 86_400_000:
@@ -125,10 +155,21 @@ def speak_kaspi(shop):
             rows = [o for o in shop.orders if state == "DELIVERY" and since <= _ms(o) <= to]
             at = int(params["page[number]"]) * size
             found = [_kaspi_order(o) for o in shop.page(rows, at, size)]
-            return 200, {"data": found, "meta": {"pageCount": -(-len(rows) // size), "totalCount": len(rows)}}, {}
+            return (
+                200,
+                {
+                    "data": found,
+                    "meta": {"pageCount": -(-len(rows) // size), "totalCount": len(rows)},
+                },
+                {},
+            )
         ident = path.split("/")[2]
         (order,) = [o for o in (*shop.orders, *shop.gone.values()) if str(o["id"]) == ident]
-        return 200, {"data": [_kaspi_entry(ident, n, *line) for n, line in enumerate(order["lines"])]}, {}
+        return (
+            200,
+            {"data": [_kaspi_entry(ident, n, *line) for n, line in enumerate(order["lines"])]},
+            {},
+        )
 
     return speak  # fmt: skip
 

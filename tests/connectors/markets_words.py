@@ -111,24 +111,52 @@ def speak_yandex(shop):
         if path == "/v2/campaigns/5/offers/stocks":
             offers, token = _yandex_page(shop, shop.stocks, params)
             held = [
-                {"offerId": o, "stocks": [{"type": "FIT", "count": int(shop.stocks[o])}, {"type": "DEFECT", "count": 3}]}
+                {
+                    "offerId": o,
+                    "stocks": [
+                        {"type": "FIT", "count": int(shop.stocks[o])},
+                        {"type": "DEFECT", "count": 3},
+                    ],
+                }
                 for o in offers
             ]
-            return 200, {"status": "OK", "result": {"warehouses": [{"warehouseId": 47, "offers": held}], "paging": token}}, {}
+            return (
+                200,
+                {
+                    "status": "OK",
+                    "result": {
+                        "warehouses": [{"warehouseId": 47, "offers": held}],
+                        "paging": token,
+                    },
+                },
+                {},
+            )
         if path == "/v2/businesses/9/offer-prices/updates":
             if bad := [o["offerId"] for o in body["offers"] if o["offerId"] in shop.refuses]:
-                return 400, {"status": "ERROR", "errors": [{"code": "BAD_REQUEST", "message": bad[0]}]}, {}
+                return (
+                    400,
+                    {"status": "ERROR", "errors": [{"code": "BAD_REQUEST", "message": bad[0]}]},
+                    {},
+                )
             for offer in body["offers"]:
                 shop.set("price", offer["offerId"], offer["price"]["value"])
             return 200, {"status": "OK"}, {}
         if path == "/v2/businesses/9/offer-prices":
-            chosen = {o: p for o, p in shop.prices.items() if o in (body.get("offerIds") or shop.prices)}
+            chosen = {
+                o: p for o, p in shop.prices.items() if o in (body.get("offerIds") or shop.prices)
+            }
             offers, token = _yandex_page(shop, chosen, params if not body.get("offerIds") else {})
-            priced = [{"offerId": o, "price": {"value": float(shop.prices[o]), "currencyId": "RUR"}} for o in offers]
+            priced = [
+                {"offerId": o, "price": {"value": float(shop.prices[o]), "currencyId": "RUR"}}
+                for o in offers
+            ]
             return 200, {"status": "OK", "result": {"offers": priced, "paging": token}}, {}
         assert path == "/v2/businesses/9/offer-mappings", path
         offers, token = _yandex_page(shop, shop.prices, params)
-        mapped = [{"offer": {"offerId": o, "name": f"Товар {o}", "barcodes": [46012300000000]}} for o in offers]
+        mapped = [
+            {"offer": {"offerId": o, "name": f"Товар {o}", "barcodes": [46012300000000]}}
+            for o in offers
+        ]
         return 200, {"status": "OK", "result": {"offerMappings": mapped, "paging": token}}, {}
 
     return speak  # fmt: skip
@@ -177,7 +205,12 @@ def speak_wildberries(shop):
 
     def cards():
         return [
-            {"nmID": 1_000 + n, "vendorCode": o, "title": f"Товар {o}", "sizes": [{"chrtID": 5_000 + n, "skus": [f"20{n:05}"]}]}
+            {
+                "nmID": 1_000 + n,
+                "vendorCode": o,
+                "title": f"Товар {o}",
+                "sizes": [{"chrtID": 5_000 + n, "skus": [f"20{n:05}"]}],
+            }
             for n, o in enumerate(sorted(shop.stocks))
         ]
 
@@ -186,20 +219,37 @@ def speak_wildberries(shop):
         by_size = {c["sizes"][0]["chrtID"]: c["vendorCode"] for c in cards()}
         if path == "/api/v3/orders":
             since, to = int(params["dateFrom"]), int(params["dateTo"])
-            rows = [o for o in shop.orders if since <= datetime.fromisoformat(o["at"]).timestamp() <= to]
+            rows = [
+                o for o in shop.orders if since <= datetime.fromisoformat(o["at"]).timestamp() <= to
+            ]
             at = int(params["next"])
             found = shop.page([o for o in rows if o["id"] > at], 0, int(params["limit"]))
             last = max((o["id"] for o in found), default=0)
             return 200, {"orders": [_wb_order(o) for o in found], "next": last}, {}
         if path == "/api/v3/orders/status":
             by_id = {o["id"]: o["status"] for o in (*shop.orders, *shop.gone.values())}
-            said = [{"id": i, "supplierStatus": "complete", "wbStatus": by_id[i]} for i in body["orders"] if i in by_id]
+            said = [
+                {"id": i, "supplierStatus": "complete", "wbStatus": by_id[i]}
+                for i in body["orders"]
+                if i in by_id
+            ]
             return 200, {"orders": said}, {}
         if path == "/content/v2/get/cards/list":
             cursor = body["settings"]["cursor"]
             rest = [c for c in cards() if c["nmID"] > cursor.get("nmID", 0)][: cursor["limit"]]
             last = rest[-1]["nmID"] if rest else 0
-            return 200, {"cards": rest, "cursor": {"updatedAt": "2026-01-01T00:00:00Z", "nmID": last, "total": len(rest)}}, {}
+            return (
+                200,
+                {
+                    "cards": rest,
+                    "cursor": {
+                        "updatedAt": "2026-01-01T00:00:00Z",
+                        "nmID": last,
+                        "total": len(rest),
+                    },
+                },
+                {},
+            )
         if path == "/api/v2/upload/task":
             key = str(sorted((d["nmID"], d["price"], d["discount"]) for d in body["data"]))
             is_new = key not in tasks
@@ -208,20 +258,34 @@ def speak_wildberries(shop):
             for item in body["data"]:
                 offer = by_card[item["nmID"]]
                 if offer in shop.refuses:
-                    faulty.append({"nmID": item["nmID"], "status": 3, "errorText": shop.refuses[offer]})
+                    faulty.append(
+                        {"nmID": item["nmID"], "status": 3, "errorText": shop.refuses[offer]}
+                    )
                 else:
                     shop.set("price", offer, item["price"] * (100 - item["discount"]) / 100)
             tasks[task] = faulty
-            return 200 if is_new else 208, {"data": {"id": task, "alreadyExists": not is_new}, "error": False}, {}
+            return (
+                200 if is_new else 208,
+                {"data": {"id": task, "alreadyExists": not is_new}, "error": False},
+                {},
+            )
         if path == "/api/v2/history/tasks":
             faulty = tasks[int(params["uploadID"])]
             return 200, {"data": {"uploadID": 1, "status": 5 if faulty else 3}, "error": False}, {}
         if path == "/api/v2/history/goods/task":
-            return 200, {"data": {"historyGoods": tasks[int(params["uploadID"])]}, "error": False}, {}
+            return (
+                200,
+                {"data": {"historyGoods": tasks[int(params["uploadID"])]}, "error": False},
+                {},
+            )
         if path == "/api/v2/list/goods/filter":
             chosen = [c for c in cards() if body is None or c["nmID"] in body["nmList"]]
             at = int(params.get("offset", 0))
-            listed = [_wb_good(shop, c) for c in chosen[at : at + int(params.get("limit", 1_000))] if c["vendorCode"] in shop.prices]
+            listed = [
+                _wb_good(shop, c)
+                for c in chosen[at : at + int(params.get("limit", 1_000))]
+                if c["vendorCode"] in shop.prices
+            ]
             return 200, {"data": {"listGoods": listed}, "error": False}, {}
         assert path == "/api/v3/stocks/31", path
         if method == "PUT":

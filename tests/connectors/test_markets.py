@@ -167,7 +167,9 @@ def compared(rows):
     count=st.integers(0, 9), page=st.integers(1, 4),
     faults=st.lists(st.sampled_from([*BEFORE, *AFTER, *LISTS]), max_size=9),
 )  # fmt: skip
-def test_what_is_staged_is_what_the_shop_has(system, secrets, tmp_path_factory, count, page, faults):
+def test_what_is_staged_is_what_the_shop_has(
+    system, secrets, tmp_path_factory, count, page, faults
+):
     folder = tmp_path_factory.mktemp("in")
     shop = Shop([order(system, n, 40 - n) for n in range(1, count + 1)])
     shop.faults.extend(faults)
@@ -214,7 +216,10 @@ def test_the_same_answers_are_the_same_file_and_a_changed_status_comes_again(
         return
     assert row.values["is_cancelled"] is True and row.values["status"] == "cancelled"
     (row,) = [r for r in rows_of(system, first) if r.entity == "order" and r.key == "3"]
-    assert (row.values["date"], row.values["currency"]) == (row.values["moment"][:10], CURRENCY.get(system, "RUB"))
+    assert (row.values["date"], row.values["currency"]) == (
+        row.values["moment"][:10],
+        CURRENCY.get(system, "RUB"),
+    )
     assert datetime.fromisoformat(row.values["moment"]) == NOW - timedelta(hours=37)
     assert row.values["status"] in ("shipped", "processing") and "is_cancelled" not in row.values
 

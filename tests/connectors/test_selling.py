@@ -139,7 +139,9 @@ def test_a_price_that_jumps_waits_and_stock_goes_on(system, secrets):
     ledger = Ledger(None)
     with run_market(shop, SYSTEMS[system][0]) as base:
         # The first look knows nothing: what stands there is asked.
-        report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7), offer("A2", "120", 7)])
+        report = sell(
+            system, base, secrets, ledger, [offer("A1", "1000", 7), offer("A2", "120", 7)]
+        )
         assert at(shop) == ({"A1": 100, "A2": 120}, {"A1": 7, "A2": 7})
         (told,) = report.items
         assert (told.sku, told.state, told.code) == ("A1", "held", "price-jump")
@@ -260,7 +262,8 @@ class Told:
     """As much of a node as a look at a channel needs."""
 
     def __init__(self, *offers, **more):
-        self.offers, self.channel, self.reports = offers, channel("ozon", name="Наш Ozon", **more), []
+        self.offers, self.reports = offers, []
+        self.channel = channel("ozon", name="Наш Ozon", **more)
 
     async def list_channels(self):
         return (self.channel,)
