@@ -35,7 +35,7 @@ from connectors.sdk.manifest import read_manifest
 BLOCK = 1_000
 MOSCOW = timezone(timedelta(hours=3))
 _DIGITS_MAX = 24
-_BAD = (msgspec.DecodeError, UnicodeDecodeError)
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Taking(Staging):

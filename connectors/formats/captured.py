@@ -64,7 +64,7 @@ def read_head(path: Path, system: str) -> Head:
         line = file.readline(1 << 16)
     try:
         head = msgspec.json.decode(line, type=Head)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         head = None
     if head is None or head.system != system:
         found = ascii(line[:60].decode("utf-8", "replace")) if line else "an empty file"
@@ -96,7 +96,7 @@ def _end_of(line: bytes) -> _End | None:
         return None
     try:
         return msgspec.json.decode(line, type=_End)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -109,7 +109,7 @@ def _check_end(end: _End, count: int, sha256: str, no: int, more: bytes) -> None
 def _page_of(line: bytes, no: int) -> Page:
     try:
         return msgspec.json.decode(line, type=Page)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         code = "damaged" if line.endswith(b"\n") else "truncated"
         found = str(error)[:100]
         raise Refused(Fault(code, "one answer on a line", found, Place(row=no))) from None

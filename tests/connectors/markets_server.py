@@ -1,7 +1,8 @@
 """A marketplace on this machine: real HTTP, the state of a shop, and bad days by a script.
 
 Each system speaks its own recorded contract (markets_*.py beside it says which); faults are drawn
-one for a question: before it is heard, after it was done, or in the way its pages are cut.
+one for a question: before it is heard, after it was done, or in the way its pages are cut. `hang`:
+done, and not answered until the test says so.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ class Shop:
         self.swallows = set()  # offers whose updates are answered and not done
         self.refuses = {}  # offer: words
         self.lock = threading.RLock()
+        self.hangs, self.released = threading.Event(), threading.Event()
 
     def list_fault(self):
         """A fault of this page alone, if the next one is of that sort."""
@@ -94,7 +96,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def say(self, status, answer, headers, fault):
         content = b"" if answer is None else json.dumps(answer, ensure_ascii=False).encode()
-        if fault == "lost":
+        if fault == "hang":
+            self.shop.hangs.set()
+            self.shop.released.wait(30)
+        if fault in ("lost", "hang"):
             self.close_connection = True
         elif fault == "cut":
             # The length that is told is that of what comes: only the JSON shows that it is cut.

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from connectors.formats.captured import Head, Page, write_capture
 from connectors.markets import kaspi, ozon, prom, rozetka, wildberries, yandex_market
 from connectors.sdk.contract import Refused
 from connectors.sdk.reading import read_whole
@@ -357,3 +358,13 @@ def test_a_faulty_item_is_one_row_and_an_order_waits_whole(secrets, tmp_path):
         ("order", "4"): ["control-character"], ("order_line", "4|A|1"): ["control-character"],
         ("order", "5"): [], ("order_line", "5|A|1"): [],
     }  # fmt: skip
+
+
+def test_what_is_nested_too_deep_is_refused_on_the_way_and_in_a_file(secrets, tmp_path):
+    deep = b"[" * 50_000 + b"]" * 50_000
+    for system in ("yandex_market", "wildberries", "kaspi"):
+        path = tmp_path / system
+        pages = [Page("orders", msgspec.Raw(b'{"x":' + deep + b"}"))]
+        path.write_bytes(b"".join(write_capture(Head(system, {}), pages)))
+        with pytest.raises(Refused, match="damaged"):
+            rows_of(system, path)

@@ -2,7 +2,10 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +28,7 @@ from tests.connectors.test_markets import IN, QUICK, Clock, open_shop, secrets
 
 __all__ = ["secrets"]
 SYSTEMS = {name: words for name, words in IN.items() if name != "kaspi"}
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("A0", "A1", "A2", "A3")
 SMALL = {
     "ozon": Limits(price=3, stock=2),
@@ -303,3 +307,60 @@ def test_a_look_tells_the_node_also_what_broke_it_off(secrets, tmp_path):
             wrong.channel = channel("wildberries", name="Наш Ozon")
             once(wrong)
     assert (tmp_path / "channels" / "ozon.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def speak_node(reports):
+    """As much of a node over HTTP as a worker with one channel asks for."""
+    view = {"id": "c1", "name": "Ozon", "system": "ozon", "dry_run": False, "currency": "RUB", "max_change_share": "0.5"}  # fmt: skip
+    offers = [{"sku": f"A{n}", "price": "110", "available": "4", "revision": "1"} for n in range(3)]
+
+    def speak(method, path, params, body):
+        if path.endswith("/offers"):
+            return 200, {"offers": offers, "next": None}, {}
+        if path.endswith("/reports"):
+            reports.append(body)
+            return 201, {"is_new": True}, {}
+        return (200, {"channels": [view]}, {}) if path == "/api/v1/channels" else (204, None, {})
+
+    return speak
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_between_the_sending_and_the_answer_gets_to_the_same_end(
+    secrets, tmp_path
+):
+    shop, reports = Shop(prices=dict.fromkeys(NAMES, 100), stocks=dict.fromkeys(NAMES, 0)), []
+    key = tmp_path / "key"
+    key.write_text("nxs_k")
+    key.chmod(0o600)
+    with (
+        run_market(shop, SYSTEMS["ozon"][0]) as base,
+        run_market(Shop(), lambda _: speak_node(reports)) as node,
+    ):
+        (tmp_path / "sources.toml").write_text(
+            f"""[[channel]]
+            key = "ozon"
+            channel = "Ozon"
+            place = {{ type = "ozon", client_id = "7", warehouse_id = 22, secrets_file = "{secrets}", base = "{base}", allowed = ["127.0.0.1"] }}"""
+        )  # fmt: skip
+        words = [
+            sys.executable, "-m", "connectors", "work", "--node", node, "--key-file", str(key),
+            "--name", "w", "--sources", str(tmp_path / "sources.toml"),
+            "--data", str(tmp_path / "data"), "--once",
+        ]  # fmt: skip
+        for _ in range(2):
+            # Stocks, then prices: done there, and nobody is left to hear it.
+            shop.hangs.clear()
+            shop.released.clear()
+            shop.faults.append("hang")
+            child = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+            assert shop.hangs.wait(60)
+            child.kill()
+            child.wait(10)
+            shop.released.set()
+        assert reports == []
+        subprocess.run(words, cwd=ROOT, check=True, timeout=120, stderr=subprocess.DEVNULL)
+    assert at(shop)[0] == {"A0": 110, "A1": 110, "A2": 110, "A3": 100}
+    assert at(shop)[1] == {"A0": 4, "A1": 4, "A2": 4, "A3": 0}
+    (report,) = reports
+    assert (report["held"], report["refused"], report["items"]) == (0, 0, [])

@@ -127,7 +127,7 @@ def _note_cards(taking: Taking, body: msgspec.Raw, argument: str) -> None:
     for raw in items_at(_CardsPage, "cards")(body):
         try:
             card = msgspec.json.decode(raw, type=_Card)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         products.update({size.chrt_id: card.vendor_code for size in card.sizes or ()})
 

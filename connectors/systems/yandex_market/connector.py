@@ -224,7 +224,7 @@ def _held(body: msgspec.Raw) -> list[msgspec.Raw]:
 def _held_id(raw: msgspec.Raw) -> str:
     try:
         found = msgspec.json.decode(raw, type=_Held)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return f"{found.warehouse}|{found.offer.offer_id}"
 
@@ -232,7 +232,7 @@ def _held_id(raw: msgspec.Raw) -> str:
 def _offer_id(raw: msgspec.Raw) -> str:
     try:
         return msgspec.json.decode(raw, type=_Mapped).offer.offer_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
 
