@@ -21,7 +21,7 @@ State = Literal["new", "sent", "held", "refused"]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS confirmed (
     sku TEXT NOT NULL, what TEXT NOT NULL, value TEXT NOT NULL, old TEXT NOT NULL,
-    revision TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (sku, what)
+    revision TEXT NOT NULL, at REAL NOT NULL, offer TEXT NOT NULL, PRIMARY KEY (sku, what)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intent (
     sku TEXT NOT NULL, what TEXT NOT NULL, offer TEXT NOT NULL, value TEXT NOT NULL,
@@ -111,6 +111,14 @@ class Ledger:
         ).fetchone()
         return _intent(row) if row else None
 
+    def list_stocked(self) -> dict[str, str]:
+        """Items that the channel may sell, or is about to: their SKUs, and what it calls them."""
+        found = self._db.execute(
+            "SELECT sku, offer FROM confirmed WHERE what = 'stock' AND value <> '0' UNION "
+            "SELECT sku, offer FROM intent WHERE what = 'stock' AND (value <> '0' OR tries > 0)"
+        )
+        return dict(found.fetchall())
+
     def list_intents(self, what: What, *states: State) -> list[Intent]:
         """Intents in some states, those first that have waited longest since they were sent."""
         marks = ", ".join("?" * len(states))
@@ -124,6 +132,8 @@ class Ledger:
     def write(self, intents: Iterable[Intent]) -> None:
         """Put intents in the place of those that were meant before, all or none."""
         values = [tuple(getattr(i, n) for n in i.__struct_fields__) for i in intents]
+        if not values:
+            return
         marks = ", ".join("?" * len(Intent.__struct_fields__))
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(f"INSERT OR REPLACE INTO intent ({_INTENT}) VALUES ({marks})", values)
@@ -147,10 +157,10 @@ class Ledger:
 
     def confirm(self, intents: Sequence[Intent], at: float) -> None:
         """They are there. An intent that has become a newer one meanwhile stays."""
-        rows = [(i.sku, i.what, i.value, i.old, i.revision, at) for i in intents]
+        rows = [(i.sku, i.what, i.value, i.old, i.revision, at, i.offer) for i in intents]
         gone = [(i.sku, i.what, i.value, i.old) for i in intents]
         self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR REPLACE INTO confirmed VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self._db.executemany(
             "DELETE FROM intent WHERE sku = ? AND what = ? AND value = ? AND old = ?", gone
         )

@@ -67,7 +67,9 @@ async def look(
     market: Market | None = None
     try:
         market = await asyncio.to_thread(open_shop or (lambda: open_market(source.place)))
-        selling = Selling(channel, market, ledger, worker=worker, stop=stop)
+        selling = Selling(
+            channel, market, ledger, worker=worker, stop=stop, gone_share=source.gone_share
+        )
         await _want(node, channel, selling)
         report, trouble = await _push(selling, stop)
         if trouble is not None:

@@ -18,9 +18,13 @@ from msgspec.structs import replace
 
 from connectors.markets.selling import Market, Outcome, Wanted, What, send_apart
 from connectors.sdk.channels import Channel, Offer, Report, Told
+from connectors.sdk.retry import Trouble
 from connectors.work.ledger import Intent, Ledger, State, value_of
 
 TRIES_MAX = 3
+REFUSED_S = 6 * 3_600.0
+GONE_SHARE = 0.2
+GONE_FEW = 10
 TOLD_MAX = 1_000
 _KINDS: tuple[What, ...] = ("stock", "price")
 _NOT_CONFIRMED = "not-confirmed"
@@ -40,17 +44,20 @@ class Selling:
     def __init__(
         self, channel: Channel, market: Market, ledger: Ledger, *, worker: str,
         now: Callable[[], float] = time.time, stop: threading.Event | None = None,
+        gone_share: float = GONE_SHARE,
     ) -> None:  # fmt: skip
         self._channel, self._market, self._now = channel, market, now
         self._worker, self._stop = worker, stop or threading.Event()
         # Where nothing may be sent, nothing may be remembered as if it had been.
         self._ledger = ledger.copy() if channel.dry_run else ledger
         self._count, self._started = Count(), datetime.now(UTC)
+        self._gone_share, self._listed = gone_share, set[str]()
 
     def want(self, offers: Iterable[Offer]) -> None:
         """Note what these shall be. Newest wins: what was meant for them before is dropped."""
         meant, settled = [], []
         for offer in offers:
+            self._listed.add(offer.sku)
             for intent in _wishes(offer, self._channel.currency):
                 what: What = "price" if intent.what == "price" else "stock"
                 now = self._ledger.read_confirmed(intent.sku, what)
@@ -64,9 +71,10 @@ class Selling:
         self._ledger.write(meant)
 
     def push(self) -> Report:
-        """Send what is meant. Raises Trouble; what was not sent, or may not have arrived, stays
-        meant.
+        """Send what is meant, once every offer was told. Raises Trouble; what was not sent, or may
+        not have arrived, stays meant.
         """
+        too_many = self._take_off()
         if self._channel.dry_run:
             self._guard()
             return self.report()
@@ -75,7 +83,30 @@ class Selling:
             if what == "price":
                 self._guard()
             self._send(what)
+        if too_many is not None:
+            raise too_many
         return self.report()
+
+    def _take_off(self) -> Trouble | None:
+        """What is no offer any more has no stock; a Trouble instead where that are too many."""
+        stocked = self._ledger.list_stocked()
+        gone = {sku: offer for sku, offer in stocked.items() if sku not in self._listed}
+        if len(gone) > GONE_FEW and len(gone) > self._gone_share * len(stocked):
+            text = (
+                f"{len(gone)} of {len(stocked)} items are no offers any more; they stay as they are. "
+                "If it is meant, raise gone_share of the channel"
+            )
+            return Trouble("mass-removal", text, is_permanent=True)
+        self._ledger.write(
+            _follow(
+                Intent(sku=sku, what="stock", offer=offer, value="0", revision="gone"),
+                self._ledger.read_intent(sku, "stock"),
+            )
+            for sku, offer in gone.items()
+        )
+        # A price that waits for a person waits in vain.
+        self._ledger.drop([(sku, "price") for sku in gone])
+        return None
 
     def mark_told(self, report: Report) -> None:
         """The node has the report: what stands in it is not told again as long as it stays so."""
@@ -95,12 +126,19 @@ class Selling:
     def _settle(self, what: What) -> None:
         """What was sent and is not known to have arrived: read back, or sent again."""
         limits, now = self._market.limits, self._now()
+        refused = self._ledger.list_intents(what, "refused")
+        # What it was refused for (a card that is not made yet) may be over by itself.
+        self._ledger.write(
+            replace(i, state="new") for i in refused if _since(i.sent_at, now) >= REFUSED_S
+        )
         sent = self._ledger.list_intents(what, "sent")
         if not sent:
             return
         if what in limits.read_back:
             sent = self._confirm_seen(what, sent)
-            sent = [i for i in sent if now - i.sent_at >= _patience(limits.settle_s, i.tries)]
+            sent = [
+                i for i in sent if _since(i.sent_at, now) >= _patience(limits.settle_s, i.tries)
+            ]
         self._ledger.write(replace(i, state="new") for i in sent)
 
     def _guard(self) -> None:
@@ -137,10 +175,7 @@ class Selling:
             if self._stop.is_set():
                 return
             at = self._now()
-            sent = [
-                replace(i, state="sent", tries=i.tries + 1, sent_at=at, is_told=_told_still(i))
-                for i in part
-            ]
+            sent = [replace(i, state="sent", tries=i.tries + 1, sent_at=at) for i in part]
             self._ledger.send(sent)
             self._count.sent += len(sent)
             wanted = [
@@ -152,7 +187,7 @@ class Selling:
     def _may(self, intent: Intent, what: What, again_s: float) -> bool:
         known = self._ledger.read_confirmed(intent.sku, what)
         last = max(intent.sent_at, known.at if known is not None else 0.0)
-        return self._now() - last >= again_s
+        return _since(last, self._now()) >= again_s
 
     def _note(self, what: What, sent: Sequence[Intent], outcomes: Sequence[Outcome]) -> None:
         by_offer = {o.offer: o for o in outcomes}
@@ -164,8 +199,7 @@ class Selling:
                 groups[outcome.state].append(intent)
                 continue
             state = "refused" if outcome.state == "refused" else "new"
-            is_same = intent.code == outcome.code and intent.state == state
-            told = intent.is_told if is_same else 0
+            told = intent.is_told if intent.code == outcome.code else 0
             changed.append(
                 replace(intent, state=state, code=outcome.code, detail=outcome.detail, is_told=told)
             )
@@ -251,13 +285,13 @@ def _follow(intent: Intent, before: Intent | None) -> Intent:
     kept = replace(before, revision=intent.revision, is_released=intent.is_released)
     if before.state == "refused" and before.revision != intent.revision:
         # Something has changed about it, or a person asks for it again.
-        return replace(kept, state="new", tries=0, code="", detail="")
+        return replace(kept, state="new", tries=0, code="", detail="", is_told=0)
     return kept
 
 
-def _told_still(intent: Intent) -> int:
-    """What will go on as it was told needs no second telling."""
-    return intent.is_told if intent.code == _NOT_CONFIRMED else 0
+def _since(at: float, now: float) -> float:
+    """Seconds since then; for ever where the clock was set back."""
+    return now - at if now >= at else float("inf")
 
 
 def _patience(settle_s: float, tries: int) -> float:

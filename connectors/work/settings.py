@@ -69,13 +69,14 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 class Selling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A sales channel that is given prices and stock again and again. `channel`: its id or its name
-    at the node.
+    at the node. `gone_share`: which share of its items may go off sale at once.
     """
 
     key: Name
     channel: str
     place: SellingPlace
     every_s: Annotated[float, msgspec.Meta(ge=1)] = 300.0
+    gone_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):

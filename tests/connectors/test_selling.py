@@ -141,26 +141,29 @@ def test_the_shop_becomes_what_the_node_says(name, secrets, looks, faults, kills
 def test_a_price_that_jumps_waits_and_stock_goes_on(system, secrets):
     shop = Shop(prices={"A1": 100, "A2": 100}, stocks={"A1": 1, "A2": 1})
     ledger = Ledger(None)
+
+    def sold(one, two, **more):
+        offers = [offer("A1", one, 7, **more), offer("A2", two, 7)]
+        return sell(system, base, secrets, ledger, offers)
+
     with run_market(shop, SYSTEMS[system][0]) as base:
         # The first look knows nothing: what stands there is asked.
-        report = sell(
-            system, base, secrets, ledger, [offer("A1", "1000", 7), offer("A2", "120", 7)]
-        )
+        report = sold("1000", "120")
         assert at(shop) == ({"A1": 100, "A2": 120}, {"A1": 7, "A2": 7})
         (told,) = report.items
         assert (told.sku, told.state, told.code) == ("A1", "held", "price-jump")
         assert (told.before, told.value) == ("100", "1000")
         # Told once.
-        report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7)])
+        report = sold("1000", "120")
         assert (report.held, report.items, report.sent) == (1, (), 0)
-        report = sell(system, base, secrets, ledger, [offer("A1", "1000", 7, released=True)])
+        report = sold("1000", "120", released=True)
         assert at(shop)[0]["A1"] == 1000
         # The node hears that what it was told of is right now.
         assert [(t.sku, t.state) for t in report.items] == [("A1", "confirmed")]
-        report = sell(system, base, secrets, ledger, [offer("A2", "12", 7)])
+        report = sold("1000", "12")
         assert report.held == 1 and at(shop)[0]["A2"] == 120
         # Put right at the node: nothing waits any more.
-        report = sell(system, base, secrets, ledger, [offer("A2", "121", 7)])
+        report = sold("1000", "121")
         assert report.held == 0 and at(shop)[0]["A2"] == 121
 
 
@@ -196,9 +199,16 @@ def test_what_one_item_is_refused_for_does_not_stop_the_others(system, secrets):
         assert all(t.detail or t.code for t in report.items)
         report = sell(system, base, secrets, ledger, offers)
         assert (report.sent, report.items) == (0, ())
+        clock = Clock()
+        clock.at = 30_000.0
+        report = sell(system, base, secrets, ledger, offers, clock)
+        # Tried again after hours; it was told of before.
+        assert (report.sent, report.items) == (len(expected), ())
         # Somebody has put it right and asks for it again.
         shop.refuses.clear()
-        sell(system, base, secrets, ledger, [offer("A2", "110", 3, revision="2")])
+        offers = [offer(n, "110", 3, revision="2") for n in NAMES]
+        report = sell(system, base, secrets, ledger, offers)
+        assert [(t.sku, t.state) for t in report.items] == [("A2", "confirmed")]
     assert at(shop)[0]["A2"] == 110
 
 
@@ -217,6 +227,22 @@ def test_what_is_swallowed_is_sent_again_and_told_of(name, secrets):
         shop.swallows.clear()
         report = sell(name, base, secrets, ledger, [offer("A1", "110", 5)], clock)
     assert at(shop)[0] == {"A1": 110} and report.confirmed >= 1
+
+
+def test_what_is_no_offer_any_more_goes_off_sale_unless_too_much_of_it(secrets):
+    names = [f"B{n:02}" for n in range(30)]
+    shop = Shop(prices=dict.fromkeys(names, 100), stocks=dict.fromkeys(names, 0))
+    ledger = Ledger(None)
+    with run_market(shop, SYSTEMS["ozon"][0]) as base:
+        offers = [offer(n, "110", 3) for n in names]
+        sell("ozon", base, secrets, ledger, offers)
+        sell("ozon", base, secrets, ledger, offers[2:])
+        assert [n for n in names if shop.stocks[n] == 0] == names[:2]
+        with pytest.raises(Trouble, match="mass-removal"):
+            sell("ozon", base, secrets, ledger, [offer(names[-1], "110", 5)])
+        # The others are served all the same, and nothing is taken off.
+        assert (shop.stocks[names[-1]], shop.stocks[names[5]]) == (5, 3)
+        assert sell("ozon", base, secrets, ledger, offers).confirmed == 3
 
 
 def test_ozon_is_not_asked_for_the_same_stock_within_two_minutes(secrets):
