@@ -16,7 +16,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from connectors.formats.captured import Page
-from connectors.markets.asking import Asker, Asks, Listed, Shop, read_secrets, sweep
+from connectors.markets.asking import (
+    PAGES_MAX,
+    Asker,
+    Asks,
+    Listed,
+    Shop,
+    read_secrets,
+    sweep,
+)
 from connectors.markets.selling import Limits, Outcome, Wanted, What
 from connectors.sdk.retry import Trouble
 from connectors.transports.api import Answer, Api, Question, read_json
@@ -258,7 +266,7 @@ class RozetkaMarket:
         if self._goods is None:
             self._goods = {}
             number, count = 1, 1
-            while number <= count:
+            while number <= min(count, PAGES_MAX):
                 params = (("page", str(number)), ("pageSize", str(GOODS)), ("sort", "item_id"))
                 found = self._api.ask(
                     Question(path="/goods/all", params=params), lambda a: read_answer(a, _GoodsPage)
