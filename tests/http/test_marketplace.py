@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 
-pytest.importorskip("appliance.channels", reason="the node has no sales channels")
 
 from appliance.access.acting import act_as
 from appliance.kernel.context import Door
