@@ -95,9 +95,6 @@ class Base:
             return self._api.ask(Question(path=address, headers=headers, **more), read)
         except Trouble as trouble:
             raise _explained(trouble, path) from None
-        except RecursionError:
-            text = f"{path}: an answer nested beyond all bounds"
-            raise Trouble("answer-unknown", text, is_permanent=True) from None
 
     def rows(
         self, path: str, select: Sequence[str], *, filter_: str = "", order: str = "",

@@ -344,7 +344,7 @@ BOMB = b'<?xml version="1.0"?><!DOCTYPE Edmx [<!ENTITY a "aaaa">]><Edmx>&a;</Edm
         (GOODS, b'{"value":[7]}', "answer-unknown"), (GOODS, b"[]", "answer-unknown"),
         (GOODS, b'{"value":[{"Ref_Key":5}]}', "answer-unknown"),
         (GOODS, b'{"value":[],"odata.count":"x"}', "answer-unknown"),
-        (GOODS, b'{"value":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "answer-unknown"),
+        (GOODS, b'{"value":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "too-deep"),
         ("$metadata", BOMB, "metadata-unreadable"), ("$metadata", b"{}", "metadata-unreadable"),
         ("$metadata", b"", "metadata-unreadable"),
     ],

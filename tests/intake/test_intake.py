@@ -267,9 +267,9 @@ async def test_the_same_file_again_is_looked_at_when_anybody_touched_the_catalog
     opened = []
     open_input = parent.open_input
 
-    def watch(*args):
+    def watch(*args, **limits):
         opened.append(args)
-        return open_input(*args)
+        return open_input(*args, **limits)
 
     monkeypatch.setattr(parent, "open_input", watch)
     again = await desk.bring(LIST)
