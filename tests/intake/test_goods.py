@@ -415,3 +415,26 @@ async def test_a_record_that_was_deleted_is_not_made_again(shop, desk):  # noqa:
     await desk.firm.apply(delete("product", UUID(ident)))
     (faulty,) = await desk.rows(await shop([row("product", "p", name="Один")]), "faulty")
     assert faulty.faults[0]["code"] == "target-deleted"
+
+
+async def test_a_line_names_a_variant_by_a_number_that_is_no_products(shop, desk):  # noqa: F811
+    await desk.approve(
+        await shop(
+            [row("product", "p1", name="Футболка"), row("variant", "v9", product_id="p1", name="M")]
+        )
+    )
+    order = [row("counterparty", "k", name="Ромашка"), row("order", "o", counterparty_id="k", currency="UAH"),
+             row("order_line", "o|v9|1", order_id="o", product_id="v9", name="Футболка M", quantity="1", price="5.00")]  # fmt: skip
+    made = await shop(order, facts={"full": "no"})
+    done = await desk.approve(made)
+    assert done.counts.get("faulty", 0) == 0 and done.counts["refused"] == 0, await desk.rows(
+        done, "faulty"
+    )
+    ((product, variant),) = await desk.firm.sql(
+        "SELECT (SELECT id::text FROM record WHERE kind = 'product'), (SELECT id::text FROM record WHERE kind = 'variant')"
+    )
+    told = await desk.firm.sql(
+        "SELECT data->>'product', data->>'variant' FROM record WHERE kind = 'order_line'"
+    )
+    assert told == [[product, variant]]
+    assert sorts(await shop(order, facts={"full": "no"})) == {"unchanged": 3}

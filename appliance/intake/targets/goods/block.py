@@ -104,6 +104,9 @@ def keys_of(entity: str, key: str, values: Any) -> list[Key]:
         ext = values.get(name)
         if isinstance(ext, str) and ext:
             found.append((KINDS[target], ext))
+            if (entity, target) == ("order_line", "product"):
+                # A marketplace sells by one number, whether it is of a product or of a variant.
+                found.append((KINDS["variant"], ext))
     return found
 
 

@@ -110,7 +110,8 @@ async def own_lines(
 
 def _thing(row: StagedRow, known: Mapping[Key, Sequence[Known]]) -> str:
     """What a line is of: the variant or product that is meant here, else its text."""
-    for kind, name in (("variant", "variant_id"), ("product", "product_id")):
+    names = (("variant", "variant_id"), ("product", "product_id"), ("variant", "product_id"))
+    for kind, name in names:
         if found := known.get((kind, str(row.values.get(name) or ""))):
             return str(found[0].id)
     return str(row.values.get("name") or "")

@@ -190,12 +190,27 @@ class Goods:
             if self._words.setting(f"{entity}:{ext}") == NONE:
                 continue
             found, before = block.link(entity, ext), data.get(field.fid)
-            if found is None:
+            sold = self._sold(row, name, ext, block) if found is None else None
+            if sold is not None:
+                links = {"product": sold[0], "variant": str(sold[1].id)}
+                had = {f: data.get(kind.by_name[f].fid) for f in links}
+                steps += [Change(f, had[f], v) for f, v in links.items() if had[f] != v]
+            elif found is None:
                 self._seen.want(entity, ext)
                 steps.append(Change(ours, before, {entity: ext}))
             elif before != str(found.id):
                 steps.append(Change(ours, before, str(found.id)))
         return steps
+
+    def _sold(self, row: StagedRow, name: str, ext: str, block: Block) -> tuple[Json, Known] | None:
+        """The product and the variant that a line means by a number which is no product's."""
+        if (row.entity, name) != ("order_line", "product_id") or row.values.get("variant_id"):
+            return None
+        variant = block.link("variant", ext)
+        if variant is None:
+            return None
+        fid = kind_of(self._ctx, "variant").by_name["product"].fid
+        return (variant.data or {}).get(fid), variant
 
     def _unmapped(self, unknown: Unknown) -> Judged:
         self._seen.unmapped[(unknown.what, unknown.value)] += 1
