@@ -60,9 +60,9 @@ async def test_off_is_gone_and_on_is_back_and_the_neighbour_sees_nothing(db, dsn
 async def test_what_others_need_is_not_switched_off(db, dsns):
     firm = await make_firm(db, dsns, "multi_branch_sales")
     ctx = await firm.ctx(unit="head")
-    with pytest.raises(Clash, match="pricing, sales, stock need the module catalogue"):
+    with pytest.raises(Clash, match="channels, pricing, sales, stock need the module catalogue"):
         await disable(db, ctx, "catalogue")
-    for key in ("sales", "pricing", "stock", "catalogue"):
+    for key in ("channels", "sales", "pricing", "stock", "catalogue"):
         await disable(db, await firm.ctx(unit="head"), key)
     assert (await states(firm))["catalogue"] == "off"
     assert (await find_impact(db, await installing(firm), "sales")).brings == [
