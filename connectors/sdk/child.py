@@ -14,7 +14,6 @@ import os
 import resource
 import struct
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -38,13 +37,12 @@ from connectors.sdk.contract import (
     Rows,
     Source,
     Summary,
-    Used,
 )
+from connectors.sdk.usage import read_used
 
 Fetcher = Callable[[str], Iterator[bytes]]
 MEMORY_MAX = 2 << 30
 CPU_S_MAX = 900
-_BEGUN = time.monotonic()
 _LENGTH = struct.Struct(">I")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Request).decode
@@ -96,14 +94,7 @@ def _read(source: Source, path: Path, mapping: Mapping) -> None:
             faulty += len(bad)
             counts.update(f.code for r in bad for f in r.faults)
         _send(frame)
-    _send(Done(rows, faulty, _hash(path), dict(counts), summary, _used()))
-
-
-def _used() -> Used:
-    """Of this process since it began."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_ms = round((usage.ru_utime + usage.ru_stime) * 1_000)
-    return Used(cpu_ms, usage.ru_maxrss >> 10, round((time.monotonic() - _BEGUN) * 1_000))
+    _send(Done(rows, faulty, _hash(path), dict(counts), summary, read_used()))
 
 
 def _fetcher(connector: Connector, path: Path) -> Fetcher:

@@ -17,6 +17,7 @@ from connectors.sdk.contract import Connector, Fault, Mapping, Refused, Rows, St
 from connectors.sdk.hostile import Outcome
 from connectors.sdk.manifest import faults_of, read_manifest, read_vocabulary
 from connectors.sdk.recognise import load_connector, read_head
+from connectors.sdk.usage import read_peak
 
 _MEMORY = 2 << 30
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -61,16 +62,8 @@ def _try(system: str, connector: Connector, path: Path) -> Outcome:
         crash = f"{type(error).__name__}: {str(error)[:200]}"
     return Outcome(
         path.name, refused, crash or seen.wrong, seen.rows, seen.flags,
-        seen.figures.hexdigest(), _peak(),
+        seen.figures.hexdigest(), read_peak(),
     )  # fmt: skip
-
-
-def _peak() -> int:
-    """The most memory that this program has held. Not ru_maxrss, which begins with what the process
-    held that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
 
 
 class _Seen:

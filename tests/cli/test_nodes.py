@@ -83,6 +83,7 @@ async def invited(at_hub, capsys, folder, firm, **more):
     return next(word for word in text.split() if word.startswith("nxj_")), text, f"branch {mark}"
 
 
+@pytest.mark.slow
 async def test_a_folder_becomes_a_site_and_goes_on_after_a_break(
     db, firm, hub, at_hub, capsys, folder, monkeypatch
 ):

@@ -132,6 +132,7 @@ def test_two_workers_are_one_node(node):
     assert all(map(gone, pids))
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_node(node):
     pids = [*workers(node), *node.pids("api")]
     assert len(pids) == 3

@@ -111,7 +111,7 @@ async def test_200_cuts_at_random_bytes_and_the_file_is_whole(place, db):
     await place.ended(db, ident, body)
 
 
-@pytest.mark.parametrize("which", ["api", "serve"])
+@pytest.mark.parametrize("which", ["api", pytest.param("serve", marks=pytest.mark.slow)])
 async def test_kill_9_in_the_middle(place, db, which):
     chance = random.Random(which)
     body = chance.randbytes(30 * MEBI)

@@ -81,7 +81,7 @@ async def test_pause_replay_rotate_ping(desk, courier, tmp_path):
     assert re.search(
         r'nexus_webhook_tries{outcome="delivered",placement="nexus_pool"} [1-9]', metrics.text
     )
-    assert 'nexus_webhooks{placement="nexus_pool",state="active"} 1.0' in metrics.text
+    assert re.search(r'nexus_webhooks{placement="nexus_pool",state="active"} [1-9]', metrics.text)
 
 
 async def test_what_left_the_log_is_said_to_be_missed_and_old_deliveries_are_forgotten(desk, courier, as_owner):  # fmt: skip

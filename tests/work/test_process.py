@@ -194,7 +194,7 @@ def test_chores_seal_forget_and_find_what_is_missing(place):
         assert await release_promises(node) == 0
         assert {s.name for s in SCHEDULES} == {
             "seal_audit", "forget_old", "purge_files", "queue_missing", "release_promises",
-            "tend_inbox", "compare_streams",
+            "tend_inbox", "compare_streams", "watch_sources", "renew_feeds",
         }  # fmt: skip
 
     place(test)
