@@ -433,23 +433,28 @@ async def test_a_file_that_cannot_be_read_is_a_letter_until_it_is_read_or_put_as
     (letter,) = [x for x in await letters(owner) if x["id"] == run]
     assert (letter["stage"], letter["code"], letter["run"]) == ("read", "not-a-table", run)
     admin = await sign_in(firm, "admin")
-    assert [x["id"] for x in await letters(admin)] == [run]
+
+    async def waits(client):
+        # Files of other tests may have failed in this firm too.
+        return run in [x["id"] for x in await letters(client)]
+
+    assert await waits(admin)
     assert_problem(await admin.post(f"{PATH}/dead/{run}/replay", json={"mapping": "none"}), 404)
     # The scanner of this node has let nothing pass: nobody reads the file yet.
     refused = await admin.post(f"{PATH}/dead/{run}/replay", json={})
     assert_problem(refused, 409, "intake.file_unusable")
     await firm.tenant.sql("UPDATE intake_run SET blob = NULL WHERE id = $1", run)
     assert (await admin.post(f"{PATH}/dead/{run}/replay", json={})).status_code == 204
-    assert await letters(owner) == []
+    assert not await waits(owner)
     again = await desk.state()
     assert (again["state"], again["figures"]["started_at"]) == ("received", None)
     await desk.prepare()
     assert (await desk.take()).json()["epoch"] == 1
     await desk.post(msgspec.msgpack.encode(failed), 1)
-    assert [x["id"] for x in await letters(owner)] == [run]
+    assert await waits(owner)
     noted = await owner.post(f"{PATH}/dead/{run}/dismiss", json={"note": "not a price list"})
-    assert noted.status_code == 204 and await letters(owner) == []
+    assert noted.status_code == 204 and not await waits(owner)
     assert_problem(await owner.post(f"{PATH}/dead/{run}/dismiss", json={}), 404, "letter.unknown")
     assert_problem(await owner.post(f"{PATH}/dead/{run}/dismiss", json={"note": "\0"}), 422)
-    tally = await firm.tenant.sql("SELECT ending, runs FROM intake_tally ORDER BY 1")
-    assert ["failed", "2"] in tally
+    tally = dict(await firm.tenant.sql("SELECT ending, sum(runs) FROM intake_tally GROUP BY 1"))
+    assert int(tally["failed"]) >= 2
