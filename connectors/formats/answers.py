@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from connectors.formats.amounts import is_plain, plain_decimal
-from connectors.formats.captured import Head, Page, read_head, read_pages
+from connectors.formats.captured import Head, Page, is_capture, read_head, read_pages
 from connectors.formats.staging import Staging
 from connectors.sdk.contract import (
     Fault,
@@ -244,3 +244,18 @@ def _stage(taking: Taking, call: Call, raw: msgspec.Raw, place: Place, argument:
 def _unknown(call: str, error: Exception, no: int) -> Refused:
     expected = f"an answer to `{call[:40]}` as the contract has it"
     return Refused(Fault("answer-unknown", expected, str(error)[:200], Place(row=no)))
+
+
+class Captures:
+    """The connector of a system whose answers are captured; see sdk.contract.Connector."""
+
+    def __init__(self, system: str, calls: Mapping[str, Call]) -> None:
+        self._system, self._calls = system, calls
+
+    def open(self, path: Path) -> Answers:
+        """See sdk.contract.Connector."""
+        return Answers(path, self._system, self._calls)
+
+    def recognises(self, head: bytes, name: str) -> float:
+        """See sdk.contract.Recogniser: by the first line of a capture."""
+        return float(is_capture(head, self._system))

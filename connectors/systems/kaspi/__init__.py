@@ -5,8 +5,6 @@ filter[orders][state], GET orders/{id}/entries with `offer` in the attributes of
 sandbox and no public contract: not checked is whether `offer.code` is told for every merchant.
 """
 
-from connectors.systems.kaspi.connector import Kaspi
-
-CONNECTOR = Kaspi()
+from connectors.systems.kaspi.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

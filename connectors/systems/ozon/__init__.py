@@ -5,8 +5,6 @@ v5/product/info/prices, v4/product/info/stocks; state of 2025). Not checked: pos
 warehouses (FBO), which have another list.
 """
 
-from connectors.systems.ozon.connector import Ozon
-
-CONNECTOR = Ozon()
+from connectors.systems.ozon.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

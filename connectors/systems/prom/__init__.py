@@ -6,8 +6,6 @@ delivered, canceled, draft, paid). The reference itself stands behind a sign-in:
 bounds of `date_from` and what else filters there are.
 """
 
-from connectors.systems.prom.connector import Prom
-
-CONNECTOR = Prom()
+from connectors.systems.prom.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from connectors.formats.answers import Answers, Call, Item, id_by, items_at
-from connectors.formats.captured import is_capture
+from connectors.formats.answers import Call, Captures, Item, id_by, items_at
 from connectors.formats.market_orders import Buyer, Line, Order, read_statuses, stage_order
 
 KEY = "prom"
@@ -100,14 +99,4 @@ _CALLS = {
     "orders": Call(items=items_at(_OrdersPage, "orders"), id_of=id_by("id"), stage=_stage_order),
 }
 
-
-class Prom:
-    """See sdk.contract.Connector."""
-
-    def open(self, path: Path) -> Answers:
-        """See sdk.contract.Connector."""
-        return Answers(path, KEY, _CALLS)
-
-    def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by the first line of a capture."""
-        return float(is_capture(head, KEY))
+CONNECTOR = Captures(KEY, _CALLS)

@@ -5,8 +5,6 @@ its examples; state of 2025). Not checked: what numbers beyond 1 and 5 stand for
 that their group decides (1 in work, 2 done, 3 failed); how a time of day in a filter is read.
 """
 
-from connectors.systems.rozetka.connector import Rozetka
-
-CONNECTOR = Rozetka()
+from connectors.systems.rozetka.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

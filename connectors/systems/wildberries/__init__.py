@@ -6,8 +6,6 @@ orders/status, content/v2/get/cards/list, api/v2/list/goods/filter, api/v3/stock
 lists of their own.
 """
 
-from connectors.systems.wildberries.connector import Wildberries
-
-CONNECTOR = Wildberries()
+from connectors.systems.wildberries.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.formats.answers import Answers, Call, Item, Taking, id_by, items_at
-from connectors.formats.captured import is_capture
+from connectors.formats.answers import Call, Captures, Item, Taking, id_by, items_at
 from connectors.formats.market_orders import Line, Order, currency_of, read_statuses, stage_order
 
 KEY = "wildberries"
@@ -274,14 +273,4 @@ _CALLS = {
     ),
 }  # fmt: skip
 
-
-class Wildberries:
-    """See sdk.contract.Connector."""
-
-    def open(self, path: Path) -> Answers:
-        """See sdk.contract.Connector."""
-        return Answers(path, KEY, _CALLS)
-
-    def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by the first line of a capture."""
-        return float(is_capture(head, KEY))
+CONNECTOR = Captures(KEY, _CALLS)

@@ -6,8 +6,6 @@ v2/campaigns/{id}/offers/stocks; state of September 2025). Not checked: the newe
 whole business (v1/businesses/{id}/orders), which is not used here.
 """
 
-from connectors.systems.yandex_market.connector import YandexMarket
-
-CONNECTOR = YandexMarket()
+from connectors.systems.yandex_market.connector import CONNECTOR
 
 __all__ = ["CONNECTOR"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from connectors.formats.answers import MOSCOW, Answers, Call, Item, id_by, items_at
-from connectors.formats.captured import is_capture
+from connectors.formats.answers import MOSCOW, Call, Captures, Item, id_by, items_at
 from connectors.formats.market_orders import (
     Buyer,
     Line,
@@ -251,14 +250,4 @@ _CALLS = {
     ),
 }  # fmt: skip
 
-
-class YandexMarket:
-    """See sdk.contract.Connector."""
-
-    def open(self, path: Path) -> Answers:
-        """See sdk.contract.Connector."""
-        return Answers(path, KEY, _CALLS)
-
-    def recognises(self, head: bytes, name: str) -> float:
-        """See sdk.contract.Recogniser: by the first line of a capture."""
-        return float(is_capture(head, KEY))
+CONNECTOR = Captures(KEY, _CALLS)
