@@ -19,6 +19,7 @@ from appliance.access.login import normal_email
 from appliance.access.memberships import choices_call, read_choices
 from appliance.base.clock import now
 from appliance.base.errors import Invalid, Refused
+from appliance.base.ids import parse_uuid
 from appliance.cli.node import Opened, opened, read_node_settings
 from appliance.cli.plane import ask_status, reached
 from appliance.content import ContentPlane
@@ -59,6 +60,14 @@ class Call(msgspec.Struct, frozen=True):
     port: int | None
     needs_plane: bool = False
     door: Door = Door.HTTP
+
+
+def read_id(text: str, what: str) -> UUID:
+    """An id that somebody typed, of `what`. Raises Invalid."""
+    found = parse_uuid(text)
+    if found is None:
+        raise Invalid(f"{text[:60]!r} is not the id of {what}.")
+    return found
 
 
 def run(call: Call, work: Work) -> int:

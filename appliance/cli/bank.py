@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Annotated, Literal
-from uuid import UUID
 
 import msgspec
 from cyclopts import Parameter
@@ -12,9 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.banking import Settled, confirm, propose_matches, unmatch
-from appliance.base.errors import Invalid
-from appliance.base.ids import parse_uuid
-from appliance.cli.acting import At, Call, run
+from appliance.cli.acting import At, Call, read_id, run
 from appliance.kernel.kind import Json
 from appliance.kernel.query import decode_query
 from appliance.read import stream
@@ -93,7 +90,7 @@ def confirm_(
     """
 
     async def work(at: At) -> int:
-        wanted = [_id(m) for m in matches]
+        wanted = [read_id(m, "a match") for m in matches]
         return _print(await confirm(at.node.db, at.ctx, matches=wanted))
 
     return run(Call(tenant, by, "records.use", data, None), work)
@@ -110,16 +107,9 @@ def unmatch_(
     """
 
     async def work(at: At) -> int:
-        return _print(await unmatch(at.node.db, at.ctx, [_id(m) for m in matches]))
+        return _print(await unmatch(at.node.db, at.ctx, [read_id(m, "a match") for m in matches]))
 
     return run(Call(tenant, by, "records.use", data, None), work)
-
-
-def _id(text: str) -> UUID:
-    found = parse_uuid(text)
-    if found is None:
-        raise Invalid(f"{text[:60]!r} is not the id of a match.")
-    return found
 
 
 def _print(done: Settled) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from appliance.base.clock import now
-from appliance.base.errors import Invalid
-from appliance.base.ids import parse_uuid
-from appliance.cli.acting import As, At, Call, run
+from appliance.cli.acting import As, At, Call, read_id, run
 from appliance.db.database import Database
 from appliance.files.rows import find_file, why_not
 from appliance.files.states import FileState
@@ -182,7 +179,7 @@ def replay(
     """
 
     async def work(at: At) -> int:
-        db, ctx, ident = at.node.db, at.ctx, _id(letter)
+        db, ctx, ident = at.node.db, at.ctx, read_id(letter, "a dead letter")
         key = await letters.find_lost(db, ctx, ident)
         if key is not None:
             await letters.ask_again(db, ctx, ident, key)
@@ -209,7 +206,7 @@ def dismiss(
     """
 
     async def work(at: At) -> int:
-        db, ctx, ident = at.node.db, at.ctx, _id(letter)
+        db, ctx, ident = at.node.db, at.ctx, read_id(letter, "a dead letter")
         key = await letters.find_lost(db, ctx, ident)
         if key is not None:
             await letters.dismiss_lost(db, ctx, ident, key, note=note[:300])
@@ -237,13 +234,6 @@ async def _read_again(db: Database, ctx: Ctx, failed: runs.IntakeRun, mapping: s
     async with db.transaction(ctx.tenant) as tx:
         await tx.run(runs.set_call(ctx.tenant, failed.id, "job_id", job), commit=True)
     return _said(f"Run {failed.id} is read again.")
-
-
-def _id(text: str) -> UUID:
-    found = parse_uuid(text)
-    if found is None:
-        raise Invalid(f"{text[:60]!r} is not the id of a dead letter.")
-    return found
 
 
 def _said(text: str) -> int:

@@ -11,10 +11,8 @@ from msgspec import UNSET
 from rich.console import Console
 from rich.table import Column, Table
 
-from appliance.base.errors import Invalid
-from appliance.base.ids import parse_uuid
 from appliance.base.settings import Webhooks
-from appliance.cli.acting import As, At, Call, run
+from appliance.cli.acting import As, At, Call, read_id, run
 from appliance.cli.node import read_node_settings
 from appliance.webhooks import (
     ACTIONS,
@@ -70,7 +68,7 @@ def show(webhook: str, *, tenant: str | None = None, by: As = None, data: str | 
     """
 
     async def work(at: At) -> int:
-        _print(await views.find_webhook(at.node.db, at.ctx.tenant, _id(webhook)))
+        _print(await views.find_webhook(at.node.db, at.ctx.tenant, read_id(webhook, "a webhook")))
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -131,7 +129,11 @@ def change(
 
     async def work(at: At) -> int:
         allowed = node.webhooks.allowed
-        _print(await manage.change_webhook(at.node.db, at.ctx, _id(webhook), changes, allowed))
+        _print(
+            await manage.change_webhook(
+                at.node.db, at.ctx, read_id(webhook, "a webhook"), changes, allowed
+            )
+        )
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -143,7 +145,7 @@ def pause(
     """Tell a webhook nothing for now; what changes meanwhile is told when it is resumed."""
 
     async def work(at: At) -> int:
-        _print(await manage.pause_webhook(at.node.db, at.ctx, _id(webhook)))
+        _print(await manage.pause_webhook(at.node.db, at.ctx, read_id(webhook, "a webhook")))
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -155,7 +157,7 @@ def resume(
     """Go on with a webhook that was paused, or that stopped because it failed."""
 
     async def work(at: At) -> int:
-        _print(await manage.resume_webhook(at.node.db, at.ctx, _id(webhook)))
+        _print(await manage.resume_webhook(at.node.db, at.ctx, read_id(webhook, "a webhook")))
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -179,7 +181,7 @@ def rotate(
 
     async def work(at: At) -> int:
         made = await manage.rotate_secret(
-            at.node.db, at.ctx, _id(webhook), node.box, overlap_h=overlap_hours
+            at.node.db, at.ctx, read_id(webhook, "a webhook"), node.box, overlap_h=overlap_hours
         )
         _print_made(made)
         return 0
@@ -193,7 +195,7 @@ def remove(
     """End a webhook and forget what it had delivered."""
 
     async def work(at: At) -> int:
-        await manage.remove_webhook(at.node.db, at.ctx, _id(webhook))
+        await manage.remove_webhook(at.node.db, at.ctx, read_id(webhook, "a webhook"))
         print("It is gone.")
         return 0
 
@@ -204,7 +206,7 @@ def ping(webhook: str, *, tenant: str | None = None, by: As = None, data: str | 
     """Queue a test event; `deliveries` shows what became of it."""
 
     async def work(at: At) -> int:
-        print(await replaying.ping(at.node.db, at.ctx, _id(webhook)))
+        print(await replaying.ping(at.node.db, at.ctx, read_id(webhook, "a webhook")))
         return 0
 
     return run(Call(tenant, by, _CAPABILITY, data, None), work)
@@ -229,7 +231,7 @@ def deliveries(
 
     async def work(at: At) -> int:
         found = await views.list_deliveries(
-            at.node.db, at.ctx.tenant, _id(webhook), state=state, limit=limit
+            at.node.db, at.ctx.tenant, read_id(webhook, "a webhook"), state=state, limit=limit
         )
         for one in found:
             ended = [str(part) for part in (one.status, one.code) if part]
@@ -266,7 +268,7 @@ def replay(
     asked = Replay(since=moment, cursor=cursor, events=[*events], dead=dead)
 
     async def work(at: At) -> int:
-        done = await replaying.replay(at.node.db, at.ctx, _id(webhook), asked)
+        done = await replaying.replay(at.node.db, at.ctx, read_id(webhook, "a webhook"), asked)
         print("The log is read again." if done.events is None else f"{done.events} events wait.")
         return 0
 
@@ -276,13 +278,6 @@ def replay(
 def _node(data: str | None) -> _Node:
     settings = read_node_settings(data, None)
     return _Node(settings.webhooks, Box(key_path(settings.webhooks, settings.data_dir)))
-
-
-def _id(text: str) -> UUID:
-    found = parse_uuid(text)
-    if found is None:
-        raise Invalid(f"{text[:60]!r} is not the id of a webhook.")
-    return found
 
 
 def _print_made(made: Made) -> None:
